@@ -1,0 +1,108 @@
+// Trains the blog post's network on Fashion-MNIST, with the post's recipe as defaults:
+//   fashion_mnist_train --out runs/flow --model small --epochs 5
+// Writes into the run's folder: checkpoints, metrics.csv, loss.png and samples-epoch-N.png.
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <string>
+
+#include "examples/fashion_mnist/dataset.hpp"
+#include "examples/fashion_mnist/recipe.hpp"
+#include "examples/fashion_mnist/unet.hpp"
+#include "examples/support/machine.hpp"
+#include "examples/support/run_main.hpp"
+#include "examples/support/signals.hpp"
+#include "flowmatch/data/tensor_batches.hpp"
+#include "flowmatch/train/progress.hpp"
+#include "flowmatch/train/trainer.hpp"
+
+namespace fs = std::filesystem;
+using namespace fashion_mnist;
+
+struct Options {
+  fs::path data;
+  fs::path out;
+  Recipe recipe;
+  std::int64_t epochs = 5;
+  std::int64_t batch = 512;
+  double learning_rate = 1e-2;
+  double ema = 0;
+  std::uint64_t seed = 42;
+  int threads = 0;
+  std::int64_t checkpoint_every = 0;
+  bool resume = false;
+  std::string device = "cpu";
+};
+
+int train(const Options& o) {
+  support::set_up_machine(o.threads);
+  const c10::Device device = support::parse_device(o.device);
+  fs::create_directories(o.out);
+  if (!o.resume && !fm::list_checkpoints(o.out).empty()) {
+    throw fm::OptionError(
+        o.out.string() +
+        " holds a run already; add --resume to go on with it, or choose another --out");
+  }
+  const Dataset data = load_dataset(o.data, std::cerr);
+  std::cerr << "training '" << o.recipe.model << "' (" << o.recipe.method << ") on "
+            << data.images.size(0) << " images\n";
+
+  at::manual_seed(o.seed);
+  UNet net(UNetOptions::named(o.recipe.model));
+  to_channels_last(*net);
+  net->to(device);
+
+  const support::StopOnSignal signals;
+  fm::TrainOptions options = train_options(o.recipe, o.epochs, o.learning_rate);
+  options.ema_decay = o.ema;
+  options.seed = o.seed;
+  options.checkpoints = o.out;
+  options.checkpoint_every = o.checkpoint_every;
+  options.stop = signals.token();
+  fm::TensorBatches batches(to_pixels(data.images).to(device), data.labels.to(device), o.batch,
+                            {.seed = o.seed});
+
+  return with_noisifier(o.recipe, [&](const auto& noisifier) {
+    fm::Trainer trainer(net, noisifier, options);
+    if (o.resume && trainer.resume([](const std::string& damaged) {
+          std::cerr << "note: " << damaged << '\n';
+        })) {
+      std::cerr << "resuming at step " << trainer.steps() << '\n';
+    }
+    const fm::TrainResult result =
+        trainer.fit(batches, fm::ProgressBar(std::cerr, isatty(STDERR_FILENO) == 1));
+    return result.stopped ? support::interrupted : support::success;
+  });
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Train flow matching (or its DDIM benchmark) on Fashion-MNIST",
+               "fashion_mnist_train");
+  Options o;
+  app.add_option("--data", o.data,
+                 "folder with the four IDX files, gzipped or not (default: see the README)");
+  app.add_option("--out", o.out, "folder of the run")->required();
+  app.add_option("--model", o.recipe.model, "paper (13.0 M parameters) or small (2.2 M)")
+      ->check(CLI::IsMember({"paper", "small"}));
+  app.add_option("--method", o.recipe.method, "flow or ddim")
+      ->check(CLI::IsMember({"flow", "ddim"}));
+  app.add_option("--target", o.recipe.target, "velocity or difference")
+      ->check(CLI::IsMember({"velocity", "difference"}));
+  app.add_option("--source", o.recipe.source, "noise or blank")
+      ->check(CLI::IsMember({"noise", "blank"}));
+  app.add_option("--epochs", o.epochs, "passes over the data");
+  app.add_option("--batch", o.batch, "batch size");
+  app.add_option("--lr", o.learning_rate, "the one-cycle policy's maximum learning rate");
+  app.add_option("--ema", o.ema, "decay of averaged weights, such as 0.999; 0 for none");
+  app.add_option("--seed", o.seed, "of initial weights, order, times and noise");
+  app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
+  app.add_option("--checkpoint-every", o.checkpoint_every,
+                 "steps between checkpoints; 0 for one an epoch");
+  app.add_flag("--resume", o.resume, "go on from the newest checkpoint in --out");
+  app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  return support::run_main(app, argc, argv, [&] { return train(o); });
+}

@@ -1,0 +1,140 @@
+#include "examples/fashion_mnist/unet.hpp"
+
+#include <torch/nn/functional/upsampling.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <string>
+
+#include "flowmatch/core/error.hpp"
+
+namespace fashion_mnist {
+
+namespace nn = torch::nn;
+
+namespace {
+
+nn::Conv2dOptions conv3x3(std::int64_t in, std::int64_t out) {
+  return nn::Conv2dOptions(in, out, 3).padding(1);
+}
+
+}  // namespace
+
+UNetOptions UNetOptions::named(std::string_view name) {
+  if (name == "paper") return paper();
+  if (name == "small") return small();
+  throw flowmatch::OptionError("there is no model '" + std::string(name) +
+                               "'; choose paper or small");
+}
+
+NormActConvImpl::NormActConvImpl(std::int64_t in, std::int64_t out, bool bias)
+    : norm_(register_module("norm", nn::BatchNorm2d(in))),
+      conv_(register_module("conv", nn::Conv2d(conv3x3(in, out).bias(bias)))) {}
+
+torch::Tensor NormActConvImpl::forward(const torch::Tensor& x) {
+  return conv_->forward(torch::silu(norm_->forward(x)));
+}
+
+ResidualBlockImpl::ResidualBlockImpl(std::int64_t embedding, std::int64_t in, std::int64_t out)
+    : scale_shift_(register_module("scale_shift", nn::Linear(embedding, 2 * out))),
+      conv1_(register_module("conv1", NormActConv(in, out))),
+      conv2_(register_module("conv2", NormActConv(out, out))) {
+  if (in != out) shortcut_ = register_module("shortcut", nn::Conv2d(nn::Conv2dOptions(in, out, 1)));
+}
+
+torch::Tensor ResidualBlockImpl::forward(const torch::Tensor& x, const torch::Tensor& embedding) {
+  const auto scale_shift = scale_shift_->forward(embedding).unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
+  // shift + h (1 + scale) in one pass over h.
+  const torch::Tensor h = torch::addcmul(scale_shift[1], conv1_->forward(x), 1 + scale_shift[0]);
+  return conv2_->forward(h) + (shortcut_.is_empty() ? x : shortcut_->forward(x));
+}
+
+UNetImpl::UNetImpl(const UNetOptions& o)
+    : first_(register_module("first", nn::Conv2d(conv3x3(o.channels, o.widths.at(0))))),
+      class_embedding_(
+          register_module("class_embedding", nn::Embedding(o.classes, 4 * o.widths.at(0)))),
+      time_norm_(register_module("time_norm", nn::BatchNorm1d(o.widths.at(0)))),
+      time1_(register_module("time1", nn::Linear(o.widths.at(0), 4 * o.widths.at(0)))),
+      time2_(register_module("time2", nn::Linear(4 * o.widths.at(0), 4 * o.widths.at(0)))),
+      last_(register_module("last", NormActConv(o.widths.at(0), o.channels, /*bias=*/false))) {
+  const std::int64_t half = o.widths[0] / 2;
+  frequencies_ = torch::exp(-std::log(10000.0) * torch::linspace(0, 1, half));
+  const std::int64_t embedding = 4 * o.widths[0];
+  const std::size_t levels = o.widths.size();
+  const auto at = [](const char* name, std::size_t level, std::int64_t block) {
+    return name + std::to_string(level) + "_" + std::to_string(block);
+  };
+
+  std::int64_t width = o.widths[0];
+  std::vector<std::int64_t> skips = {width};
+  for (std::size_t level = 0; level < levels; ++level) {
+    down_.emplace_back();
+    for (std::int64_t block = 0; block < o.blocks; ++block) {
+      down_.back().push_back(register_module(at("down", level, block),
+                                             ResidualBlock(embedding, width, o.widths[level])));
+      width = o.widths[level];
+      skips.push_back(width);
+    }
+    if (level + 1 < levels) {
+      shrink_.push_back(register_module("shrink" + std::to_string(level),
+                                        nn::Conv2d(conv3x3(width, width).stride(2))));
+      skips.push_back(width);
+    }
+  }
+  middle_ = register_module("middle", ResidualBlock(embedding, width, width));
+  for (std::size_t i = 0; i < levels; ++i) {
+    const std::size_t level = levels - 1 - i;
+    up_.emplace_back();
+    for (std::int64_t block = 0; block <= o.blocks; ++block) {
+      up_.back().push_back(register_module(
+          at("up", level, block), ResidualBlock(embedding, width + skips.back(), o.widths[level])));
+      skips.pop_back();
+      width = o.widths[level];
+    }
+    if (level > 0) {
+      grow_.push_back(
+          register_module("grow" + std::to_string(level), nn::Conv2d(conv3x3(width, width))));
+    }
+  }
+}
+
+torch::Tensor UNetImpl::embed(const torch::Tensor& t, const torch::Tensor& classes) {
+  if (frequencies_.device() != t.device()) frequencies_ = frequencies_.to(t.device());
+  const torch::Tensor angles = t.to(torch::kFloat).unsqueeze(1) * frequencies_;
+  const torch::Tensor waves =
+      torch::cat({angles.sin(), angles.cos()}, 1).to(time1_->weight.scalar_type());
+  const torch::Tensor time =
+      time2_->forward(torch::silu(time1_->forward(torch::silu(time_norm_->forward(waves)))));
+  // Every block starts from the activated embedding, so it is activated once here.
+  return torch::silu(time + class_embedding_->forward(classes));
+}
+
+torch::Tensor UNetImpl::forward(const torch::Tensor& x, const torch::Tensor& t,
+                                const torch::Tensor& classes) {
+  const torch::Tensor embedding = embed(t, classes);
+  torch::Tensor h = first_->forward(x.contiguous(first_->weight.suggest_memory_format()));
+  std::vector<torch::Tensor> skips = {h};
+  for (std::size_t level = 0; level < down_.size(); ++level) {
+    for (ResidualBlock& block : down_[level]) skips.push_back(h = block->forward(h, embedding));
+    if (level < shrink_.size()) skips.push_back(h = shrink_[level]->forward(h));
+  }
+  h = middle_->forward(h, embedding);
+  for (std::size_t i = 0; i < up_.size(); ++i) {
+    for (ResidualBlock& block : up_[i]) {
+      h = block->forward(torch::cat({h, skips.back()}, 1), embedding);
+      skips.pop_back();
+    }
+    if (i < grow_.size())
+      h = grow_[i]->forward(torch::upsample_nearest2d(h, {2 * h.size(2), 2 * h.size(3)}));
+  }
+  return last_->forward(h);
+}
+
+void to_channels_last(torch::nn::Module& module) {
+  torch::NoGradGuard no_grad;
+  for (torch::Tensor& p : module.parameters()) {
+    if (p.dim() == 4) p.set_data(p.detach().contiguous(torch::MemoryFormat::ChannelsLast));
+  }
+}
+
+}  // namespace fashion_mnist

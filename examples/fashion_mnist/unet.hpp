@@ -1,0 +1,92 @@
+#pragma once
+
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/container/modulelist.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/pimpl.h>
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace fashion_mnist {
+
+/// The shape of a UNet.
+struct UNetOptions {
+  std::int64_t channels = 1;
+  std::int64_t classes = 10;
+  std::vector<std::int64_t> widths = {32, 64, 128, 256};
+  std::int64_t blocks = 2;  ///< residual blocks a level on the way down; one more on the way up
+
+  /// The network behind the blog post: 13,023,072 parameters.
+  static UNetOptions paper() { return {}; }
+  /// Half as wide, one block a level: 2,174,176 parameters.
+  static UNetOptions small() { return {1, 10, {16, 32, 64, 128}, 1}; }
+  /// By name, "paper" or "small". Throws flowmatch::OptionError for any other.
+  static UNetOptions named(std::string_view name);
+};
+
+/// BatchNorm -> SiLU -> convolution.
+class NormActConvImpl : public torch::nn::Module {
+ public:
+  NormActConvImpl(std::int64_t in, std::int64_t out, bool bias = true);
+  torch::Tensor forward(const torch::Tensor& x);
+
+ private:
+  torch::nn::BatchNorm2d norm_;
+  torch::nn::Conv2d conv_;
+};
+TORCH_MODULE(NormActConv);
+
+/// conv1 -> x (1 + scale) + shift, both from the embedding -> conv2 -> plus the input (by a 1x1
+/// convolution where the number of channels changes).
+class ResidualBlockImpl : public torch::nn::Module {
+ public:
+  ResidualBlockImpl(std::int64_t embedding, std::int64_t in, std::int64_t out);
+  /// x [B, in, H, W], activated embedding [B, embedding] -> [B, out, H, W].
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& embedding);
+
+ private:
+  torch::nn::Linear scale_shift_;
+  NormActConv conv1_;
+  NormActConv conv2_;
+  torch::nn::Conv2d shortcut_{nullptr};
+};
+TORCH_MODULE(ResidualBlock);
+
+/// The class-conditional UNet of the blog post (fastai course22p2, notebook 28): the velocity v(x,
+/// t, class).
+class UNetImpl : public torch::nn::Module {
+ public:
+  explicit UNetImpl(const UNetOptions& options = UNetOptions::paper());
+
+  /// x [B, C, H, W] with H and W multiples of 2^(levels-1), t [B] in [0, 1], classes int64 [B] ->
+  /// [B, C, H, W].
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t,
+                        const torch::Tensor& classes);
+
+ private:
+  torch::Tensor embed(const torch::Tensor& t, const torch::Tensor& classes);
+
+  torch::Tensor frequencies_;
+  torch::nn::Conv2d first_;
+  torch::nn::Embedding class_embedding_;
+  torch::nn::BatchNorm1d time_norm_;
+  torch::nn::Linear time1_;
+  torch::nn::Linear time2_;
+  std::vector<std::vector<ResidualBlock>> down_;
+  std::vector<torch::nn::Conv2d> shrink_;
+  ResidualBlock middle_{nullptr};
+  std::vector<std::vector<ResidualBlock>> up_;
+  std::vector<torch::nn::Conv2d> grow_;
+  NormActConv last_;
+};
+TORCH_MODULE(UNet);
+
+/// Lays out a module's convolution weights channels-last, which is faster on CPUs and on GPUs'
+/// tensor cores; activations follow the weights.
+void to_channels_last(torch::nn::Module& module);
+
+}  // namespace fashion_mnist

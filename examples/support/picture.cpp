@@ -1,0 +1,212 @@
+#include "examples/support/picture.hpp"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdio>
+
+#include "flowmatch/core/error.hpp"
+
+namespace support {
+
+namespace {
+
+// Seven rows of five pixels a glyph, the leftmost pixel in the highest bit.
+struct Glyph {
+  char character;
+  std::array<std::uint8_t, 7> rows;
+};
+constexpr Glyph glyphs[] = {
+    {'0', {14, 17, 19, 21, 25, 17, 14}}, {'1', {4, 12, 4, 4, 4, 4, 14}},
+    {'2', {14, 17, 1, 2, 4, 8, 31}},     {'3', {31, 2, 4, 2, 1, 17, 14}},
+    {'4', {2, 6, 10, 18, 31, 2, 2}},     {'5', {31, 16, 30, 1, 1, 17, 14}},
+    {'6', {6, 8, 16, 30, 17, 17, 14}},   {'7', {31, 1, 2, 4, 8, 8, 8}},
+    {'8', {14, 17, 17, 14, 17, 17, 14}}, {'9', {14, 17, 17, 15, 1, 2, 12}},
+    {'A', {14, 17, 17, 31, 17, 17, 17}}, {'B', {30, 17, 17, 30, 17, 17, 30}},
+    {'C', {14, 17, 16, 16, 16, 17, 14}}, {'D', {28, 18, 17, 17, 17, 18, 28}},
+    {'E', {31, 16, 16, 30, 16, 16, 31}}, {'F', {31, 16, 16, 30, 16, 16, 16}},
+    {'G', {14, 17, 16, 23, 17, 17, 15}}, {'H', {17, 17, 17, 31, 17, 17, 17}},
+    {'I', {14, 4, 4, 4, 4, 4, 14}},      {'J', {7, 2, 2, 2, 2, 18, 12}},
+    {'K', {17, 18, 20, 24, 20, 18, 17}}, {'L', {16, 16, 16, 16, 16, 16, 31}},
+    {'M', {17, 27, 21, 21, 17, 17, 17}}, {'N', {17, 17, 25, 21, 19, 17, 17}},
+    {'O', {14, 17, 17, 17, 17, 17, 14}}, {'P', {30, 17, 17, 30, 16, 16, 16}},
+    {'Q', {14, 17, 17, 17, 21, 18, 13}}, {'R', {30, 17, 17, 30, 20, 18, 17}},
+    {'S', {15, 16, 16, 14, 1, 1, 30}},   {'T', {31, 4, 4, 4, 4, 4, 4}},
+    {'U', {17, 17, 17, 17, 17, 17, 14}}, {'V', {17, 17, 17, 17, 17, 10, 4}},
+    {'W', {17, 17, 17, 21, 21, 21, 10}}, {'X', {17, 17, 10, 4, 10, 17, 17}},
+    {'Y', {17, 17, 17, 10, 4, 4, 4}},    {'Z', {31, 1, 2, 4, 8, 16, 31}},
+    {'.', {0, 0, 0, 0, 0, 12, 12}},      {',', {0, 0, 0, 0, 12, 4, 8}},
+    {'-', {0, 0, 0, 31, 0, 0, 0}},       {'+', {0, 4, 4, 31, 4, 4, 0}},
+    {'=', {0, 0, 31, 0, 31, 0, 0}},      {'/', {0, 1, 2, 4, 8, 16, 0}},
+    {':', {0, 12, 12, 0, 12, 12, 0}},    {'(', {2, 4, 8, 8, 8, 4, 2}},
+    {')', {8, 4, 2, 2, 2, 4, 8}},        {'%', {24, 25, 2, 4, 8, 19, 3}}};
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
+// A step of 1, 2 or 5 times a power of ten that divides the span into about `ticks` parts.
+double tick_step(double span, int ticks) {
+  const double raw = span / ticks;
+  const double power = std::pow(10, std::floor(std::log10(raw)));
+  for (const double nice : {1.0, 2.0, 5.0}) {
+    if (raw <= nice * power) return nice * power;
+  }
+  return 10 * power;
+}
+
+}  // namespace
+
+Canvas::Canvas(std::int64_t width, std::int64_t height, Color background)
+    : picture_{width, height, {}} {
+  picture_.rgb.resize(static_cast<std::size_t>(width * height * 3));
+  fill(0, 0, width, height, background);
+}
+
+void Canvas::blend(std::int64_t x, std::int64_t y, Color color, double opacity) {
+  if (x < 0 || y < 0 || x >= picture_.width || y >= picture_.height) return;
+  std::uint8_t* pixel = &picture_.rgb[static_cast<std::size_t>((y * picture_.width + x) * 3)];
+  for (std::size_t c = 0; c < 3; ++c) {
+    pixel[c] = static_cast<std::uint8_t>(std::lround(pixel[c] + opacity * (color[c] - pixel[c])));
+  }
+}
+
+void Canvas::fill(std::int64_t x, std::int64_t y, std::int64_t width, std::int64_t height,
+                  Color color) {
+  for (std::int64_t row = y; row < y + height; ++row) {
+    for (std::int64_t column = x; column < x + width; ++column) blend(column, row, color);
+  }
+}
+
+void Canvas::line(double x0, double y0, double x1, double y1, Color color, double opacity) {
+  const double length = std::max({std::abs(x1 - x0), std::abs(y1 - y0), 1.0});
+  for (double i = 0; i < length; ++i) {
+    blend(std::lround(x0 + (x1 - x0) * i / length), std::lround(y0 + (y1 - y0) * i / length), color,
+          opacity);
+  }
+}
+
+void Canvas::dot(double x, double y, double radius, Color color, double opacity) {
+  const auto reach = static_cast<std::int64_t>(std::ceil(radius));
+  for (std::int64_t dy = -reach; dy <= reach; ++dy) {
+    for (std::int64_t dx = -reach; dx <= reach; ++dx) {
+      const double covered = std::clamp(
+          radius + 0.5 - std::hypot(static_cast<double>(dx), static_cast<double>(dy)), 0.0, 1.0);
+      blend(std::lround(x) + dx, std::lround(y) + dy, color, opacity * covered);
+    }
+  }
+}
+
+std::int64_t Canvas::text_width(std::string_view words, std::int64_t scale) {
+  return static_cast<std::int64_t>(words.size()) * 6 * scale;
+}
+
+void Canvas::text(std::int64_t x, std::int64_t y, std::string_view words, Color color,
+                  std::int64_t scale) {
+  for (const char character : words) {
+    const char capital = static_cast<char>(std::toupper(static_cast<unsigned char>(character)));
+    for (const Glyph& glyph : glyphs) {
+      if (glyph.character != capital) continue;
+      for (std::int64_t row = 0; row < 7; ++row) {
+        for (std::int64_t column = 0; column < 5; ++column) {
+          if ((glyph.rows[static_cast<std::size_t>(row)] >> (4 - column) & 1) != 0) {
+            fill(x + column * scale, y + row * scale, scale, scale, color);
+          }
+        }
+      }
+    }
+    x += 6 * scale;
+  }
+}
+
+void Canvas::image(std::int64_t x, std::int64_t y, const at::Tensor& image, std::int64_t scale) {
+  if (image.dim() != 3 || (image.size(0) != 1 && image.size(0) != 3)) {
+    throw flowmatch::ShapeError("a picture needs images [C, H, W] with C 1 or 3");
+  }
+  const at::Tensor bytes = ((image.detach().to(at::kCPU, at::kFloat).clamp(-1, 1) + 1) * 127.5)
+                               .round()
+                               .to(at::kByte)
+                               .expand({3, image.size(1), image.size(2)})
+                               .contiguous();
+  const auto pixel = bytes.accessor<std::uint8_t, 3>();
+  for (std::int64_t row = 0; row < image.size(1); ++row) {
+    for (std::int64_t column = 0; column < image.size(2); ++column) {
+      fill(x + column * scale, y + row * scale, scale, scale,
+           {pixel[0][row][column], pixel[1][row][column], pixel[2][row][column]});
+    }
+  }
+}
+
+Picture image_grid(const at::Tensor& images, std::int64_t columns, std::int64_t scale) {
+  if (images.dim() != 4 || columns < 1)
+    throw flowmatch::ShapeError("an image grid needs images [N, C, H, W]");
+  constexpr std::int64_t gap = 2;
+  const std::int64_t n = images.size(0);
+  const std::int64_t rows = std::max<std::int64_t>((n + columns - 1) / columns, 1);
+  const std::int64_t height = images.size(2) * scale + gap;
+  const std::int64_t width = images.size(3) * scale + gap;
+  Canvas canvas(std::min(columns, std::max<std::int64_t>(n, 1)) * width + gap, rows * height + gap,
+                grey);
+  for (std::int64_t i = 0; i < n; ++i) {
+    canvas.image(gap + i % columns * width, gap + i / columns * height, images[i], scale);
+  }
+  return canvas.picture();
+}
+
+Picture line_plot(const std::vector<Series>& series, const std::string& title,
+                  const std::string& x_label) {
+  constexpr std::int64_t width = 800, height = 480, left = 80, right = 20, top = 40, bottom = 50;
+  double x0 = 0, x1 = 1, y0 = 0, y1 = 1;
+  bool first = true;
+  for (const Series& s : series) {
+    for (std::size_t i = 0; i < s.x.size(); ++i) {
+      if (!std::isfinite(s.y[i])) continue;
+      x0 = first ? s.x[i] : std::min(x0, s.x[i]);
+      x1 = first ? s.x[i] : std::max(x1, s.x[i]);
+      y0 = first ? s.y[i] : std::min(y0, s.y[i]);
+      y1 = first ? s.y[i] : std::max(y1, s.y[i]);
+      first = false;
+    }
+  }
+  if (!(x1 > x0)) x1 = x0 + 1;
+  if (!(y1 > y0)) y1 = y0 + 1;
+  const auto px = [&](double x) { return left + (x - x0) / (x1 - x0) * (width - left - right); };
+  const auto py = [&](double y) {
+    return height - bottom - (y - y0) / (y1 - y0) * (height - top - bottom);
+  };
+
+  Canvas canvas(width, height);
+  canvas.text(left, 12, title, black, 2);
+  const double x_step = tick_step(x1 - x0, 8);
+  for (double x = std::ceil(x0 / x_step) * x_step; x <= x1 + 1e-9 * x_step; x += x_step) {
+    canvas.line(px(x), top, px(x), height - bottom, pale);
+    canvas.text(std::lround(px(x)) - Canvas::text_width(number(x)) / 2, height - bottom + 8,
+                number(x));
+  }
+  const double y_step = tick_step(y1 - y0, 6);
+  for (double y = std::ceil(y0 / y_step) * y_step; y <= y1 + 1e-9 * y_step; y += y_step) {
+    const std::string label = number(std::abs(y) < y_step / 1e6 ? 0 : y);
+    canvas.line(left, py(y), width - right, py(y), pale);
+    canvas.text(left - 8 - Canvas::text_width(label), std::lround(py(y)) - 3, label);
+  }
+  canvas.line(left, top, left, height - bottom, black);
+  canvas.line(left, height - bottom, width - right, height - bottom, black);
+  canvas.text((left + width - right - Canvas::text_width(x_label)) / 2, height - 20, x_label);
+  std::int64_t legend = top + 8;
+  for (const Series& s : series) {
+    for (std::size_t i = 1; i < s.x.size(); ++i) {
+      canvas.line(px(s.x[i - 1]), py(s.y[i - 1]), px(s.x[i]), py(s.y[i]), s.color);
+    }
+    const std::int64_t at = width - right - 8 - Canvas::text_width(s.name);
+    canvas.fill(at - 26, legend + 2, 20, 3, s.color);
+    canvas.text(at, legend, s.name);
+    legend += 14;
+  }
+  return canvas.picture();
+}
+
+}  // namespace support

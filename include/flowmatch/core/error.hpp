@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace flowmatch::inline v0 {
+
+/// The base of everything that flowmatch throws itself. Every message says what was found and what
+/// to do about it.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A tensor whose shape, dtype or device does not fit.
+class ShapeError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// An option outside its range, or options that exclude each other.
+class OptionError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Data that is missing, damaged or inconsistent.
+class DataError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A checkpoint that is missing, damaged or does not belong to this run.
+class CheckpointError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Training that cannot go on: the loss became NaN or infinite. Carries the optimizer step, counted
+/// from 0.
+class TrainingError : public Error {
+ public:
+  TrainingError(const std::string& message, std::int64_t step) : Error(message), step_(step) {}
+
+  std::int64_t step() const noexcept { return step_; }
+
+ private:
+  std::int64_t step_;
+};
+
+/// An integration that cannot go on: NaN or Inf from the model, a step that underflows, too many
+/// steps.
+class SolverError : public Error {
+ public:
+  SolverError(const std::string& message, double t, double step_size, std::int64_t evaluations)
+      : Error(message), t_(t), step_size_(step_size), evaluations_(evaluations) {}
+
+  /// Time that the solution had reached.
+  double t() const noexcept { return t_; }
+  /// Size of the step that failed.
+  double step_size() const noexcept { return step_size_; }
+  /// Model evaluations until then.
+  std::int64_t evaluations() const noexcept { return evaluations_; }
+
+ private:
+  double t_;
+  double step_size_;
+  std::int64_t evaluations_;
+};
+
+}  // namespace flowmatch::inline v0

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <sstream>
+#include <string>
+
+#include "flowmatch/core/error.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// A shape as people write it: [64, 1, 28, 28].
+inline std::string shape_text(const at::Tensor& tensor) {
+  if (!tensor.defined()) return "undefined";
+  std::ostringstream text;
+  text << tensor.sizes();
+  return text.str();
+}
+
+/// The dtype of times for data x: float64 for float64 data, float32 for every other, whatever the
+/// model's precision (near 1, neighbouring bfloat16 numbers are 1/256 apart).
+inline at::ScalarType time_dtype(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+/// Throws a ShapeError unless t is [B] for an x of [B, …].
+inline void check_time(const at::Tensor& t, const at::Tensor& x) {
+  if (!x.defined() || x.dim() == 0 || !t.defined() || t.dim() != 1 || t.size(0) != x.size(0)) {
+    throw ShapeError("time t has shape " + shape_text(t) + " for x of shape " + shape_text(x) +
+                     "; give t [B] with one time for each of x's samples [B, …]");
+  }
+}
+
+/// t [B] seen as [B, 1, …], so that it broadcasts over x [B, …]. Throws a ShapeError unless the
+/// sizes agree.
+inline at::Tensor expand_time(const at::Tensor& t, const at::Tensor& x) {
+  check_time(t, x);
+  if (x.dim() == 1) return t;
+  c10::SmallVector<std::int64_t, 6> shape(static_cast<std::size_t>(x.dim()), 1);
+  shape[0] = t.size(0);
+  return t.view(shape);
+}
+
+/// Throws a ShapeError unless both have the same shape.
+inline void check_same_shape(const at::Tensor& a, const char* name_a, const at::Tensor& b,
+                             const char* name_b) {
+  if (!a.defined() || !b.defined() || a.sizes() != b.sizes()) {
+    throw ShapeError(std::string(name_a) + " has shape " + shape_text(a) + " and " + name_b +
+                     " has shape " + shape_text(b) + "; they must be the same");
+  }
+}
+
+}  // namespace flowmatch::inline v0

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <ATen/ops/full_like.h>
+
+#include <concepts>
+
+#include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/random.hpp"
+#include "flowmatch/core/types.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// Where a batch's x_0 comes from.
+/// 1. `s(batch, rng)` gives a tensor of the shape and dtype of batch.x_1. Any callable of that form
+/// is one.
+template <class S, class Condition = NoCondition>
+concept Source = std::copyable<S> && requires(const S& s, const Batch<Condition>& batch, Rng& rng) {
+  { s(batch, rng) } -> std::convertible_to<at::Tensor>;
+};
+
+/// x_0 ~ N(0, I): the noise of the blog post's third attempt, and the default.
+struct GaussianSource {
+  template <class Condition>
+  at::Tensor operator()(const Batch<Condition>& batch, Rng& rng) const {
+    return rng.normal(batch.x_1.sizes(), batch.x_1.options()).to(batch.x_1.device());
+  }
+};
+
+/// Every x_0 the same: with the value of white, the blank page of the blog post's second attempt.
+class ConstantSource {
+ public:
+  explicit ConstantSource(double value = 0) : value_(value) {}
+
+  template <class Condition>
+  at::Tensor operator()(const Batch<Condition>& batch, Rng&) const {
+    return at::full_like(batch.x_1, value_);
+  }
+
+ private:
+  double value_;
+};
+
+/// x_0 comes with the data: the batch's own `x_0` (translation from one kind of data to another).
+/// Throws DataError where the batch has none.
+struct PairedSource {
+  template <class Condition>
+  at::Tensor operator()(const Batch<Condition>& batch, Rng&) const {
+    if (!batch.x_0.defined()) {
+      throw DataError(
+          "PairedSource needs batches with an x_0 of their own; fill Batch::x_0, or use "
+          "GaussianSource");
+    }
+    return batch.x_0;
+  }
+};
+
+}  // namespace flowmatch::inline v0

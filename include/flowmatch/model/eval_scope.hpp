@@ -1,0 +1,42 @@
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <vector>
+
+namespace flowmatch::inline v0 {
+
+/// Puts a module and all of its submodules into evaluation mode, and each back into the mode it had
+/// at the scope's end. Where all are in evaluation mode already nothing is written, so that several
+/// threads can share such a module.
+class EvalScope {
+ public:
+  explicit EvalScope(torch::nn::Module& module) {
+    collect(module);
+    for (torch::nn::Module* each : training_) each->train(false);
+  }
+  ~EvalScope() {
+    // Children come after their parents: setting a parent sets its children, which then get their
+    // own mode back.
+    for (std::size_t i = 0; i < all_.size(); ++i) {
+      if (!training_.empty()) all_[i]->train(was_training_[i]);
+    }
+  }
+  EvalScope(const EvalScope&) = delete;
+  EvalScope& operator=(const EvalScope&) = delete;
+
+ private:
+  void collect(torch::nn::Module& module) {
+    all_.push_back(&module);
+    was_training_.push_back(module.is_training());
+    if (module.is_training()) training_.push_back(&module);
+    for (const auto& child : module.children()) collect(*child);
+  }
+
+  std::vector<torch::nn::Module*> all_;
+  std::vector<bool> was_training_;
+  std::vector<torch::nn::Module*> training_;
+};
+
+}  // namespace flowmatch::inline v0

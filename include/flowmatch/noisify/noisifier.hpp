@@ -1,0 +1,85 @@
+#pragma once
+
+#include <concepts>
+#include <utility>
+
+#include "flowmatch/core/expand.hpp"
+#include "flowmatch/coupling/independent.hpp"
+#include "flowmatch/noisify/target.hpp"
+#include "flowmatch/noisify/time.hpp"
+#include "flowmatch/path/path.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// Turns a batch of data into a training example.
+/// 1. `n(batch, rng)` gives a Noised with the batch's condition type.
+template <class N, class Condition = NoCondition>
+concept Noisifier = std::copyable<N> &&
+    requires(const N& n, const Batch<Condition>& batch, Rng& rng) {
+  { n(batch, rng) } -> std::same_as<Noised<Condition>>;
+};
+
+/// coupling -> time -> path -> target: draws (x_0, x_1) from the coupling, one time t per sample,
+/// x_t from the path, and computes the target. Knows nothing of images: x_1 is any [B, …] of a
+/// floating dtype. Throws ShapeError for data of an integer dtype.
+template <class Path, class TargetT, class CouplingT = IndependentCoupling<>,
+          TimeSampler Time = UniformTime>
+requires Target<TargetT, Path>
+class PathNoisifier {
+  static_assert(ProbPath<Path> || StochasticPath<Path>,
+                "flowmatch: a noisifier needs a path with `PathSample sample(x_0, x_1, t)`; see "
+                "path/path.hpp");
+
+ public:
+  explicit PathNoisifier(Path path, TargetT target = TargetT{}, CouplingT coupling = CouplingT{},
+                         Time time = Time{})
+      : path_(std::move(path)),
+        target_(std::move(target)),
+        coupling_(std::move(coupling)),
+        time_(std::move(time)) {}
+
+  template <class Condition>
+  requires Coupling<CouplingT, Condition> Noised<Condition>
+  operator()(const Batch<Condition>& batch, Rng& rng) const {
+    if (batch.x_1.defined() && !batch.x_1.is_floating_point()) {
+      throw ShapeError(
+          "data of an integer dtype cannot be mixed with noise; convert x_1 to float32 first");
+    }
+    Coupled<Condition> pair = coupling_(batch, rng);
+    const at::Tensor t =
+        time_(pair.x_1.size(0), pair.x_1.options().dtype(time_dtype(pair.x_1)), rng)
+            .to(pair.x_1.device());
+    const PathSample sample = sample_path(pair, t, rng);
+    return {sample.x_t, t, target_(path_, sample), std::move(pair.condition)};
+  }
+
+  const Path& path() const noexcept { return path_; }
+
+ private:
+  template <class Condition>
+  PathSample sample_path(const Coupled<Condition>& pair, const at::Tensor& t, Rng& rng) const {
+    if constexpr (ProbPath<Path>) {
+      return path_.sample(pair.x_0, pair.x_1, t);
+    } else {
+      return path_.sample(pair.x_0, pair.x_1, t, rng);
+    }
+  }
+
+  Path path_;
+  TargetT target_;
+  CouplingT coupling_;
+  Time time_;
+};
+
+/// The noisifier of flow matching: the target is the path's velocity dx_t.
+/// `VelocityNoisifier(LinearPath{})` is the blog post's noisify; its clamp is
+/// `VelocityNoisifier(LinearPath{}, IndependentCoupling<>{}, UniformTime(0.999))`.
+template <class Path, class CouplingT = IndependentCoupling<>, TimeSampler Time = UniformTime>
+class VelocityNoisifier : public PathNoisifier<Path, VelocityTarget, CouplingT, Time> {
+ public:
+  explicit VelocityNoisifier(Path path, CouplingT coupling = CouplingT{}, Time time = Time{})
+      : PathNoisifier<Path, VelocityTarget, CouplingT, Time>(
+            std::move(path), VelocityTarget{}, std::move(coupling), std::move(time)) {}
+};
+
+}  // namespace flowmatch::inline v0

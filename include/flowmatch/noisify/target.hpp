@@ -1,0 +1,70 @@
+#pragma once
+
+#include <ATen/Functions.h>
+
+#include <cmath>
+#include <concepts>
+#include <string>
+
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/core/types.hpp"
+#include "flowmatch/path/path.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// What the network is to predict.
+/// 1. `t(path, sample)` gives a tensor of x_t's shape, for a path and a PathSample of it.
+template <class T, class Path>
+concept Target = std::copyable<T> &&
+    requires(const T& t, const Path& path, const PathSample& sample) {
+  { t(path, sample) } -> std::convertible_to<at::Tensor>;
+};
+
+/// The velocity dx_t: x_1 - x_0 on the straight path.
+struct VelocityTarget {
+  template <class Path>
+  at::Tensor operator()(const Path&, const PathSample& sample) const {
+    return sample.dx_t;
+  }
+};
+
+/// The data x_1. Sample such a network through `VelocityFromX1`.
+struct X1Target {
+  template <class Path>
+  at::Tensor operator()(const Path&, const PathSample& sample) const {
+    return sample.x_1;
+  }
+};
+
+/// The noise epsilon = x_0. Sample such a network through `VelocityFromEpsilon`.
+struct EpsilonTarget {
+  template <class Path>
+  at::Tensor operator()(const Path&, const PathSample& sample) const {
+    return sample.x_0;
+  }
+};
+
+/// The change over a step, x_{t+h} - x_t: the blog post's second attempt (h = 0.01), from which a
+/// network learns little, because the target is about h in size. Kept to show it. Needs a path that
+/// is defined a little beyond t = 1. Throws OptionError unless 0 < h <= 1.
+class FiniteDifferenceTarget {
+ public:
+  explicit FiniteDifferenceTarget(double h = 0.01) : h_(h) {
+    if (!(h > 0 && h <= 1)) {
+      throw OptionError("a finite difference over h = " + std::to_string(h) +
+                        "; choose a step in (0, 1]");
+    }
+  }
+
+  double step() const noexcept { return h_; }
+
+  template <ProbPath Path>
+  at::Tensor operator()(const Path& path, const PathSample& sample) const {
+    return path.sample(sample.x_0, sample.x_1, sample.t + h_).x_t - sample.x_t;
+  }
+
+ private:
+  double h_;
+};
+
+}  // namespace flowmatch::inline v0

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <ATen/Functions.h>
+
+#include <cmath>
+#include <concepts>
+#include <string>
+
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/core/random.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// Draws the times that training looks at.
+/// 1. `s(n, options, rng)` gives [n] times in [0, 1] of the options' dtype and device.
+template <class T>
+concept TimeSampler = std::copyable<T> &&
+    requires(const T& s, at::TensorOptions options, Rng& rng) {
+  { s(std::int64_t{1}, options, rng) } -> std::convertible_to<at::Tensor>;
+};
+
+/// t ~ U[0, 1), clamped to [0, max]. The blog post's noisify has max = 0.999; the default clamps
+/// nothing. Throws OptionError unless 0 < max <= 1.
+class UniformTime {
+ public:
+  explicit UniformTime(double max = 1) : max_(max) {
+    if (!(max > 0 && max <= 1)) {
+      throw OptionError("uniform times clamped at " + std::to_string(max) +
+                        "; choose a maximum in (0, 1]");
+    }
+  }
+
+  at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
+    at::Tensor t = rng.uniform({n}, options);
+    return max_ < 1 ? t.clamp_max_(max_) : t;
+  }
+
+ private:
+  double max_;
+};
+
+/// t = sigmoid(mean + stddev z), z ~ N(0, 1): most times in the middle, few at the ends (Esser et
+/// al. 2024, eq. 19). Throws OptionError unless mean is finite and stddev > 0.
+class LogitNormalTime {
+ public:
+  explicit LogitNormalTime(double mean = 0, double stddev = 1) : mean_(mean), stddev_(stddev) {
+    if (!std::isfinite(mean) || !(stddev > 0) || !std::isfinite(stddev)) {
+      throw OptionError("logit-normal times with mean " + std::to_string(mean) + " and stddev " +
+                        std::to_string(stddev) +
+                        "; choose a finite mean and a finite stddev above 0");
+    }
+  }
+
+  at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
+    return rng.normal({n}, options).mul_(stddev_).add_(mean_).sigmoid_();
+  }
+
+ private:
+  double mean_;
+  double stddev_;
+};
+
+}  // namespace flowmatch::inline v0

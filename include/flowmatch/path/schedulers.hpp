@@ -1,0 +1,121 @@
+#pragma once
+
+#include <ATen/Functions.h>
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <string>
+
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/path/scheduler.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// The smallest denominator that formulas divide by: the square root of the dtype's machine epsilon
+/// (3.5e-4 for float32, 1.5e-8 for float64), where rounding in the numerator and the error of the
+/// limit are of one size.
+inline double denominator_floor(at::ScalarType dtype) {
+  return std::sqrt(dtype == at::kDouble
+                       ? std::numeric_limits<double>::epsilon()
+                       : static_cast<double>(std::numeric_limits<float>::epsilon()));
+}
+
+/// The straight path of conditional optimal transport: alpha_t = t, sigma_t = 1 - t (Lipman et al.
+/// 2023, eq. 20 with sigma_min = 0; the blog post's drawing algorithm).
+struct CondOTScheduler {
+  Coefficients operator()(const at::Tensor& t) const {
+    const at::Tensor one = at::ones_like(t);
+    return {t, 1 - t, one, -one};
+  }
+  at::Tensor snr_inverse(const at::Tensor& snr) const { return snr / (1 + snr); }
+};
+
+/// alpha_t = t^n, sigma_t = 1 - t^n with n > 0. Throws OptionError otherwise. (n below 1 has an
+/// infinite derivative at t = 0; it is evaluated at no t below 1e-5.)
+class PolynomialScheduler {
+ public:
+  explicit PolynomialScheduler(double n) : n_(n) {
+    if (!(n > 0) || !std::isfinite(n)) {
+      throw OptionError("a polynomial scheduler of power " + std::to_string(n) +
+                        "; choose a finite power above 0");
+    }
+  }
+
+  Coefficients operator()(const at::Tensor& t) const {
+    const at::Tensor alpha = t.pow(n_);
+    const at::Tensor d_alpha = n_ * (n_ < 1 ? t.clamp_min(1e-5) : t).pow(n_ - 1);
+    return {alpha, 1 - alpha, d_alpha, -d_alpha};
+  }
+  at::Tensor snr_inverse(const at::Tensor& snr) const { return (snr / (1 + snr)).pow(1 / n_); }
+
+ private:
+  double n_;
+};
+
+/// The variance-preserving diffusion seen from noise to data (Song et al. 2021, eq. 11):
+/// alpha_t = exp(-T/2), sigma_t = sqrt(1 - exp(-T)), T = (1-t)^2 (beta_max - beta_min)/2 + (1-t)
+/// beta_min. At t = 0 a little data remains (alpha = 0.0066 with the defaults). d_sigma_t grows
+/// without bound as t goes to 1; its denominator is kept at `denominator_floor`. Throws OptionError
+/// unless 0 <= beta_min <= beta_max, beta_max > 0.
+class VPScheduler {
+ public:
+  explicit VPScheduler(double beta_min = 0.1, double beta_max = 20)
+      : beta_min_(beta_min), beta_max_(beta_max) {
+    if (!(beta_min >= 0) || !(beta_max >= beta_min) || !(beta_max > 0) ||
+        !std::isfinite(beta_max)) {
+      throw OptionError("a VP scheduler with beta_min " + std::to_string(beta_min) +
+                        " and beta_max " + std::to_string(beta_max) +
+                        "; choose 0 <= beta_min <= beta_max with beta_max above 0");
+    }
+  }
+
+  Coefficients operator()(const at::Tensor& t) const {
+    const at::Tensor s = 1 - t;
+    const at::Tensor big_t = s.square() * (0.5 * (beta_max_ - beta_min_)) + s * beta_min_;
+    const at::Tensor d_big_t = -(s * (beta_max_ - beta_min_) + beta_min_);
+    const at::Tensor alpha = at::exp(-0.5 * big_t);
+    const at::Tensor sigma = at::sqrt(-at::expm1(-big_t));
+    const at::Tensor floored = sigma.clamp_min(denominator_floor(t.scalar_type()));
+    return {alpha, sigma, -0.5 * d_big_t * alpha, 0.5 * d_big_t * alpha.square() / floored};
+  }
+  at::Tensor snr_inverse(const at::Tensor& snr) const {
+    // alpha^2 = exp(-T) and sigma^2 = 1 - alpha^2, so T = log(1 + 1/snr^2): the positive root of
+    // T's quadratic in 1-t.
+    const at::Tensor big_t = at::log1p(snr.square().reciprocal());
+    const double a = 0.5 * (beta_max_ - beta_min_);
+    const at::Tensor root = at::sqrt(beta_min_ * beta_min_ + 4 * a * big_t);
+    return (1 - 2 * big_t / (beta_min_ + root)).clamp(0, 1);
+  }
+
+ private:
+  double beta_min_;
+  double beta_max_;
+};
+
+/// alpha_t = t, sigma_t = sqrt(1 - t^2). d_sigma_t = -t / sigma_t with the denominator kept at
+/// `denominator_floor`.
+struct LinearVPScheduler {
+  Coefficients operator()(const at::Tensor& t) const {
+    const at::Tensor sigma = at::sqrt((1 - t) * (1 + t));
+    return {t, sigma, at::ones_like(t), -t / sigma.clamp_min(denominator_floor(t.scalar_type()))};
+  }
+  at::Tensor snr_inverse(const at::Tensor& snr) const { return snr / at::sqrt(1 + snr.square()); }
+};
+
+/// alpha_t = sin(pi t / 2), sigma_t = cos(pi t / 2) (Nichol & Dhariwal 2021 without the offset; the
+/// DDIM baseline's schedule with s = 1 - t).
+struct CosineScheduler {
+  Coefficients operator()(const at::Tensor& t) const {
+    constexpr double half_pi = std::numbers::pi / 2;
+    // sin(pi (1-t) / 2) is exact at t = 1, where cos(pi t / 2) is only about 1e-8.
+    const at::Tensor alpha = at::sin(half_pi * t);
+    const at::Tensor sigma = at::sin(half_pi * (1 - t));
+    return {alpha, sigma, half_pi * sigma, -half_pi * alpha};
+  }
+  at::Tensor snr_inverse(const at::Tensor& snr) const {
+    return at::atan(snr) * (2 / std::numbers::pi);
+  }
+};
+
+}  // namespace flowmatch::inline v0

@@ -1,0 +1,182 @@
+#pragma once
+
+#include <ATen/Context.h>
+#include <torch/optim/optimizer.h>
+#include <torch/serialize/input-archive.h>
+#include <torch/serialize/output-archive.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "flowmatch/io/atomic_directory.hpp"
+#include "flowmatch/io/manifest.hpp"
+#include "flowmatch/model/state_dict.hpp"
+
+/// A checkpoint is a directory `step-000000585` in the run's folder:
+///
+///   manifest.txt    `key = value` lines: format, step, position, options, notes, size and CRC-32
+///   of every file model.pt        the weights, readable by Python's torch.load ema.pt          the
+///   averaged weights, if kept optimizer.pt    the optimizer's state generators.pt   the default
+///   generators' states (Dropout and the like draw from them)
+///
+/// It is written under another name, flushed and renamed, so it is there whole or not at all.
+
+namespace flowmatch::inline v0 {
+
+namespace detail {
+
+inline std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file)
+    throw CheckpointError("cannot read " + path.string() + "; check the path and its permissions");
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+inline std::string file_signature(const std::filesystem::path& path) {
+  const std::string bytes = read_file(path);
+  return std::to_string(bytes.size()) + " bytes crc32 " + Manifest::hex(crc32(bytes));
+}
+
+}  // namespace detail
+
+/// A checkpoint on disk that has been found whole: its folder and manifest.
+struct Checkpoint {
+  std::filesystem::path path;
+  Manifest manifest;
+};
+
+/// Reads a checkpoint's manifest and checks every file against it. Throws CheckpointError naming
+/// what is wrong.
+inline Checkpoint open_checkpoint(const std::filesystem::path& path) {
+  const auto damaged = [&](const std::string& what) {
+    return CheckpointError("checkpoint " + path.string() + " cannot be used: " + what +
+                           "; remove it to fall back on an older one, or restore it from a copy");
+  };
+  if (!std::filesystem::is_directory(path)) throw damaged("there is no such folder");
+  Checkpoint checkpoint{path, {}};
+  try {
+    checkpoint.manifest = Manifest::from_text(detail::read_file(path / "manifest.txt"));
+    if (checkpoint.manifest.get("format") != "flowmatch checkpoint 1") {
+      throw CheckpointError("its format is '" + checkpoint.manifest.get("format") +
+                            "', this program reads 1");
+    }
+    for (const auto& [key, value] : checkpoint.manifest.entries()) {
+      if (key.rfind("file.", 0) == 0 && detail::file_signature(path / key.substr(5)) != value) {
+        throw CheckpointError(key.substr(5) + " is damaged: size or CRC-32 does not match");
+      }
+    }
+  } catch (const CheckpointError& error) {
+    throw damaged(error.what());
+  }
+  return checkpoint;
+}
+
+/// The checkpoints in a run's folder, oldest first, by name alone.
+inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    if (entry.path().filename().string().rfind("step-", 0) == 0) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+/// The newest checkpoint in a run's folder that is whole, or nullopt where there is none at all. A
+/// damaged newer one is passed over, and reported through `on_damaged`. Throws CheckpointError
+/// where all are damaged.
+inline std::optional<Checkpoint> latest_checkpoint(
+    const std::filesystem::path& folder,
+    const std::function<void(const std::string&)>& on_damaged = {}) {
+  std::vector<std::filesystem::path> paths = list_checkpoints(folder);
+  std::string first_problem;
+  for (; !paths.empty(); paths.pop_back()) {
+    try {
+      return open_checkpoint(paths.back());
+    } catch (const CheckpointError& error) {
+      if (on_damaged) on_damaged(error.what());
+      if (first_problem.empty()) first_problem = error.what();
+    }
+  }
+  if (!first_problem.empty()) throw CheckpointError(first_problem);
+  return std::nullopt;
+}
+
+/// The states of the default generators that a model on `device` may draw from.
+inline StateDict generator_states(c10::Device device) {
+  StateDict states;
+  const auto add = [&](const char* name, c10::Device d) {
+    at::Generator generator = at::globalContext().defaultGenerator(d);
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    states.insert(name, generator.get_state());
+  };
+  add("cpu", c10::kCPU);
+  if (!device.is_cpu()) add("device", device);
+  return states;
+}
+
+inline void restore_generators(const StateDict& states, c10::Device device) {
+  const auto restore = [&](const char* name, c10::Device d) {
+    if (!states.contains(name)) return;
+    at::Generator generator = at::globalContext().defaultGenerator(d);
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_state(states.at(name));
+  };
+  restore("cpu", c10::kCPU);
+  if (!device.is_cpu()) restore("device", device);
+}
+
+/// Writes a checkpoint into `folder` and removes all but the `keep` newest. `manifest` holds step
+/// and position; the files' signatures are added here. Throws CheckpointError; older checkpoints
+/// are touched only after success.
+inline std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
+                                              Manifest manifest, const torch::nn::Module& module,
+                                              const std::optional<StateDict>& ema,
+                                              const torch::optim::Optimizer& optimizer,
+                                              c10::Device device, std::int64_t keep) {
+  std::string number = std::to_string(manifest.get_int("step"));
+  number.insert(0, 9 - std::min<std::size_t>(number.size(), 9), '0');
+  const std::filesystem::path target = folder / ("step-" + number);
+  AtomicDirectory directory(target);
+  save_state_dict(directory.path() / "model.pt", state_dict(module));
+  if (ema) save_state_dict(directory.path() / "ema.pt", *ema);
+  save_state_dict(directory.path() / "generators.pt", generator_states(device));
+  try {
+    torch::serialize::OutputArchive archive;
+    optimizer.save(archive);
+    archive.save_to((directory.path() / "optimizer.pt").string());
+  } catch (const c10::Error& error) {
+    throw CheckpointError("cannot write " + (directory.path() / "optimizer.pt").string() + ": " +
+                          error.what_without_backtrace() + "; check the free space");
+  }
+  manifest.set("format", "flowmatch checkpoint 1");
+  for (const auto& file : std::filesystem::directory_iterator(directory.path())) {
+    manifest.set("file." + file.path().filename().string(), detail::file_signature(file.path()));
+  }
+  const std::string text = manifest.to_text();
+  std::ofstream file(directory.path() / "manifest.txt", std::ios::binary);
+  file << text << std::flush;
+  if (!file)
+    throw CheckpointError("cannot write the manifest in " + folder.string() +
+                          "; check the free space");
+  file.close();
+  directory.commit();
+
+  std::vector<std::filesystem::path> all = list_checkpoints(folder);
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < all.size(); ++i) {
+    std::error_code ignored;
+    if (all[i] != target) std::filesystem::remove_all(all[i], ignored);
+  }
+  return target;
+}
+
+}  // namespace flowmatch::inline v0

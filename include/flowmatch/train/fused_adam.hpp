@@ -1,0 +1,103 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <torch/optim/adam.h>
+#include <torch/optim/adamw.h>
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace flowmatch::inline v0 {
+
+/// LibTorch's Adam or AdamW with its options and saved state, whose step is one fused operation
+/// over all parameters instead of a loop of small ones (Kingma & Ba 2015, algorithm 1; Loshchilov &
+/// Hutter 2019, algorithm 2). Where parameters are of several dtypes or devices, or a gradient is
+/// sparse, LibTorch's own step runs.
+template <class Base, class Options, class State>
+class FusedOptimizer : public Base {
+ public:
+  using Base::Base;
+
+  at::Tensor step(typename Base::LossClosure closure = nullptr) override {
+    if (closure != nullptr || !fusable()) return Base::step(std::move(closure));
+    at::NoGradGuard no_grad;
+    for (auto& group : this->param_groups_)
+      step_group(group.params(), static_cast<Options&>(group.options()));
+    return {};
+  }
+
+ private:
+  bool fusable() const {
+    const at::Tensor& first = this->param_groups_.front().params().front();
+    for (const auto& group : this->param_groups_) {
+      for (const at::Tensor& p : group.params()) {
+        if (p.device() != first.device() || p.scalar_type() != first.scalar_type() ||
+            !p.is_floating_point() || (p.grad().defined() && p.grad().is_sparse())) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  void step_group(const std::vector<at::Tensor>& parameters, const Options& options) {
+    std::vector<at::Tensor> params, grads, means, squares, max_squares, steps;
+    std::int64_t last_step = 0;
+    for (const at::Tensor& p : parameters) {
+      if (!p.grad().defined()) continue;
+      auto& slot = this->state_[p.unsafeGetTensorImpl()];
+      if (!slot) slot = fresh_state(p, options.amsgrad());
+      auto& state = static_cast<State&>(*slot);
+      state.step(state.step() + 1);
+      const double step = static_cast<double>(state.step());
+      // Parameters that have always stepped together share one tensor for the count.
+      if (steps.empty() || last_step != state.step()) {
+        last_step = state.step();
+        steps.push_back(at::full({}, step, p.options().dtype(at::kFloat)));
+      } else {
+        steps.push_back(steps.back());
+      }
+      params.push_back(p);
+      grads.push_back(p.grad());
+      means.push_back(state.exp_avg());
+      squares.push_back(state.exp_avg_sq());
+      if (options.amsgrad()) max_squares.push_back(state.max_exp_avg_sq());
+    }
+    if (params.empty()) return;
+    const auto [beta1, beta2] = options.betas();
+    const auto apply = [&](auto fused) {
+      fused(params, grads, means, squares, max_squares, steps, options.lr(), beta1, beta2,
+            options.weight_decay(), options.eps(), options.amsgrad(), /*maximize=*/false,
+            /*grad_scale=*/{}, /*found_inf=*/{});
+    };
+    using Lists = at::TensorList;
+    using Scale = const std::optional<at::Tensor>&;
+    using Fused = void (*)(Lists, Lists, Lists, Lists, Lists, Lists, double, double, double, double,
+                           double, bool, bool, Scale, Scale);
+    if constexpr (std::derived_from<Base, torch::optim::AdamW>) {
+      apply(static_cast<Fused>(at::_fused_adamw_));
+    } else {
+      apply(static_cast<Fused>(at::_fused_adam_));
+    }
+  }
+
+  static std::unique_ptr<State> fresh_state(const at::Tensor& p, bool amsgrad) {
+    auto state = std::make_unique<State>();
+    state->step(0);
+    state->exp_avg(at::zeros_like(p, at::MemoryFormat::Preserve));
+    state->exp_avg_sq(at::zeros_like(p, at::MemoryFormat::Preserve));
+    if (amsgrad) state->max_exp_avg_sq(at::zeros_like(p, at::MemoryFormat::Preserve));
+    return state;
+  }
+};
+
+using FusedAdam =
+    FusedOptimizer<torch::optim::Adam, torch::optim::AdamOptions, torch::optim::AdamParamState>;
+using FusedAdamW =
+    FusedOptimizer<torch::optim::AdamW, torch::optim::AdamWOptions, torch::optim::AdamWParamState>;
+
+}  // namespace flowmatch::inline v0

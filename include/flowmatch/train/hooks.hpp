@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <type_traits>
+
+namespace flowmatch::inline v0 {
+
+/// What a hook may answer; a hook that returns nothing means `proceed`. `stop` ends training with a
+/// checkpoint.
+enum class Next { proceed, stop };
+
+/// After an optimizer step. Counts are of what is done.
+struct StepReport {
+  std::int64_t step = 0;         ///< optimizer steps in the run
+  std::int64_t total_steps = 0;  ///< steps that the whole run has
+  std::int64_t epoch = 0;        ///< the epoch under way, from 0
+  std::int64_t epochs = 0;
+  std::optional<double>
+      loss{};  ///< of this step; on devices other than the CPU only each `log_every` steps
+  double learning_rate = 0;
+  std::int64_t samples = 0;       ///< in this step
+  double seconds = 0;             ///< since fit began
+  double samples_per_second = 0;  ///< over the call to fit
+};
+
+/// After an epoch.
+struct EpochReport {
+  std::int64_t epoch = 0;  ///< from 0
+  std::int64_t epochs = 0;
+  std::int64_t step = 0;
+  std::int64_t total_steps = 0;
+  double loss = 0;     ///< mean over the epoch's steps that this call to fit made
+  double seconds = 0;  ///< since fit began
+  double samples_per_second = 0;
+};
+
+namespace detail {
+
+template <class Report, class F>
+Next answer_of(F&& f, const Report& report) {
+  if constexpr (std::is_same_v<decltype(f(report)), Next>) {
+    return f(report);
+  } else {
+    f(report);
+    return Next::proceed;
+  }
+}
+
+/// Calls what the hook has for this report: `on_step`/`on_epoch` members, or the hook itself if it
+/// is a callable that takes the report's type.
+template <class Hook>
+Next call_hook(Hook& hook, const StepReport& report) {
+  if constexpr (requires { hook.on_step(report); }) {
+    return answer_of([&](const StepReport& r) { return hook.on_step(r); }, report);
+  } else if constexpr (requires { hook(report); }) {
+    return answer_of([&](const StepReport& r) { return hook(r); }, report);
+  } else {
+    return Next::proceed;
+  }
+}
+template <class Hook>
+Next call_hook(Hook& hook, const EpochReport& report) {
+  if constexpr (requires { hook.on_epoch(report); }) {
+    return answer_of([&](const EpochReport& r) { return hook.on_epoch(r); }, report);
+  } else if constexpr (requires { hook(report); }) {
+    return answer_of([&](const EpochReport& r) { return hook(r); }, report);
+  } else {
+    return Next::proceed;
+  }
+}
+
+}  // namespace detail
+
+/// Something that watches training.
+/// 1. It has `on_step(const StepReport&)`, `on_epoch(const EpochReport&)`, or both; or it is a
+/// callable for one or both
+///    reports. 2. Each may return Next.
+template <class H>
+concept Hook = requires(H& hook, const StepReport& report) {
+  hook.on_step(report);
+}
+|| requires(H& hook, const EpochReport& report) { hook.on_epoch(report); }
+|| requires(H& hook, const StepReport& report) { hook(report); }
+|| requires(H& hook, const EpochReport& report) { hook(report); };
+
+}  // namespace flowmatch::inline v0

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <stop_token>
+#include <string>
+
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/train/optimizer.hpp"
+#include "flowmatch/train/schedule.hpp"
+
+namespace flowmatch::inline v0 {
+
+struct TrainOptions {
+  std::int64_t epochs = 1;      ///< passes over the data, at least 1
+  double learning_rate = 1e-3;  ///< what the schedule's factor applies to; one-cycle's maximum
+  OptimizerFactory optimizer = adam();  ///< see train/optimizer.hpp
+  Schedule schedule = constant();       ///< see train/schedule.hpp
+  std::int64_t accumulate = 1;          ///< batches whose gradients are averaged for one step
+  double clip_norm = 0;                 ///< maximum norm of the gradient; 0: no clipping
+  double ema_decay = 0;                 ///< of the averaged weights; 0: none are kept
+  bool ema_warmup = true;               ///< see Ema
+  std::uint64_t seed = 0;               ///< of times, noise and whatever else the noisifier draws
+  std::int64_t log_every = 50;  ///< steps between looks at the loss on devices other than the CPU
+
+  std::filesystem::path
+      checkpoints{};                  ///< folder of the run's checkpoints; empty: none are written
+  std::int64_t checkpoint_every = 0;  ///< steps between checkpoints; 0: one at each epoch's end
+  std::int64_t keep_checkpoints = 2;  ///< older ones are removed
+  std::map<std::string, std::string> notes{};  ///< kept in the checkpoints for whoever reads them
+  std::stop_token stop{};  ///< asked after every step: ends training with a checkpoint
+
+  /// Throws OptionError naming what is out of range. The trainer calls it before anything else.
+  void validate() const {
+    const auto count = [](const char* name, std::int64_t value, std::int64_t least) {
+      if (value < least) {
+        throw OptionError(std::string(name) + " is " + std::to_string(value) +
+                          "; choose at least " + std::to_string(least));
+      }
+    };
+    count("epochs", epochs, 1);
+    count("accumulate", accumulate, 1);
+    count("log_every", log_every, 1);
+    count("checkpoint_every", checkpoint_every, 0);
+    count("keep_checkpoints", keep_checkpoints, 1);
+    if (!(learning_rate > 0) || !std::isfinite(learning_rate)) {
+      throw OptionError("learning_rate is " + std::to_string(learning_rate) +
+                        "; choose a finite one above 0");
+    }
+    if (!(clip_norm >= 0) || !std::isfinite(clip_norm)) {
+      throw OptionError("clip_norm is " + std::to_string(clip_norm) +
+                        "; choose a finite one above 0, or 0 for none");
+    }
+    if (!(ema_decay >= 0 && ema_decay < 1)) {
+      throw OptionError("ema_decay is " + std::to_string(ema_decay) +
+                        "; choose one in (0, 1), or 0 for none");
+    }
+    if (!schedule.at)
+      throw OptionError("the schedule is empty; use constant(), one_cycle(), cosine() …");
+  }
+
+  /// What has to stay the same when a run resumes, as text.
+  std::map<std::string, std::string> fixed() const {
+    return {{"epochs", std::to_string(epochs)},
+            {"learning_rate", std::to_string(learning_rate * 1e9) + "e-9"},
+            {"optimizer", optimizer.description},
+            {"schedule", schedule.description},
+            {"accumulate", std::to_string(accumulate)},
+            {"clip_norm", std::to_string(clip_norm)},
+            {"ema_decay", std::to_string(ema_decay)},
+            {"ema_warmup", ema_warmup ? "yes" : "no"},
+            {"seed", std::to_string(seed)}};
+  }
+};
+
+}  // namespace flowmatch::inline v0
