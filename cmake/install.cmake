@@ -1,0 +1,11 @@
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(_package_dir "${CMAKE_INSTALL_DATADIR}/cmake/flowmatch")
+install(TARGETS flowmatch EXPORT flowmatchTargets FILE_SET HEADERS)
+install(EXPORT flowmatchTargets NAMESPACE flowmatch:: DESTINATION "${_package_dir}")
+configure_package_config_file(cmake/flowmatchConfig.cmake.in flowmatchConfig.cmake INSTALL_DESTINATION "${_package_dir}")
+write_basic_package_version_file(flowmatchConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+install(FILES "${PROJECT_BINARY_DIR}/flowmatchConfig.cmake" "${PROJECT_BINARY_DIR}/flowmatchConfigVersion.cmake"
+              cmake/FindLibTorch.cmake DESTINATION "${_package_dir}")
+install(FILES LICENSE README.md DESTINATION "${CMAKE_INSTALL_DOCDIR}")

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/ode/runge_kutta.hpp"
+
+namespace flowmatch::inline v0::ode {
+
+/// Calls visit(stepper) with the method of that name, for programs that choose at run time. Throws
+/// OptionError naming the methods where there is none.
+template <class Visitor>
+auto with_method(std::string_view name, Visitor visit) {
+  std::string known;
+  const auto is = [&](const auto& stepper) {
+    known += (known.empty() ? "" : ", ") + std::string(stepper.name);
+    return stepper.name == name;
+  };
+  if (is(Euler{})) return visit(Euler{});
+  if (is(Midpoint{})) return visit(Midpoint{});
+  if (is(Heun2{})) return visit(Heun2{});
+  if (is(Heun3{})) return visit(Heun3{});
+  if (is(RK4{})) return visit(RK4{});
+  if (is(RK4Classic{})) return visit(RK4Classic{});
+  if (is(Dopri5{})) return visit(Dopri5{});
+  throw OptionError("there is no method '" + std::string(name) + "'; choose one of " + known);
+}
+
+}  // namespace flowmatch::inline v0::ode

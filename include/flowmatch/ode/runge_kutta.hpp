@@ -1,0 +1,100 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "flowmatch/ode/stepper.hpp"
+#include "flowmatch/ode/tableau.hpp"
+
+namespace flowmatch::inline v0::ode {
+
+/// An explicit Runge–Kutta method: k_i = f(x + dt sum_j a_ij k_j, t + c_i dt), x <- x + dt sum_i
+/// b_i k_i. With an embedded error estimate dt sum_i error_i k_i where the tableau has one.
+template <class Tableau>
+struct RungeKutta {
+  static constexpr std::string_view name = Tableau::name;
+  static constexpr int order = Tableau::order;
+  static constexpr std::size_t nodes = Tableau::c.size();
+  static constexpr bool has_error = requires { Tableau::error; };
+  /// The first stage of a step is the last one of the step before.
+  static constexpr bool first_same_as_last =
+      has_error && Tableau::c.back() == 1 && Tableau::b.back() == 0;
+  /// Evaluations a step (the first step of a method with first_same_as_last takes one more).
+  static constexpr int stages = static_cast<int>(nodes) - (first_same_as_last ? 1 : 0);
+
+  template <State X, System<X> F>
+  void step(F& f, Workspace<X>& w, X& x, double t, double dt) const {
+    if constexpr (first_same_as_last) {
+      try_step(f, w, x, t, dt);
+      accept(w, x);
+    } else {
+      evaluate_stages(f, w, x, t, dt);
+      combine(x, x, Tableau::b.data(), nodes, dt, w);
+    }
+  }
+
+  /// The step's end goes to w.next, its error estimate to w.error; x stays. A second try from the
+  /// same point reuses the first stage.
+  template <State X, System<X> F>
+  void try_step(F& f, Workspace<X>& w, const X& x, double t, double dt) const requires has_error {
+    evaluate_stages(f, w, x, t, dt);
+    if constexpr (first_same_as_last) {
+      std::swap(w.next, w.stage);  // the last stage was evaluated at the step's end
+    } else {
+      combine(w.next, x, Tableau::b.data(), nodes, dt, w);
+    }
+    const auto weights = scaled(Tableau::error.data(), nodes, dt);
+    state_traits<X>::difference(w.error, std::span(weights).first(nodes),
+                                std::span<const X>(w.k).first(nodes));
+  }
+
+  template <State X>
+  void accept(Workspace<X>& w, X& x) const requires has_error {
+    std::swap(x, w.next);
+    if constexpr (first_same_as_last) {
+      std::swap(w.k.front(), w.k[nodes - 1]);
+    } else {
+      w.k0_is_current = false;
+    }
+  }
+
+ private:
+  static std::array<double, nodes> scaled(const double* weights, std::size_t count, double dt) {
+    std::array<double, nodes> product{};
+    for (std::size_t i = 0; i < count; ++i) product[i] = dt * weights[i];
+    return product;
+  }
+
+  template <State X>
+  static void combine(X& out, const X& x, const double* weights, std::size_t count, double dt,
+                      const Workspace<X>& w) {
+    const auto c = scaled(weights, count, dt);
+    state_traits<X>::combine(out, x, std::span(c).first(count),
+                             std::span<const X>(w.k).first(count));
+  }
+
+  template <State X, System<X> F>
+  static void evaluate_stages(F& f, Workspace<X>& w, const X& x, double t, double dt) {
+    if (w.k.size() < nodes) w.k.resize(nodes);
+    if (!w.k0_is_current) evaluate(f, w, x, t, 0);
+    w.k0_is_current = has_error;  // a rejected step starts again from the same k[0]
+    const double* row = Tableau::a.data();
+    for (std::size_t i = 1; i < nodes; row += i, ++i) {
+      combine(w.stage, x, row, i, dt, w);
+      evaluate(f, w, w.stage, t + Tableau::c[i] * dt, i);
+    }
+  }
+};
+
+using Euler = RungeKutta<EulerTableau>;
+using Midpoint = RungeKutta<MidpointTableau>;
+using Heun2 = RungeKutta<Heun2Tableau>;
+using Heun3 = RungeKutta<Heun3Tableau>;
+using RK4 = RungeKutta<Rk4Tableau>;
+using RK4Classic = RungeKutta<Rk4ClassicTableau>;
+using Dopri5 = RungeKutta<Dopri5Tableau>;
+
+}  // namespace flowmatch::inline v0::ode

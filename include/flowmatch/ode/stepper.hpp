@@ -1,0 +1,71 @@
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "flowmatch/ode/state.hpp"
+
+namespace flowmatch::inline v0::ode {
+
+/// A stepper's memory between steps: stage derivatives, buffers, the count of evaluations. Reused,
+/// so that after the first step nothing is allocated. One workspace serves one solve at a time.
+template <State X>
+struct Workspace {
+  std::vector<X> k;            ///< stage derivatives
+  X stage{};                   ///< the point that a stage is evaluated at
+  X next{};                    ///< the end of a tried step
+  X error{};                   ///< its estimated error
+  bool k0_is_current = false;  ///< k[0] holds f(x, t) already (first same as last)
+  std::int64_t evaluations = 0;
+};
+
+/// k[i] = f(x, t), counted.
+template <State X, System<X> F>
+void evaluate(F& f, Workspace<X>& w, const X& x, double t, std::size_t i) {
+  ++w.evaluations;
+  if constexpr (requires {
+                  { f(x, t, w.k[i]) } -> std::same_as<void>;
+                }) {
+    f(x, t, w.k[i]);
+  } else {
+    w.k[i] = f(x, t);
+  }
+  state_traits<X>::own(w.k[i], x, std::span<const X>(w.k.data(), i));
+}
+
+namespace detail {
+struct AnySystem {
+  template <class X>
+  X operator()(const X& x, double) const {
+    return x;
+  }
+};
+}  // namespace detail
+
+/// A one-step method: an immutable description, its memory in a Workspace.
+/// 1. `order` (int), `stages` (evaluations a step) and `name` are static.
+/// 2. `s.step(f, workspace, x, t, dt)` advances x from t to t + dt, for dt of either sign.
+template <class S, class X = double>
+concept Stepper = std::copyable<S> && State<X> &&
+    requires(const S& s, detail::AnySystem& f, Workspace<X>& w, X& x) {
+  { S::order } -> std::convertible_to<int>;
+  { S::stages } -> std::convertible_to<int>;
+  { S::name } -> std::convertible_to<std::string_view>;
+  s.step(f, w, x, 0.0, 1.0);
+};
+
+/// A method that estimates its own error.
+/// 1. It is a Stepper. 2. `s.try_step(f, workspace, x, t, dt)` leaves x alone, the end in
+/// `workspace.next`, the error in
+///    `workspace.error`. 3. `s.accept(workspace, x)` moves on to it.
+template <class S, class X = double>
+concept ErrorStepper = Stepper<S, X> &&
+    requires(const S& s, detail::AnySystem& f, Workspace<X>& w, X& x) {
+  s.try_step(f, w, x, 0.0, 1.0);
+  s.accept(w, x);
+};
+
+}  // namespace flowmatch::inline v0::ode

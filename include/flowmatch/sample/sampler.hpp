@@ -1,0 +1,237 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "flowmatch/core/condition.hpp"
+#include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/random.hpp"
+#include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/ode/integrate.hpp"
+#include "flowmatch/ode/method.hpp"
+#include "flowmatch/solve/tensor_state.hpp"
+
+namespace flowmatch::inline v0 {
+
+using TimeGrid = ode::TimeGrid;
+using AdaptiveOptions = ode::AdaptiveOptions;
+
+/// What a sampling observer hears after each step.
+struct SampleStep {
+  double t;              ///< time reached
+  const at::Tensor& x;   ///< [b, …] there; the solver goes on with it: clone what you keep
+  std::int64_t first;    ///< of these b samples among all
+  std::int64_t samples;  ///< all that were asked for
+  std::int64_t step;     ///< steps made for these b samples
+  std::int64_t steps;    ///< that they take in all; 0 for adaptive methods
+};
+
+struct SamplerOptions {
+  std::int64_t batch_size = 0;  ///< samples that go through the model together; 0: all
+  std::function<bool(const SampleStep&)> observer{};  ///< returns false to stop
+  std::stop_token stop{};                             ///< asked after each step
+};
+
+/// Samples and what they took.
+struct SampleResult {
+  at::Tensor x;  ///< [B, …] at the end, or where sampling was stopped
+  ode::Statistics statistics;
+};
+
+/// Generates by integrating dx/dt = v(x, t[, condition]) from noise at t = 0 to data at t = 1.
+///
+/// The model is taken as the trainer takes it, or is any callable: holders and shared_ptr share, an
+/// lvalue module is kept by address. A module is sampled in evaluation mode without gradients and
+/// gets its own mode back. The model gets t as a tensor [b] (float64 for float64 samples, else
+/// float32).
+///
+/// `Sampler(net, ode::Euler{}, TimeGrid::uniform(100))` makes fixed steps; `Sampler(net,
+/// ode::Dopri5{})` and `Sampler(net, ode::Dopri5{}, AdaptiveOptions{…})` choose them by tolerance.
+/// Fixed-step results do not depend on batch_size beyond rounding. A module in evaluation mode may
+/// be sampled from several threads, with a Sampler each. Throws OptionError for options out of
+/// range, ShapeError for conditions that do not fit, SolverError (see ode).
+template <class Model, class Method, class Plan>
+class Sampler {
+  static constexpr bool adaptive = std::is_same_v<Plan, AdaptiveOptions>;
+  static_assert(adaptive || std::is_same_v<Plan, TimeGrid>,
+                "flowmatch: a Sampler's third argument is a TimeGrid or AdaptiveOptions");
+  static_assert(
+      ode::Stepper<Method, at::Tensor>,
+      "flowmatch: a Sampler's second argument is a method, such as ode::Euler{} or ode::Dopri5{}");
+  static_assert(!adaptive || ode::ErrorStepper<Method, at::Tensor>,
+                "flowmatch: this method has no error estimate to choose steps by; give the Sampler "
+                "a TimeGrid");
+
+ public:
+  Sampler(Model model, Method method, Plan plan, SamplerOptions options = {})
+      : model_(std::move(model)),
+        method_(method),
+        plan_(std::move(plan)),
+        options_(std::move(options)) {
+    if (options_.batch_size < 0) {
+      throw OptionError("batch_size is " + std::to_string(options_.batch_size) +
+                        "; choose at least 1, or 0 for all");
+    }
+    if constexpr (adaptive) plan_.validate();
+  }
+  Sampler(Model model, Method method) requires adaptive
+      : Sampler(std::move(model), method, AdaptiveOptions{}) {}
+
+  /// Samples of the given shape [B, …] from x_0 ~ N(0, I), drawn all at once. With a condition: one
+  /// entry a sample. They lie where the module's parameters lie (for other callables: where rng
+  /// is), in the parameters' dtype.
+  template <Condition C = NoCondition>
+  at::Tensor sample(at::IntArrayRef shape, Rng& rng, const C& condition = C{}) {
+    c10::Device device = rng.device();
+    at::ScalarType dtype = at::kFloat;
+    if constexpr (ModuleHandle<Model>) {
+      const std::vector<at::Tensor> parameters = module_of(model_).parameters();
+      if (!parameters.empty()) {
+        device = parameters.front().device();
+        dtype = parameters.front().scalar_type();
+      }
+    }
+    return sample_from(rng.normal(shape, dtype).to(device), condition);
+  }
+
+  /// Samples from given starts x_0 [B, …], which stay as they are.
+  template <Condition C = NoCondition>
+  at::Tensor sample_from(const at::Tensor& x_0, const C& condition = C{}) {
+    return solve(x_0, condition).x;
+  }
+
+  /// The same, with the evaluations and steps that it took (summed over batches).
+  template <Condition C = NoCondition>
+  SampleResult solve(const at::Tensor& x_0, const C& condition = C{}) {
+    SampleResult result;
+    std::vector<at::Tensor> parts;
+    run(
+        x_0, condition, [](double, const at::Tensor&) {},
+        [&](at::Tensor x, const ode::Statistics& s) {
+          parts.push_back(std::move(x));
+          result.statistics += s;
+        });
+    result.x = parts.size() == 1 ? parts.front() : at::cat(parts);
+    return result;
+  }
+
+  /// x after every step, x_0 included: [steps + 1, B, …]. Adaptive methods have as many steps as
+  /// they need, so there batch_size must be 0 or at least B.
+  template <Condition C = NoCondition>
+  at::Tensor trajectory(const at::Tensor& x_0, const C& condition = C{}) {
+    if (adaptive && options_.batch_size > 0 && x_0.size(0) > options_.batch_size) {
+      throw OptionError(
+          "an adaptive method steps each batch differently; set batch_size to 0 for a trajectory");
+    }
+    std::vector<at::Tensor> points;
+    std::vector<at::Tensor> parts;
+    run(
+        x_0, condition, [&](double, const at::Tensor& x) { points.push_back(x.clone()); },
+        [&](const at::Tensor&, const ode::Statistics&) {
+          parts.push_back(at::stack(points));
+          points.clear();
+        });
+    return parts.size() == 1 ? parts.front() : at::cat(parts, 1);
+  }
+
+ private:
+  /// Integrates batch by batch: on_point(t, x) at the start and after each step, on_end(x,
+  /// statistics) for each batch.
+  template <class C, class OnPoint, class OnEnd>
+  void run(const at::Tensor& x_0, const C& condition, OnPoint on_point, OnEnd on_end) {
+    static_assert(VelocityModel<Model, C>,
+                  "flowmatch: this model cannot be called as forward(x, t) or, with a condition, "
+                  "forward(x, t, "
+                  "condition), giving a tensor; see model/velocity_model.hpp");
+    if (!x_0.defined() || x_0.dim() == 0 || !x_0.is_floating_point()) {
+      throw ShapeError("samples start from a floating tensor x_0 [B, …]; got " + shape_text(x_0));
+    }
+    check_condition_size(condition, x_0.size(0));
+    const at::NoGradGuard no_grad;
+    std::optional<EvalScope> eval;
+    if constexpr (ModuleHandle<Model>) eval.emplace(module_of(model_));
+
+    const std::int64_t samples = x_0.size(0);
+    const std::int64_t size =
+        options_.batch_size > 0 ? options_.batch_size : std::max<std::int64_t>(samples, 1);
+    bool stopped = false;
+    for (std::int64_t first = 0; first == 0 || first < samples; first += size) {
+      const std::int64_t last = std::min(first + size, samples);
+      const bool whole = first == 0 && last == samples;
+      at::Tensor x = x_0.slice(0, first, last).clone();
+      const at::Tensor index =
+          whole ? at::Tensor{}
+                : at::arange(first, last, at::TensorOptions(at::kLong).device(x.device()));
+      const C part = whole ? condition : condition_traits<C>::index_select(condition, index);
+      // Once stopped, what is left comes back as it started, so that rows stay where they belong.
+      ode::Statistics statistics;
+      on_point(start(), x);
+      if (!stopped) {
+        std::int64_t step = 0;
+        statistics = integrate(x, part, [&](double t, const at::Tensor& now) {
+          on_point(t, now);
+          ++step;
+          const bool proceed =
+              !options_.observer || options_.observer({t, now, first, samples, step, steps()});
+          return proceed && !options_.stop.stop_requested();
+        });
+      }
+      stopped = stopped || statistics.stopped;
+      on_end(x, statistics);
+    }
+  }
+
+  template <class C, class Observer>
+  ode::Statistics integrate(at::Tensor& x, const C& condition, Observer observer) {
+    at::Tensor time = at::empty({x.size(0)}, x.options().dtype(time_dtype(x)));
+    const auto velocity = [&](const at::Tensor& at_x, double t) {
+      time.fill_(t);
+      return call_model(model_, at_x, time, condition);
+    };
+    if constexpr (adaptive) {
+      return ode::integrate(method_, velocity, x, 0, 1, plan_, observer);
+    } else {
+      return ode::integrate(method_, velocity, x, plan_, observer);
+    }
+  }
+
+  double start() const {
+    if constexpr (adaptive) {
+      return 0;
+    } else {
+      return plan_.t0();
+    }
+  }
+  std::int64_t steps() const {
+    if constexpr (adaptive) {
+      return 0;
+    } else {
+      return static_cast<std::int64_t>(plan_.steps().size());
+    }
+  }
+
+  Model model_;
+  Method method_;
+  Plan plan_;
+  SamplerOptions options_;
+};
+
+template <class M, class Method>
+Sampler(M&&, Method) -> Sampler<model_storage_t<M>, Method, AdaptiveOptions>;
+template <class M, class Method, class Plan>
+Sampler(M&&, Method, Plan) -> Sampler<model_storage_t<M>, Method, Plan>;
+template <class M, class Method, class Plan>
+Sampler(M&&, Method, Plan, SamplerOptions) -> Sampler<model_storage_t<M>, Method, Plan>;
+
+}  // namespace flowmatch::inline v0

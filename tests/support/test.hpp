@@ -1,0 +1,45 @@
+#pragma once
+
+// LibTorch first: it defines CHECK, which Catch2 defines too.
+#include <torch/torch.h>
+#undef CHECK
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tests/support/test_std.hpp"
+
+namespace flowmatch {}
+namespace fm = flowmatch;
+
+/// Whether a and b have the same shape and dtype and every pair of elements is within atol + rtol
+/// |b|.
+inline bool close(const at::Tensor& a, const at::Tensor& b, double rtol = 1e-12,
+                  double atol = 1e-12) {
+  return a.sizes() == b.sizes() && a.dtype() == b.dtype() && at::allclose(a, b, rtol, atol);
+}
+
+/// A double tensor from numbers.
+inline at::Tensor doubles(std::vector<double> values) {
+  return torch::tensor(values, torch::kDouble);
+}
+
+/// An empty folder that goes with its scope.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "flowmatch-test-XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
