@@ -1,0 +1,133 @@
+#pragma once
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "flowmatch/core/condition.hpp"
+#include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/random.hpp"
+#include "flowmatch/data/source.hpp"
+#include "flowmatch/io/crc32.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// What becomes of an epoch's last, smaller batch.
+enum class LastBatch {
+  merge_single,  ///< kept, but a last batch of one sample joins the one before (BatchNorm cannot
+                 ///< train on one)
+  keep,          ///< kept
+  drop,          ///< left out
+};
+
+struct TensorBatchesOptions {
+  bool shuffle = true;     ///< a new order each epoch, from the seed and the epoch's number
+  std::uint64_t seed = 0;  ///< of the orders
+  LastBatch last_batch = LastBatch::merge_single;  ///< see LastBatch
+};
+
+/// Data that lies in memory: x_1 [N, …] and one condition a sample. A batch costs one index_select.
+///
+/// `TensorBatches(images, labels, 512)` or `TensorBatches(points, 256)`. Batches lie where the data
+/// lies. Throws ShapeError where the condition's size is not N, OptionError for a batch size below
+/// 1, DataError for no data.
+template <Condition C = NoCondition>
+class TensorBatches {
+ public:
+  using condition_type = C;
+
+  TensorBatches(at::Tensor x_1, C condition, std::int64_t batch_size,
+                TensorBatchesOptions options = {})
+      : x_1_(std::move(x_1)),
+        condition_(std::move(condition)),
+        batch_size_(batch_size),
+        options_(options) {
+    if (!x_1_.defined() || x_1_.dim() == 0 || x_1_.size(0) == 0) {
+      throw DataError("there is no data to train on: x_1 has shape " + shape_text(x_1_) +
+                      "; give it [N, …] with N > 0");
+    }
+    if (batch_size < 1) {
+      throw OptionError("a batch size of " + std::to_string(batch_size) + "; choose at least 1");
+    }
+    check_condition_size(condition_, x_1_.size(0));
+    const std::int64_t n = x_1_.size(0);
+    const std::int64_t rest = n % batch_size_;
+    batches_ = n / batch_size_ + (rest > 0 ? 1 : 0);
+    const bool leave_out = options_.last_batch == LastBatch::drop ? rest > 0
+                           : options_.last_batch == LastBatch::merge_single
+                               ? rest == 1 && batch_size_ > 1
+                               : false;
+    if (leave_out && batches_ > 1) --batches_;
+    if (options_.last_batch == LastBatch::drop && n < batch_size_) {
+      throw OptionError("a batch size of " + std::to_string(batch_size_) + " for " +
+                        std::to_string(n) +
+                        " samples with LastBatch::drop leaves no batch; choose a smaller one");
+    }
+  }
+
+  TensorBatches(at::Tensor x_1, std::int64_t batch_size,
+                TensorBatchesOptions options = {}) requires std::same_as<C, NoCondition>
+      : TensorBatches(std::move(x_1), NoCondition{}, batch_size, options) {}
+
+  std::int64_t batches_per_epoch() const noexcept { return batches_; }
+
+  void start_epoch(std::int64_t epoch, std::int64_t batch = 0) {
+    next_ = batch;
+    if (!options_.shuffle) return;
+    order_ = Rng(options_.seed)
+                 .fork("data order", static_cast<std::uint64_t>(epoch))
+                 .permutation(x_1_.size(0));
+    order_ = order_.to(x_1_.device());
+  }
+
+  std::optional<Batch<C>> next() {
+    if (next_ >= batches_) return std::nullopt;
+    const std::int64_t n = x_1_.size(0);
+    const std::int64_t begin = next_ * batch_size_;
+    const bool merged = next_ + 1 == batches_ && options_.last_batch == LastBatch::merge_single;
+    const std::int64_t end = merged ? n : std::min(begin + batch_size_, n);
+    ++next_;
+    const at::Tensor index = options_.shuffle
+                                 ? order_.slice(0, begin, end)
+                                 : at::arange(begin, end, x_1_.options().dtype(at::kLong));
+    return Batch<C>{x_1_.index_select(0, index),
+                    condition_traits<C>::index_select(condition_, index)};
+  }
+
+  /// Shape, dtype, batch size, order, and a CRC-32 of (up to 64 evenly spaced samples of) the data.
+  std::string fingerprint() const {
+    const std::int64_t n = x_1_.size(0);
+    const at::Tensor some =
+        at::arange(0, n, std::max<std::int64_t>(1, n / 64), x_1_.options().dtype(at::kLong));
+    const at::Tensor bytes = x_1_.index_select(0, some).cpu().contiguous();
+    const auto* data = static_cast<const std::byte*>(bytes.const_data_ptr());
+    const std::uint32_t crc = crc32({data, static_cast<std::size_t>(bytes.nbytes())});
+    return "x_1 " + shape_text(x_1_) + " " + std::string(toString(x_1_.scalar_type())) + " crc " +
+           std::to_string(crc) + ", batch " + std::to_string(batch_size_) + ", " +
+           (options_.shuffle ? "shuffled by seed " + std::to_string(options_.seed)
+                             : std::string("in order")) +
+           ", last batch " + std::to_string(static_cast<int>(options_.last_batch));
+  }
+
+ private:
+  at::Tensor x_1_;
+  C condition_;
+  std::int64_t batch_size_;
+  TensorBatchesOptions options_;
+  std::int64_t batches_ = 0;
+  std::int64_t next_ = 0;
+  at::Tensor order_;
+};
+
+TensorBatches(at::Tensor, std::int64_t)->TensorBatches<NoCondition>;
+TensorBatches(at::Tensor, std::int64_t, TensorBatchesOptions)->TensorBatches<NoCondition>;
+template <class C>
+TensorBatches(at::Tensor, C, std::int64_t) -> TensorBatches<C>;
+template <class C>
+TensorBatches(at::Tensor, C, std::int64_t, TensorBatchesOptions) -> TensorBatches<C>;
+
+}  // namespace flowmatch::inline v0
