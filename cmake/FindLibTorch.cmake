@@ -97,7 +97,7 @@ unpack LibTorch and give -DCMAKE_PREFIX_PATH=<its folder>.")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   find_package(Threads REQUIRED)
-  add_library(LibTorch::LibTorch INTERFACE IMPORTED)
+  add_library(LibTorch::LibTorch INTERFACE IMPORTED GLOBAL)
   set(_libraries)
   foreach(_name IN ITEMS torch torch_cpu c10 torch_cuda c10_cuda)
     find_library(_library_${_name} NAMES ${_name} PATHS "${LibTorch_LIBRARY_DIR}" NO_DEFAULT_PATH NO_CACHE)

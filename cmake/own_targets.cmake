@@ -1,22 +1,23 @@
 # What the tests and examples share; none of it reaches users of the library.
 
-add_library(flowmatch_options INTERFACE)
-target_compile_options(flowmatch_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
-                                                   $<$<BOOL:${FLOWMATCH_WERROR}>:-Werror>)
+add_library(flowmatch_warnings INTERFACE)
+target_compile_options(flowmatch_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+                                                    $<$<BOOL:${FLOWMATCH_WERROR}>:-Werror>)
 if(FLOWMATCH_SANITIZE)
-  target_compile_options(flowmatch_options INTERFACE -fsanitize=${FLOWMATCH_SANITIZE} -fno-omit-frame-pointer)
-  target_link_options(flowmatch_options INTERFACE -fsanitize=${FLOWMATCH_SANITIZE})
+  target_compile_options(flowmatch_warnings INTERFACE -fsanitize=${FLOWMATCH_SANITIZE}
+                                                      -fno-omit-frame-pointer)
+  target_link_options(flowmatch_warnings INTERFACE -fsanitize=${FLOWMATCH_SANITIZE})
 endif()
-target_include_directories(flowmatch_options INTERFACE "${PROJECT_SOURCE_DIR}")
-target_link_libraries(flowmatch_options INTERFACE flowmatch::flowmatch)
+target_include_directories(flowmatch_warnings INTERFACE "${PROJECT_SOURCE_DIR}")
+target_compile_definitions(flowmatch_warnings INTERFACE FLOWMATCH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 
 # LibTorch's headers take 20 s to read: once here, for all that uses them.
-add_library(flowmatch_pch OBJECT cmake/pch.cpp)
-target_link_libraries(flowmatch_pch PRIVATE flowmatch_options)
-target_precompile_headers(flowmatch_pch PRIVATE cmake/pch.hpp)
+add_library(flowmatch_pch OBJECT "${CMAKE_CURRENT_LIST_DIR}/pch.cpp")
+target_link_libraries(flowmatch_pch PRIVATE flowmatch_warnings flowmatch::flowmatch)
+target_precompile_headers(flowmatch_pch PRIVATE "${CMAKE_CURRENT_LIST_DIR}/pch.hpp")
 
 # A target of our own that uses LibTorch.
 function(flowmatch_own target)
-  target_link_libraries(${target} PRIVATE flowmatch_options)
+  target_link_libraries(${target} PRIVATE flowmatch_warnings flowmatch::flowmatch)
   target_precompile_headers(${target} REUSE_FROM flowmatch_pch)
 endfunction()
