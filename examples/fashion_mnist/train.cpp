@@ -2,18 +2,20 @@
 //   fashion_mnist_train --out runs/flow --model small --epochs 5
 // Writes into the run's folder: checkpoints, metrics.csv, loss.png and samples-epoch-N.png.
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "examples/fashion_mnist/dataset.hpp"
-#include "examples/fashion_mnist/recipe.hpp"
+#include "examples/fashion_mnist/sampling.hpp"
 #include "examples/fashion_mnist/unet.hpp"
 #include "examples/support/machine.hpp"
+#include "examples/support/picture.hpp"
+#include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
@@ -32,22 +34,81 @@ struct Options {
   double learning_rate = 1e-2;
   double ema = 0;
   std::uint64_t seed = 42;
+  std::int64_t limit = 0;
   int threads = 0;
   std::int64_t checkpoint_every = 0;
   bool resume = false;
   std::string device = "cpu";
 };
 
+/// metrics.csv, a row a step, and loss.png. A resumed run keeps the rows of the steps before.
+class Metrics {
+ public:
+  Metrics(const fs::path& folder, std::int64_t steps_done) : folder_(folder) {
+    std::ifstream old(folder / "metrics.csv");
+    std::vector<std::string> kept;
+    for (std::string line; std::getline(old, line);) {
+      const std::int64_t step = std::atoll(line.c_str());
+      if (step < 1 || step > steps_done) continue;
+      kept.push_back(line);
+      const std::size_t comma = line.find(',');
+      note(step, std::atof(line.c_str() + (comma == std::string::npos ? 0 : comma + 1)));
+    }
+    old.close();
+    file_.open(folder / "metrics.csv", std::ios::trunc);
+    if (!file_)
+      throw fm::DataError("cannot write " + (folder / "metrics.csv").string() +
+                          "; check the folder");
+    file_ << "step,loss,learning_rate,samples_per_second\n";
+    for (const std::string& line : kept) file_ << line << '\n';
+  }
+
+  void on_step(const fm::StepReport& r) {
+    file_ << fmt::format("{},{},{},{:.1f}\n", r.step, r.loss ? fmt::format("{:.6f}", *r.loss) : "",
+                         r.learning_rate, r.samples_per_second)
+          << std::flush;
+    if (r.loss) note(r.step, *r.loss);
+  }
+
+  void on_epoch(const fm::EpochReport&) {
+    support::write_png(folder_ / "loss.png",
+                       support::line_plot({{"loss of a step", support::pale, steps_, losses_},
+                                           {"running mean", support::blue, steps_, smooth_}},
+                                          "training loss", "step"));
+  }
+
+ private:
+  void note(std::int64_t step, double loss) {
+    smooth_.push_back(smooth_.empty() ? loss : smooth_.back() + 0.05 * (loss - smooth_.back()));
+    losses_.push_back(loss);
+    steps_.push_back(static_cast<double>(step));
+  }
+
+  fs::path folder_;
+  std::ofstream file_;
+  std::vector<double> steps_, losses_, smooth_;
+};
+
 int train(const Options& o) {
   support::set_up_machine(o.threads);
   const c10::Device device = support::parse_device(o.device);
-  fs::create_directories(o.out);
+  if (o.limit < 0)
+    throw fm::OptionError("--limit is " + std::to_string(o.limit) +
+                          "; choose at least 1, or 0 for all");
+  std::error_code error;
+  fs::create_directories(o.out, error);
+  if (error)
+    throw fm::DataError("cannot make the folder " + o.out.string() + ": " + error.message());
   if (!o.resume && !fm::list_checkpoints(o.out).empty()) {
     throw fm::OptionError(
         o.out.string() +
         " holds a run already; add --resume to go on with it, or choose another --out");
   }
-  const Dataset data = load_dataset(o.data, std::cerr);
+  Dataset data = load_dataset(o.data, std::cerr);
+  if (o.limit > 0 && o.limit < data.images.size(0)) {
+    data.images = data.images.slice(0, 0, o.limit);
+    data.labels = data.labels.slice(0, 0, o.limit);
+  }
   std::cerr << "training '" << o.recipe.model << "' (" << o.recipe.method << ") on "
             << data.images.size(0) << " images\n";
 
@@ -98,6 +159,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", o.batch, "batch size");
   app.add_option("--lr", o.learning_rate, "the one-cycle policy's maximum learning rate");
   app.add_option("--ema", o.ema, "decay of averaged weights, such as 0.999; 0 for none");
+  app.add_option("--limit", o.limit, "train on the first images only; 0 for all");
   app.add_option("--seed", o.seed, "of initial weights, order, times and noise");
   app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
   app.add_option("--checkpoint-every", o.checkpoint_every,

@@ -141,6 +141,16 @@ void Canvas::image(std::int64_t x, std::int64_t y, const at::Tensor& image, std:
   }
 }
 
+void Canvas::place(std::int64_t x, std::int64_t y, const Picture& other) {
+  for (std::int64_t row = 0; row < other.height; ++row) {
+    for (std::int64_t column = 0; column < other.width; ++column) {
+      const std::uint8_t* p =
+          &other.rgb[static_cast<std::size_t>((row * other.width + column) * 3)];
+      blend(x + column, y + row, {p[0], p[1], p[2]});
+    }
+  }
+}
+
 Picture image_grid(const at::Tensor& images, std::int64_t columns, std::int64_t scale) {
   if (images.dim() != 4 || columns < 1)
     throw flowmatch::ShapeError("an image grid needs images [N, C, H, W]");

@@ -32,6 +32,9 @@ class Canvas {
   /// An image [C, H, W] in [-1, 1], C 1 or 3, each pixel `scale` pixels wide.
   void image(std::int64_t x, std::int64_t y, const at::Tensor& image, std::int64_t scale = 1);
 
+  /// Another picture, its corner at (x, y).
+  void place(std::int64_t x, std::int64_t y, const Picture& other);
+
   const Picture& picture() const noexcept { return picture_; }
 
  private:

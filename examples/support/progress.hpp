@@ -19,25 +19,27 @@ inline bool on_terminal() { return isatty(STDERR_FILENO) == 1; }
 /// every ten seconds elsewhere.
 class StepProgress {
  public:
-  StepProgress(std::string what, std::int64_t total) : what_(std::move(what)), total_(total) {}
+  explicit StepProgress(std::string what) : what_(std::move(what)) {}
 
-  void show(std::int64_t done) {
+  /// `total` is 0 where nobody knows it.
+  void show(std::int64_t done, std::int64_t total) {
     const double now = std::chrono::duration<double>(Clock::now() - began_).count();
-    if (now < next_ && done < total_) return;
+    const bool last = done == total;
+    if (now < next_ && !last) return;
     next_ = now + (on_terminal() ? 0.2 : 10);
-    const double left =
-        done > 0 ? now / static_cast<double>(done) * static_cast<double>(total_ - done) : 0;
-    std::cerr << fmt::format("{}{}  step {}/{}  {} {}{}", on_terminal() ? "\r" : "", what_, done,
-                             total_, flowmatch::duration_text(done < total_ ? left : now),
-                             done < total_ ? "left" : "in all",
-                             on_terminal() && done < total_ ? "\x1b[K" : "\n")
+    std::string line = fmt::format("{}  step {}", what_, done);
+    if (total > 0) {
+      const double left = now / static_cast<double>(done) * static_cast<double>(total - done);
+      line += fmt::format("/{}  {} {}", total, flowmatch::duration_text(last ? now : left),
+                          last ? "in all" : "left");
+    }
+    std::cerr << (on_terminal() ? "\r" : "") << line << (on_terminal() && !last ? "\x1b[K" : "\n")
               << std::flush;
   }
 
  private:
   using Clock = std::chrono::steady_clock;
   std::string what_;
-  std::int64_t total_;
   Clock::time_point began_ = Clock::now();
   double next_ = 0;
 };

@@ -1,0 +1,137 @@
+// The blog post's comparison: the same network trained for flow matching and as a DDIM noise
+// predictor, sampled side by side.
+//   fashion_mnist_compare --flow runs/flow --ddim runs/ddim --out compare.png
+// Draws the same classes with both at 10 and at --steps evaluations, and prints seconds,
+// evaluations and the lines of sampling code. The rule for lines: those between the marks "sampling
+// code begins" and "ends" in bare_euler.hpp and ddim.hpp (less what lies between "pauses" and "goes
+// on") that are neither blank nor comments.
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "examples/fashion_mnist/dataset.hpp"
+#include "examples/fashion_mnist/sampling.hpp"
+#include "examples/support/machine.hpp"
+#include "examples/support/picture.hpp"
+#include "examples/support/progress.hpp"
+#include "examples/support/run_main.hpp"
+
+namespace fs = std::filesystem;
+using namespace fashion_mnist;
+
+int lines_of_sampling_code(const char* file) {
+  std::ifstream source(fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "fashion_mnist" / file);
+  int lines = 0;
+  bool counting = false;
+  for (std::string line; std::getline(source, line);) {
+    const std::size_t first = line.find_first_not_of(' ');
+    const bool comment = first == std::string::npos || line.compare(first, 2, "//") == 0;
+    if (comment && line.find("sampling code") != std::string::npos) {
+      counting =
+          line.find("begins") != std::string::npos || line.find("goes on") != std::string::npos;
+    } else if (counting && !comment) {
+      ++lines;
+    }
+  }
+  return lines;
+}
+
+struct Options {
+  fs::path flow, ddim, out = "compare.png";
+  std::int64_t n = 40;
+  std::int64_t steps = 100;
+  std::uint64_t seed = 42;
+  int threads = 0;
+  std::string device = "cpu";
+};
+
+int compare(const Options& o) {
+  support::set_up_machine(o.threads);
+  const c10::Device device = support::parse_device(o.device);
+  if (o.n < 10 || o.n > 10000)
+    throw fm::OptionError("--n is " + std::to_string(o.n) + "; choose 10 to 10000");
+  TrainedModel flow = load_model(o.flow, std::nullopt, device);
+  TrainedModel ddim = load_model(o.ddim, std::nullopt, device);
+  if (flow.recipe.method != "flow" || ddim.recipe.method != "ddim" ||
+      flow.recipe.model != ddim.recipe.model) {
+    throw fm::OptionError(
+        "--flow needs a run of --method flow and --ddim one of --method ddim, both of the same "
+        "--model");
+  }
+  const at::Tensor labels = at::arange(o.n, at::kLong).remainder(10).to(device);
+  fm::Rng rng(o.seed);
+  const at::Tensor x_0 = starts(flow.recipe, o.n, rng).to(device);
+  const int flow_lines = lines_of_sampling_code("bare_euler.hpp");
+  const int ddim_lines = lines_of_sampling_code("ddim.hpp");
+
+  struct Row {
+    TrainedModel* model;
+    const char* name;
+    const char* solver;
+    double eta;
+    int lines;
+  };
+  const std::vector<Row> rows = {{&flow, "flow, Euler", "euler", 0, flow_lines},
+                                 {&ddim, "DDIM, notebook, eta 1", "ddim", 1, ddim_lines},
+                                 {&ddim, "DDIM, fair, eta 0", "ddim_fair", 0, ddim_lines}};
+  std::vector<support::Picture> pictures;
+  std::vector<std::string> captions;
+  std::cout << fmt::format("{:<24} {:>11} {:>10} {:>6}\n", "method", "evaluations", "seconds",
+                           "lines");
+  for (const std::int64_t steps : {std::int64_t{10}, o.steps}) {
+    for (const Row& row : rows) {
+      support::StepProgress progress(row.name);
+      SamplingOptions options;
+      options.solver = row.solver;
+      options.steps = steps;
+      options.eta = row.eta;
+      options.seed = o.seed;
+      options.observer = [&](const at::Tensor&, std::int64_t step, std::int64_t all) {
+        progress.show(step, all);
+        return true;
+      };
+      const auto began = std::chrono::steady_clock::now();
+      const Samples samples = sample_images(*row.model, x_0, labels, options);
+      const double seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+      std::cout << fmt::format("{:<24} {:>11} {:>10.2f} {:>6}\n", row.name, samples.evaluations,
+                               seconds, row.lines);
+      pictures.push_back(support::image_grid(from_pixels(samples.x).cpu(), 10));
+      captions.push_back(fmt::format("{}, {} steps", row.name, steps));
+    }
+  }
+  // Two rows of pictures, ten evaluations above.
+  const std::int64_t width = pictures[0].width + 12;
+  const std::int64_t height = pictures[0].height + 24;
+  support::Canvas canvas(3 * width, 2 * height);
+  for (std::size_t i = 0; i < pictures.size(); ++i) {
+    const std::int64_t left = static_cast<std::int64_t>(i % 3) * width;
+    const std::int64_t top = static_cast<std::int64_t>(i / 3) * height;
+    canvas.text(left + 4, top + 6, captions[i]);
+    canvas.place(left, top + 18, pictures[i]);
+  }
+  support::write_png(o.out, canvas.picture());
+  std::cout << fmt::format("lines of sampling code: flow {} against DDIM {}, {:.0f} % less\n",
+                           flow_lines, ddim_lines, 100.0 * (ddim_lines - flow_lines) / ddim_lines);
+  std::cerr << "wrote " << o.out.string() << '\n';
+  return support::success;
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Compare flow matching and DDIM with the same network", "fashion_mnist_compare");
+  Options o;
+  app.add_option("--flow", o.flow, "run of --method flow")->required();
+  app.add_option("--ddim", o.ddim, "run of --method ddim")->required();
+  app.add_option("--out", o.out, "picture");
+  app.add_option("--n", o.n, "samples of each");
+  app.add_option("--steps", o.steps, "evaluations beside 10");
+  app.add_option("--seed", o.seed, "of the noise");
+  app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
+  app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  return support::run_main(app, argc, argv, [&] { return compare(o); });
+}

@@ -1,0 +1,142 @@
+// Draws clothes with a trained network:
+//   fashion_mnist_sample --out clothes.png                       with the network that comes with
+//   the project fashion_mnist_sample --checkpoint runs/flow --n 2048 --solver midpoint --steps 5
+//   --out samples.npy
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "examples/fashion_mnist/dataset.hpp"
+#include "examples/fashion_mnist/sampling.hpp"
+#include "examples/support/machine.hpp"
+#include "examples/support/picture.hpp"
+#include "examples/support/progress.hpp"
+#include "examples/support/run_main.hpp"
+#include "examples/support/signals.hpp"
+#include "flowmatch/io/npy.hpp"
+
+namespace fs = std::filesystem;
+using namespace fashion_mnist;
+
+struct Options {
+  fs::path checkpoint =
+      fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "models" / "fashion-mnist-small";
+  std::int64_t n = 80;
+  std::string classes = "all";
+  std::string grid = "uniform";
+  std::string weights = "auto";
+  std::string device = "cpu";
+  fs::path out;
+  fs::path trajectory;
+  bool bytes = false;
+  int threads = 0;
+  SamplingOptions sampling;
+};
+
+at::Tensor class_labels(const std::string& classes, std::int64_t n) {
+  if (classes == "all") return at::arange(n, at::kLong).remainder(10);
+  if (classes.size() == 1 && classes[0] >= '0' && classes[0] <= '9')
+    return at::full({n}, classes[0] - '0', at::kLong);
+  throw fm::OptionError("--class is '" + classes + "'; choose all, or one of 0 to 9");
+}
+
+// .npy: the array; .png: a grid; anything else: a folder with a PNG an image.
+void write_images(const fs::path& out, const at::Tensor& images, bool bytes) {
+  if (out.extension() == ".npy") {
+    if (out.has_parent_path()) fs::create_directories(out.parent_path());
+    fm::save_npy(out, bytes ? ((images + 1) * 127.5).round().to(at::kByte) : images);
+  } else if (out.extension() == ".png") {
+    support::write_png(out, support::image_grid(images, 10));
+  } else {
+    for (std::int64_t i = 0; i < images.size(0); ++i) {
+      std::string name = std::to_string(i);
+      name.insert(0, 5 - std::min<std::size_t>(name.size(), 5), '0');
+      support::Canvas canvas(images.size(3), images.size(2));
+      canvas.image(0, 0, images[i]);
+      support::write_png(out / (name + ".png"), canvas.picture());
+    }
+  }
+}
+
+int sample(Options o) {
+  support::set_up_machine(o.threads);
+  const c10::Device device = support::parse_device(o.device);
+  if (o.n < 1 || o.n > 1000000)
+    throw fm::OptionError("--n is " + std::to_string(o.n) + "; choose 1 to 1000000");
+  if (o.sampling.steps < 1 || o.sampling.steps > 100000) {
+    throw fm::OptionError("--steps is " + std::to_string(o.sampling.steps) +
+                          "; choose 1 to 100000");
+  }
+  const at::Tensor labels = class_labels(o.classes, o.n).to(device);
+  o.sampling.post_grid = o.grid == "post";
+  const std::optional<bool> averaged =
+      o.weights == "auto" ? std::nullopt : std::optional(o.weights == "ema");
+  TrainedModel model = load_model(o.checkpoint, averaged, device);
+
+  const support::StopOnSignal signals;
+  support::StepProgress progress("sampling");
+  std::vector<at::Tensor> strip;  // the first eight samples after each step
+  o.sampling.observer = [&](const at::Tensor& x, std::int64_t step, std::int64_t steps) {
+    progress.show(step, steps);
+    if (!o.trajectory.empty()) strip.push_back(from_pixels(x.slice(0, 0, 8)).cpu());
+    return !signals.token().stop_requested();
+  };
+  fm::Rng rng(o.sampling.seed);
+  const at::Tensor x_0 = starts(model.recipe, o.n, rng).to(device);
+  if (!o.trajectory.empty()) {
+    if (o.n > o.sampling.batch)
+      throw fm::OptionError("--trajectory shows one batch; choose --n at most --batch");
+    strip.push_back(from_pixels(x_0.slice(0, 0, 8)).cpu());
+  }
+  const Samples samples = sample_images(model, x_0, labels, o.sampling);
+  if (signals.token().stop_requested()) {
+    std::cerr << "stopped; nothing was written\n";
+    return support::interrupted;
+  }
+  write_images(o.out, from_pixels(samples.x).cpu(), o.bytes);
+  if (!o.trajectory.empty()) {
+    // Eleven moments from noise to cloth, a row an image.
+    std::vector<at::Tensor> moments;
+    for (std::size_t i = 0; i <= 10; ++i) moments.push_back(strip[i * (strip.size() - 1) / 10]);
+    const at::Tensor rows = at::stack(moments, 1).flatten(0, 1);
+    support::write_png(o.trajectory, support::image_grid(rows, 11));
+  }
+  std::cerr << "wrote " << o.n << " samples to " << o.out.string() << ", " << samples.evaluations
+            << " evaluations a sample\n";
+  return support::success;
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Sample Fashion-MNIST with a trained network", "fashion_mnist_sample");
+  Options o;
+  app.add_option("--checkpoint", o.checkpoint,
+                 "a run's folder, or one checkpoint (default: the network in the project)");
+  app.add_option("--n", o.n, "number of samples");
+  app.add_option("--class", o.classes, "all (sample i is of class i mod 10), or 0 to 9");
+  app.add_option("--solver", o.sampling.solver,
+                 "euler, midpoint, heun2, heun3, rk4, rk4_classic, dopri5; for DDIM runs ddim (the "
+                 "notebook's) or ddim_fair");
+  app.add_option("--steps", o.sampling.steps, "steps of the fixed-step methods and of DDIM");
+  app.add_option("--rtol", o.sampling.rtol, "relative tolerance of dopri5");
+  app.add_option("--atol", o.sampling.atol, "absolute tolerance of dopri5");
+  app.add_option("--grid", o.grid, "uniform, or the blog post's")
+      ->check(CLI::IsMember({"uniform", "post"}));
+  app.add_option("--eta", o.sampling.eta, "noise of DDIM, 0 to 1");
+  app.add_option("--batch", o.sampling.batch, "samples that go through the network together");
+  app.add_option("--weights", o.weights, "ema, raw, or auto: ema if the run kept them")
+      ->check(CLI::IsMember({"auto", "ema", "raw"}));
+  app.add_option("--seed", o.sampling.seed, "of the noise");
+  app.add_option("--out", o.out,
+                 "FILE.npy (float32 [N, 1, 28, 28] in [-1, 1]), FILE.png (a grid) or a folder")
+      ->required();
+  app.add_flag("--uint8", o.bytes, "write the .npy as uint8 in 0 to 255");
+  app.add_option("--trajectory", o.trajectory,
+                 "also write a picture of eight samples on their way from the noise");
+  app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
+  app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  return support::run_main(app, argc, argv, [&] { return sample(o); });
+}
