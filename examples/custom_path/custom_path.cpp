@@ -1,5 +1,7 @@
 // A scheduler, a path and a network of one's own, trained and sampled: points on a ring.
 
+#include <torch/torch.h>
+
 #include <flowmatch/flowmatch.hpp>
 #include <iostream>
 #include <numbers>

@@ -1,0 +1,122 @@
+// Snippets of docs/quick-start.md and docs/concepts.md, compiled and run.
+
+#include <torch/script.h>
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <flowmatch/flowmatch.hpp>
+#include <iostream>
+
+namespace fm = flowmatch;
+
+struct NetImpl : torch::nn::Module {
+  torch::nn::Linear layer{torch::nn::Linear(3, 2)};
+  torch::nn::Embedding classes{torch::nn::Embedding(10, 2)};
+  NetImpl() {
+    register_module("layer", layer);
+    register_module("classes", classes);
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label) {
+    return layer->forward(at::cat({x, t.unsqueeze(1)}, 1)) + classes->forward(label);
+  }
+};
+TORCH_MODULE(Net);
+
+// A condition of one's own: a class and a temperature.
+struct Weather {
+  at::Tensor kind;         // int64 [B]
+  at::Tensor temperature;  // float [B]
+};
+
+template <>
+struct flowmatch::condition_traits<Weather> {
+  static std::int64_t size(const Weather& w) { return w.kind.size(0); }
+  static Weather index_select(const Weather& w, const at::Tensor& index) {
+    return {w.kind.index_select(0, index), w.temperature.index_select(0, index)};
+  }
+  static Weather repeat_interleave(const Weather& w, std::int64_t n) {
+    return {w.kind.repeat_interleave(n), w.temperature.repeat_interleave(n)};
+  }
+  static Weather cat(const std::vector<Weather>& parts) {
+    std::vector<at::Tensor> kinds, temperatures;
+    for (const Weather& w : parts) {
+      kinds.push_back(w.kind);
+      temperatures.push_back(w.temperature);
+    }
+    return {at::cat(kinds), at::cat(temperatures)};
+  }
+  static Weather to(const Weather& w, c10::Device device) {
+    return {w.kind.to(device), w.temperature.to(device)};
+  }
+};
+
+// A network that predicts the noise instead of the velocity.
+struct NoiseNetImpl : torch::nn::Module {
+  torch::nn::Linear layer{torch::nn::Linear(3, 2)};
+  NoiseNetImpl() { register_module("layer", layer); }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
+    return layer->forward(at::cat({x, t.unsqueeze(1)}, 1));
+  }
+};
+TORCH_MODULE(NoiseNet);
+
+int main() {
+  const std::filesystem::path run = std::filesystem::temp_directory_path() / "flowmatch-guide-run";
+  std::filesystem::remove_all(run);
+  const at::Tensor data = torch::randn({512, 2});
+  const at::Tensor labels = torch::randint(10, {512});
+
+  Net net;
+  fm::TrainOptions options;
+  options.epochs = 2;
+  options.learning_rate = 1e-3;
+  options.schedule = fm::one_cycle();
+  options.clip_norm = 1.0;
+  options.ema_decay = 0.999;
+  options.checkpoints = run;
+  fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), options);
+  trainer.resume();  // goes on from the newest checkpoint, if there is one
+  trainer.fit(fm::TensorBatches(data, labels, 64), [](const fm::StepReport& step) {
+    return step.loss > 1e3 ? fm::Next::stop : fm::Next::proceed;
+  });
+
+  fm::Rng rng(7);
+  const at::Tensor classes = at::arange(10, at::kLong);
+  at::Tensor samples;
+  {
+    const auto averaged = trainer.ema()->swap_in();
+    samples = fm::Sampler(net, fm::ode::Midpoint{}, fm::TimeGrid::uniform(20))
+                  .sample({10, 2}, rng, classes);
+  }
+
+  fm::Sampler adaptive(net, fm::ode::Dopri5{}, fm::AdaptiveOptions{.rtol = 1e-5, .atol = 1e-5});
+  const fm::SampleResult result = adaptive.solve(rng.normal({10, 2}), classes);
+  std::cout << result.statistics.evaluations << " evaluations\n";
+
+  auto velocity = [](const at::Tensor& x, const at::Tensor&, const Weather& weather) {
+    return weather.temperature.unsqueeze(1) - x;
+  };
+  const Weather weather{classes, at::ones({10})};
+  samples = fm::Sampler(velocity, fm::ode::RK4{}, fm::TimeGrid::uniform(10))
+                .sample({10, 2}, rng, weather);
+
+  NoiseNet noise_net;
+  fm::PathNoisifier noise_target(fm::CosinePath{}, fm::EpsilonTarget{});
+  fm::Trainer(noise_net, noise_target, {.epochs = 1}).fit(fm::TensorBatches(data, 64));
+  fm::Sampler noise_sampler(fm::VelocityFromEpsilon(noise_net, fm::CosineScheduler{}),
+                            fm::ode::Heun2{}, fm::TimeGrid::uniform(20));
+  samples = noise_sampler.sample({10, 2}, rng);
+
+  torch::jit::Module script("scripted");
+  script.define("def forward(self, x, t):\n  return -x * t.unsqueeze(1)\n");
+  auto scripted = [&script](const at::Tensor& x, const at::Tensor& t) {
+    return script.forward({x, t}).toTensor();
+  };
+  samples = fm::Sampler(scripted, fm::ode::Euler{}, fm::TimeGrid::uniform(10)).sample({10, 2}, rng);
+
+  const auto decay = [](const at::Tensor& x, double t) { return -t * x; };
+  const fm::OdeResult path = fm::odeint(decay, at::ones({3}), {0, 0.5, 1}, fm::ode::Dopri5{});
+  std::cout << "x(1) = " << path.x[2][0].item<double>() << '\n';
+  std::filesystem::remove_all(run);
+  return samples.sizes() == at::IntArrayRef{10, 2} ? 0 : 1;
+}

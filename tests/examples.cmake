@@ -1,0 +1,90 @@
+# The example programs, run small; and what they say to bad input.
+if(NOT FLOWMATCH_BUILD_EXAMPLES)
+  return()
+endif()
+
+set(_work "${CMAKE_CURRENT_BINARY_DIR}/run")
+file(MAKE_DIRECTORY "${_work}")
+
+# flowmatch_expect(NAME EXIT REGEX program arguments…), run in a folder of the tests'.
+function(flowmatch_expect name exit regex program)
+  add_test(NAME "${name}"
+           COMMAND ${CMAKE_COMMAND} -DEXIT=${exit} "-DMATCH=${regex}" -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect.cmake" --
+                   "$<TARGET_FILE:${program}>" ${ARGN}
+           WORKING_DIRECTORY "${_work}")
+  set_tests_properties("${name}" PROPERTIES ENVIRONMENT "${_environment}" TIMEOUT 150 LABELS examples)
+endfunction()
+
+flowmatch_expect("run/toy_2d" 0 "checkerboard: loss .*wrote toy.png" toy_2d --steps 60 --out toy.png)
+flowmatch_expect("run/draw_square" 0 "wrote drawing.png" draw_square --out drawing.png)
+flowmatch_expect("run/custom_path" 0 "radius of the samples (0\\.9|1\\.0)" custom_path)
+flowmatch_expect("run/inference_only" 0 "wrote clothes.png" inference_only)
+foreach(_snippets IN ITEMS readme post guide)
+  add_executable(snippets_${_snippets} ${PROJECT_SOURCE_DIR}/examples/snippets/${_snippets}.cpp)
+  flowmatch_own(snippets_${_snippets})
+endforeach()
+target_link_libraries(snippets_post PRIVATE flowmatch_fashion_mnist)
+flowmatch_expect("snippets/readme" 0 "mean (1\\.9|2\\.0)" snippets_readme)
+flowmatch_expect("snippets/post" 0 "path agrees" snippets_post)
+flowmatch_expect("snippets/guide" 0 "x\\(1\\) = 0\\.6065" snippets_guide)
+add_test(NAME "snippets/the pages show what is compiled"
+         COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -P "${CMAKE_CURRENT_SOURCE_DIR}/support/check_snippets.cmake")
+
+# Train, refuse to overwrite, resume, refuse to resume with other options, sample: on 64 images.
+set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist)
+add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim")
+flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
+flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
+flowmatch_expect("run/train resumed" 0 "resuming at step 2" ${_train} --epochs 1 --out run --resume)
+flowmatch_expect("run/train resumed with other options" 2 "learning_rate: " ${_train} --epochs 1 --out run --resume --lr 1e-3)
+flowmatch_expect("run/train ddim" 0 "epoch 1/1 done" ${_train} --epochs 1 --out ddim --method ddim)
+flowmatch_expect("run/sample npy" 0 "4 evaluations a sample" fashion_mnist_sample --checkpoint run --n 4 --steps 2
+                 --solver midpoint --out samples.npy)
+flowmatch_expect("run/sample pictures" 0 "wrote 10 samples" fashion_mnist_sample --checkpoint run --n 10 --steps 2 --out
+                 samples.png --trajectory strip.png --class 3)
+flowmatch_expect("run/sample dopri5" 0 "evaluations a sample" fashion_mnist_sample --checkpoint run --n 2 --solver dopri5
+                 --rtol 0.1 --atol 0.1 --out samples.npy)
+flowmatch_expect("run/sample ddim" 0 "3 evaluations a sample" fashion_mnist_sample --checkpoint ddim --n 2 --steps 3 --out
+                 samples.npy)
+flowmatch_expect("run/compare" 0 "lines of sampling code: flow [0-9]+ against DDIM [0-9]+" fashion_mnist_compare --flow
+                 run --ddim ddim --n 10 --steps 3 --out compare.png)
+flowmatch_expect("run/export" 0 "wrote exported" fashion_mnist_export --checkpoint run --out exported)
+set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
+set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
+set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
+set_tests_properties("run/train over a run" "run/train resumed" "run/train resumed with other options" "run/sample npy"
+                     "run/sample pictures" "run/sample dopri5" "run/export" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
+set_tests_properties("run/sample ddim" PROPERTIES FIXTURES_REQUIRED ddim)
+set_tests_properties("run/compare" PROPERTIES FIXTURES_REQUIRED "run;ddim")
+
+# Bad input: a message that says what is wrong, an exit code from 1 to 123, and nothing overwritten.
+file(WRITE "${_work}/junk/train-images-idx3-ubyte.gz" "this is no gzip file")
+file(WRITE "${_work}/junk/train-labels-idx1-ubyte.gz" "nor is this")
+file(WRITE "${_work}/wrong-magic/train-images-idx3-ubyte" "this is no IDX file")
+file(WRITE "${_work}/junk-checkpoint/manifest.txt" "junk")
+file(WRITE "${_work}/a-file" "keep me")
+flowmatch_expect("bad input/data that is no gzip" 3 "cannot be unpacked" ${_train} --out bad --data junk)
+flowmatch_expect("bad input/data of another kind" 3 "not a usable IDX file" ${_train} --out bad --data wrong-magic)
+flowmatch_expect("bad input/no data" 3 "there is no file" ${_train} --out bad --data nowhere)
+flowmatch_expect("bad input/train without a folder" 2 "--out is required" fashion_mnist_train)
+flowmatch_expect("bad input/train below a file" 3 "cannot make the folder" ${_train} --out a-file/run)
+flowmatch_expect("bad input/learning rate of nan" 2 "learning_rate is" ${_train} --out bad --lr nan)
+flowmatch_expect("bad input/negative learning rate" 2 "learning_rate is" ${_train} --out bad --lr -1)
+flowmatch_expect("bad input/no epochs" 2 "epochs is 0" ${_train} --out bad --epochs 0)
+flowmatch_expect("bad input/batch of 0" 2 "batch size of 0" ${_train} --out bad --batch 0)
+flowmatch_expect("bad input/no such device" 2 "no device" ${_train} --out bad --device quantum)
+flowmatch_expect("bad input/no such model" 2 "--model" fashion_mnist_train --out bad --model huge)
+set(_sample fashion_mnist_sample --out bad.npy --n 2)
+flowmatch_expect("bad input/no checkpoint" 4 "there is no checkpoint" ${_sample} --checkpoint nowhere)
+flowmatch_expect("bad input/junk as checkpoint" 4 "cannot be used" ${_sample} --checkpoint junk-checkpoint)
+flowmatch_expect("bad input/unknown solver" 2 "there is no method" ${_sample} --solver rk9)
+flowmatch_expect("bad input/ddim for a flow run" 2 "is for runs of --method ddim" ${_sample} --solver ddim)
+flowmatch_expect("bad input/0 steps" 2 "steps is 0" ${_sample} --steps 0)
+flowmatch_expect("bad input/tolerance of nan" 2 "rtol is" ${_sample} --solver dopri5 --rtol nan)
+flowmatch_expect("bad input/negative tolerance" 2 "atol is" ${_sample} --solver dopri5 --atol -1)
+flowmatch_expect("bad input/no samples" 2 "--n is 0" fashion_mnist_sample --out bad.npy --n 0)
+flowmatch_expect("bad input/class 10" 2 "--class is" ${_sample} --class 10)
+flowmatch_expect("bad input/post grid with midpoint" 2 "euler only" ${_sample} --grid post --solver midpoint)
+flowmatch_expect("bad input/output below a file" 3 "cannot" fashion_mnist_sample --n 2 --steps 1 --out a-file/x.npy)
+flowmatch_expect("bad input/weights that were not kept" 2 "no averaged weights" ${_sample} --weights ema)
+flowmatch_expect("bad input/no weights" 1 "cannot read" inference_only nowhere.pt)
