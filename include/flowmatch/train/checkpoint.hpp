@@ -6,15 +6,14 @@
 #include <torch/serialize/output-archive.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iterator>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "flowmatch/io/atomic_directory.hpp"
@@ -23,10 +22,12 @@
 
 /// A checkpoint is a directory `step-000000585` in the run's folder:
 ///
-///   manifest.txt    `key = value` lines: format, step, position, options, notes, size and CRC-32
-///   of every file model.pt        the weights, readable by Python's torch.load ema.pt          the
-///   averaged weights, if kept optimizer.pt    the optimizer's state generators.pt   the default
-///   generators' states (Dropout and the like draw from them)
+/// - manifest.txt: `key = value` lines: format, step, position, options, notes, and every file's
+///   size and CRC-32
+/// - model.pt: the weights, readable by Python's torch.load
+/// - ema.pt: the averaged weights, if kept
+/// - optimizer.pt: the optimizer's state
+/// - generators.pt: the default generators' states (Dropout and the like draw from them)
 ///
 /// It is written under another name, flushed and renamed, so it is there whole or not at all.
 
@@ -35,10 +36,14 @@ namespace flowmatch::inline v0 {
 namespace detail {
 
 inline std::string read_file(const std::filesystem::path& path) {
+  std::error_code error;  // set for what is no file, too
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
   std::ifstream file(path, std::ios::binary);
-  if (!file)
+  std::string bytes(error ? 0 : size, '\0');
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (error || !file)
     throw CheckpointError("cannot read " + path.string() + "; check the path and its permissions");
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  return bytes;
 }
 
 inline std::string file_signature(const std::filesystem::path& path) {
@@ -80,12 +85,16 @@ inline Checkpoint open_checkpoint(const std::filesystem::path& path) {
   return checkpoint;
 }
 
-/// The checkpoints in a run's folder, oldest first, by name alone.
+/// The checkpoints in a run's folder, oldest first, by name alone: `step-` and digits.
 inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> found;
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-    if (entry.path().filename().string().rfind("step-", 0) == 0) found.push_back(entry.path());
+    const std::string name = entry.path().filename().string();
+    if (name.size() > 5 && name.rfind("step-", 0) == 0 &&
+        name.find_first_not_of("0123456789", 5) == std::string::npos) {
+      found.push_back(entry.path());
+    }
   }
   std::sort(found.begin(), found.end());
   return found;
@@ -133,6 +142,20 @@ inline void restore_generators(const StateDict& states, c10::Device device) {
   };
   restore("cpu", c10::kCPU);
   if (!device.is_cpu()) restore("device", device);
+}
+
+/// Gives the optimizer the state that a checkpoint holds. Throws CheckpointError where it is of
+/// another optimizer.
+inline void load_optimizer(const std::filesystem::path& checkpoint,
+                           torch::optim::Optimizer& optimizer, c10::Device device) {
+  try {
+    torch::serialize::InputArchive archive;
+    archive.load_from((checkpoint / "optimizer.pt").string(), device);
+    optimizer.load(archive);
+  } catch (const c10::Error& error) {
+    throw CheckpointError("checkpoint " + checkpoint.string() + " is of another optimizer: " +
+                          error.what_without_backtrace() + "; give the one that it was made with");
+  }
 }
 
 /// Writes a checkpoint into `folder` and removes all but the `keep` newest. `manifest` holds step

@@ -1,18 +1,33 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <fmt/format.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
-#include <utility>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/model/state_dict.hpp"
 
 namespace flowmatch::inline v0 {
+
+namespace detail {
+
+/// Each tensor once: a network with tied weights names the same one twice.
+inline std::vector<at::Tensor> distinct(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> found;
+  std::unordered_set<const c10::TensorImpl*> seen;
+  for (const at::Tensor& tensor : tensors) {
+    if (seen.insert(tensor.unsafeGetTensorImpl()).second) found.push_back(tensor);
+  }
+  return found;
+}
+
+}  // namespace detail
 
 /// An exponential moving average of a module's parameters, shadow <- d shadow + (1 - d) value;
 /// buffers (BatchNorm's statistics) are copied. With warm-up, update n uses d_n = min(decay, (1 +
@@ -23,12 +38,12 @@ class Ema {
   explicit Ema(torch::nn::Module& module, double decay = 0.999, bool warmup = true)
       : module_(&module), decay_(decay), warmup_(warmup) {
     if (!(decay > 0 && decay < 1)) {
-      throw OptionError("an EMA decay of " + std::to_string(decay) +
-                        "; choose one between 0 and 1, such as 0.999");
+      throw OptionError(
+          fmt::format("an EMA decay of {}; choose one between 0 and 1, such as 0.999", decay));
     }
     at::NoGradGuard no_grad;
-    for (const at::Tensor& p : module.parameters()) parameters_.push_back(p.detach().clone());
-    for (const at::Tensor& b : module.buffers()) buffers_.push_back(b.detach().clone());
+    for (const at::Tensor& p : live_parameters()) parameters_.push_back(p.detach().clone());
+    for (const at::Tensor& b : live_buffers()) buffers_.push_back(b.detach().clone());
   }
 
   /// After each optimizer step.
@@ -36,23 +51,31 @@ class Ema {
     at::NoGradGuard no_grad;
     const double n = static_cast<double>(updates_++);
     const double decay = warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_;
-    at::_foreach_lerp_(parameters_, module_->parameters(), 1 - decay);
-    const std::vector<at::Tensor> live = module_->buffers();
+    if (!parameters_.empty()) at::_foreach_lerp_(parameters_, live_parameters(), 1 - decay);
+    const std::vector<at::Tensor> live = live_buffers();
     for (std::size_t i = 0; i < live.size(); ++i) buffers_[i].copy_(live[i]);
   }
 
   std::int64_t updates() const noexcept { return updates_; }
 
-  /// The averages by name. Throws CheckpointError from `load` where names or shapes do not fit.
+  /// The averages by name; no copies.
   StateDict state() const {
+    std::unordered_map<const c10::TensorImpl*, at::Tensor> shadow_of;
+    const auto pair = [&](const std::vector<at::Tensor>& live, const auto& shadows) {
+      for (std::size_t i = 0; i < live.size(); ++i)
+        shadow_of[live[i].unsafeGetTensorImpl()] = shadows[i];
+    };
+    pair(live_parameters(), parameters_);
+    pair(live_buffers(), buffers_);
     StateDict state;
-    std::size_t i = 0;
     for (const auto& parameter : module_->named_parameters())
-      state.insert(parameter.key(), parameters_[i++]);
-    i = 0;
-    for (const auto& buffer : module_->named_buffers()) state.insert(buffer.key(), buffers_[i++]);
+      state.insert(parameter.key(), shadow_of.at(parameter.value().unsafeGetTensorImpl()));
+    for (const auto& buffer : module_->named_buffers())
+      state.insert(buffer.key(), shadow_of.at(buffer.value().unsafeGetTensorImpl()));
     return state;
   }
+  /// Takes averages back that `state` gave, with their number of updates. Throws CheckpointError
+  /// where names or shapes do not fit; nothing has changed then.
   void load(const StateDict& state, std::int64_t updates) {
     swap();  // into the module, where load_state_dict checks names and shapes
     try {
@@ -87,9 +110,14 @@ class Ema {
         shadow[i] = own;
       }
     };
-    exchange(module_->parameters(), parameters_);
-    exchange(module_->buffers(), buffers_);
+    exchange(live_parameters(), parameters_);
+    exchange(live_buffers(), buffers_);
   }
+
+  std::vector<at::Tensor> live_parameters() const {
+    return detail::distinct(module_->parameters());
+  }
+  std::vector<at::Tensor> live_buffers() const { return detail::distinct(module_->buffers()); }
 
   torch::nn::Module* module_;
   double decay_;

@@ -15,8 +15,8 @@ namespace flowmatch::inline v0 {
 
 /// LibTorch's Adam or AdamW with its options and saved state, whose step is one fused operation
 /// over all parameters instead of a loop of small ones (Kingma & Ba 2015, algorithm 1; Loshchilov &
-/// Hutter 2019, algorithm 2). Where parameters are of several dtypes or devices, or a gradient is
-/// sparse, LibTorch's own step runs.
+/// Hutter 2019, algorithm 2). Where parameters are of several dtypes or devices, or a parameter,
+/// its gradient and its averages do not lie in memory alike, LibTorch's own step runs.
 template <class Base, class Options, class State>
 class FusedOptimizer : public Base {
  public:
@@ -31,12 +31,25 @@ class FusedOptimizer : public Base {
   }
 
  private:
+  // The fused operation walks through raw memory: it does not look at strides.
   bool fusable() const {
-    const at::Tensor& first = this->param_groups_.front().params().front();
+    const at::Tensor* first = nullptr;
     for (const auto& group : this->param_groups_) {
       for (const at::Tensor& p : group.params()) {
-        if (p.device() != first.device() || p.scalar_type() != first.scalar_type() ||
-            !p.is_floating_point() || (p.grad().defined() && p.grad().is_sparse())) {
+        if (first == nullptr) first = &p;
+        if (p.device() != first->device() || p.scalar_type() != first->scalar_type() ||
+            !p.is_floating_point()) {
+          return false;
+        }
+        const at::Tensor& grad = p.grad();
+        if (!grad.defined()) continue;
+        if (!p.is_non_overlapping_and_dense() || grad.is_sparse() ||
+            grad.strides() != p.strides()) {
+          return false;
+        }
+        const auto slot = this->state_.find(p.unsafeGetTensorImpl());
+        if (slot != this->state_.end() &&
+            static_cast<const State&>(*slot->second).exp_avg().strides() != p.strides()) {
           return false;
         }
       }

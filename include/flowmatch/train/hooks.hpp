@@ -73,9 +73,11 @@ Next call_hook(Hook& hook, const EpochReport& report) {
 }  // namespace detail
 
 /// Something that watches training.
+///
 /// 1. It has `on_step(const StepReport&)`, `on_epoch(const EpochReport&)`, or both; or it is a
-/// callable for one or both
-///    reports. 2. Each may return Next.
+///    callable for one or both reports.
+///
+/// 2. Each may return Next.
 template <class H>
 concept Hook = requires(H& hook, const StepReport& report) {
   hook.on_step(report);

@@ -1,14 +1,17 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <torch/optim/adam.h>
 #include <torch/optim/adamw.h>
 #include <torch/optim/lbfgs.h>
 #include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,23 +43,24 @@ struct AdamSettings {
 namespace detail {
 
 inline std::string describe(const char* name, const AdamSettings& s) {
-  return std::string(name) + " beta1 " + std::to_string(s.beta1) + " beta2 " +
-         std::to_string(s.beta2) + " eps " + std::to_string(s.eps * 1e9) + "e-9 weight_decay " +
-         std::to_string(s.weight_decay) + (s.amsgrad ? " amsgrad" : "");
+  return fmt::format("{} beta1 {} beta2 {} eps {} weight_decay {}{}", name, s.beta1, s.beta2, s.eps,
+                     s.weight_decay, s.amsgrad ? " amsgrad" : "");
 }
 
-inline void check(const AdamSettings& s) {
+inline bool is_weight_decay(double w) { return w >= 0 && std::isfinite(w); }
+
+inline void check(const char* name, const AdamSettings& s) {
   const auto beta = [](double b) { return b >= 0 && b < 1; };
-  if (!beta(s.beta1) || !beta(s.beta2) || !(s.eps >= 0) || !(s.weight_decay >= 0) ||
-      !std::isfinite(s.eps) || !std::isfinite(s.weight_decay)) {
-    throw OptionError("Adam with " + describe("", s) +
+  if (!beta(s.beta1) || !beta(s.beta2) || !(s.eps >= 0) || !std::isfinite(s.eps) ||
+      !is_weight_decay(s.weight_decay)) {
+    throw OptionError(describe(name, s) +
                       "; choose betas in [0, 1), and finite eps and weight_decay of at least 0");
   }
 }
 
 template <class Optimizer, class Options>
 OptimizerFactory adam_factory(const char* name, AdamSettings s) {
-  check(s);
+  check(name, s);
   return {describe(name, s), [s](std::vector<at::Tensor> parameters, double learning_rate) {
             const auto options = Options(learning_rate)
                                      .betas({s.beta1, s.beta2})
@@ -82,15 +86,15 @@ inline OptimizerFactory adamw(AdamSettings settings = {.weight_decay = 1e-2}) {
 /// Stochastic gradient descent with momentum. Throws OptionError unless momentum is in [0, 1) and
 /// weight_decay >= 0.
 inline OptimizerFactory sgd(double momentum = 0, double weight_decay = 0, bool nesterov = false) {
-  if (!(momentum >= 0 && momentum < 1) || !(weight_decay >= 0) || (nesterov && momentum == 0)) {
-    throw OptionError(
-        "SGD with momentum " + std::to_string(momentum) + " and weight_decay " +
-        std::to_string(weight_decay) +
-        "; choose a momentum in [0, 1) (above 0 for Nesterov's) and a weight_decay of at least 0");
+  const std::string description = fmt::format("sgd momentum {} weight_decay {}{}", momentum,
+                                              weight_decay, nesterov ? " nesterov" : "");
+  if (!(momentum >= 0 && momentum < 1) || !detail::is_weight_decay(weight_decay) ||
+      (nesterov && momentum == 0)) {
+    throw OptionError(description +
+                      "; choose a momentum in [0, 1) (above 0 for Nesterov's) and a finite "
+                      "weight_decay of at least 0");
   }
-  return {"sgd momentum " + std::to_string(momentum) + " weight_decay " +
-              std::to_string(weight_decay) + (nesterov ? " nesterov" : ""),
-          [=](std::vector<at::Tensor> parameters, double learning_rate) {
+  return {description, [=](std::vector<at::Tensor> parameters, double learning_rate) {
             return std::make_unique<torch::optim::SGD>(std::move(parameters),
                                                        torch::optim::SGDOptions(learning_rate)
                                                            .momentum(momentum)
@@ -102,15 +106,15 @@ inline OptimizerFactory sgd(double momentum = 0, double weight_decay = 0, bool n
 /// RMSprop (Tieleman & Hinton 2012). Throws OptionError unless alpha and momentum are in [0, 1) and
 /// weight_decay >= 0.
 inline OptimizerFactory rmsprop(double alpha = 0.99, double momentum = 0, double weight_decay = 0) {
-  if (!(alpha >= 0 && alpha < 1) || !(momentum >= 0 && momentum < 1) || !(weight_decay >= 0)) {
-    throw OptionError("RMSprop with alpha " + std::to_string(alpha) + ", momentum " +
-                      std::to_string(momentum) + " and weight_decay " +
-                      std::to_string(weight_decay) +
-                      "; choose alpha and momentum in [0, 1) and a weight_decay of at least 0");
+  const std::string description =
+      fmt::format("rmsprop alpha {} momentum {} weight_decay {}", alpha, momentum, weight_decay);
+  if (!(alpha >= 0 && alpha < 1) || !(momentum >= 0 && momentum < 1) ||
+      !detail::is_weight_decay(weight_decay)) {
+    throw OptionError(description +
+                      "; choose alpha and momentum in [0, 1) and a finite weight_decay of at least "
+                      "0");
   }
-  return {"rmsprop alpha " + std::to_string(alpha) + " momentum " + std::to_string(momentum) +
-              " weight_decay " + std::to_string(weight_decay),
-          [=](std::vector<at::Tensor> parameters, double learning_rate) {
+  return {description, [=](std::vector<at::Tensor> parameters, double learning_rate) {
             return std::make_unique<torch::optim::RMSprop>(
                 std::move(parameters), torch::optim::RMSpropOptions(learning_rate)
                                            .alpha(alpha)
@@ -125,8 +129,12 @@ inline OptimizerFactory rmsprop(double alpha = 0.99, double momentum = 0, double
 inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerFactory& factory,
                                                                std::vector<at::Tensor> parameters,
                                                                double learning_rate) {
-  if (parameters.empty())
-    throw OptionError("the model has no parameters to train; register its layers");
+  if (std::none_of(parameters.begin(), parameters.end(),
+                   [](const at::Tensor& p) { return p.requires_grad(); })) {
+    throw OptionError(
+        "the model has no parameters to train; register its layers, and leave requires_grad set on "
+        "some");
+  }
   std::unique_ptr<torch::optim::Optimizer> optimizer;
   if (factory.make) optimizer = factory.make(std::move(parameters), learning_rate);
   if (!optimizer)

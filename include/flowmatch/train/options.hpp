@@ -1,8 +1,11 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <stop_token>
 #include <string>
@@ -36,8 +39,7 @@ struct TrainOptions {
   void validate() const {
     const auto count = [](const char* name, std::int64_t value, std::int64_t least) {
       if (value < least) {
-        throw OptionError(std::string(name) + " is " + std::to_string(value) +
-                          "; choose at least " + std::to_string(least));
+        throw OptionError(fmt::format("{} is {}; choose at least {}", name, value, least));
       }
     };
     count("epochs", epochs, 1);
@@ -46,32 +48,53 @@ struct TrainOptions {
     count("checkpoint_every", checkpoint_every, 0);
     count("keep_checkpoints", keep_checkpoints, 1);
     if (!(learning_rate > 0) || !std::isfinite(learning_rate)) {
-      throw OptionError("learning_rate is " + std::to_string(learning_rate) +
-                        "; choose a finite one above 0");
+      throw OptionError(
+          fmt::format("learning_rate is {}; choose a finite one above 0", learning_rate));
     }
     if (!(clip_norm >= 0) || !std::isfinite(clip_norm)) {
-      throw OptionError("clip_norm is " + std::to_string(clip_norm) +
-                        "; choose a finite one above 0, or 0 for none");
+      throw OptionError(
+          fmt::format("clip_norm is {}; choose a finite one above 0, or 0 for none", clip_norm));
     }
     if (!(ema_decay >= 0 && ema_decay < 1)) {
-      throw OptionError("ema_decay is " + std::to_string(ema_decay) +
-                        "; choose one in (0, 1), or 0 for none");
+      throw OptionError(
+          fmt::format("ema_decay is {}; choose one in (0, 1), or 0 for none", ema_decay));
     }
     if (!schedule.at)
       throw OptionError("the schedule is empty; use constant(), one_cycle(), cosine() …");
+    for (const auto& [name, value] : notes) {
+      if (name.find_first_of("=\n") != std::string::npos) {
+        throw OptionError("the name of the note '" + name +
+                          "' has a '=' or a line break, which checkpoints cannot keep; leave it "
+                          "out");
+      }
+    }
   }
 
   /// What has to stay the same when a run resumes, as text.
   std::map<std::string, std::string> fixed() const {
     return {{"epochs", std::to_string(epochs)},
-            {"learning_rate", std::to_string(learning_rate * 1e9) + "e-9"},
+            {"learning_rate", fmt::format("{}", learning_rate)},
             {"optimizer", optimizer.description},
             {"schedule", schedule.description},
             {"accumulate", std::to_string(accumulate)},
-            {"clip_norm", std::to_string(clip_norm)},
-            {"ema_decay", std::to_string(ema_decay)},
+            {"clip_norm", fmt::format("{}", clip_norm)},
+            {"ema_decay", fmt::format("{}", ema_decay)},
             {"ema_warmup", ema_warmup ? "yes" : "no"},
             {"seed", std::to_string(seed)}};
+  }
+
+  /// Throws OptionError naming each of `fixed()` that differs from `before(name)`, its text when
+  /// the run began.
+  void require_same(const std::function<std::string(const std::string& name)>& before) const {
+    std::string changed;
+    for (const auto& [name, value] : fixed()) {
+      const std::string was = before(name);
+      if (was != value) changed += fmt::format("\n  {}: {} before, {} now", name, was, value);
+    }
+    if (!changed.empty()) {
+      throw OptionError(
+          "this run was begun with other options; give them again, or start a new run:" + changed);
+    }
   }
 };
 

@@ -18,8 +18,8 @@ inline std::string duration_text(double seconds) {
 }
 
 /// A hook that shows training's progress on a stream: epoch, step, loss, samples/s and the time
-/// left. On a terminal
-/// (`bar` set) one line that redraws itself, elsewhere a plain line now and then and one an epoch.
+/// left. On a terminal (`bar` set) one line that redraws itself, elsewhere a plain line now and
+/// then and one an epoch.
 class ProgressBar {
  public:
   explicit ProgressBar(std::ostream& out = std::clog, bool bar = false) : out_(&out), bar_(bar) {}
@@ -34,12 +34,14 @@ class ProgressBar {
       first_seconds_ = r.seconds;
     }
     const double done = static_cast<double>(r.step - first_step_);
-    const double left =
-        done > 0 ? (r.seconds - first_seconds_) / done * static_cast<double>(r.total_steps - r.step)
-                 : 0;
-    std::string line = fmt::format(
-        "epoch {}/{}  step {}/{}  loss {:.4f}  {:.0f} samples/s  {} left", r.epoch + 1, r.epochs,
-        r.step, r.total_steps, loss_, r.samples_per_second, duration_text(left));
+    const auto to_do = static_cast<double>(r.total_steps - r.step);
+    const std::string left =  // unknown until a second look: the first steps are slower
+        done > 0 || to_do <= 0
+            ? duration_text(to_do > 0 ? (r.seconds - first_seconds_) / done * to_do : 0)
+            : "?";
+    std::string line =
+        fmt::format("epoch {}/{}  step {}/{}  loss {:.4f}  {:.0f} samples/s  {} left", r.epoch + 1,
+                    r.epochs, r.step, r.total_steps, loss_, r.samples_per_second, left);
     if (bar_) {
       constexpr std::int64_t width = 24;
       const auto full = static_cast<std::size_t>(width * r.step / r.total_steps);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -36,30 +38,30 @@ inline Schedule constant() {
 /// restarts), after `warmup_steps` of linear increase.
 inline Schedule cosine(std::int64_t warmup_steps = 0, double final_factor = 0) {
   if (warmup_steps < 0 || !(final_factor >= 0 && final_factor <= 1)) {
-    throw OptionError("a cosine schedule with " + std::to_string(warmup_steps) +
-                      " warm-up steps down to " + std::to_string(final_factor) +
-                      "; choose at least 0 steps and a final factor in [0, 1]");
+    throw OptionError(
+        fmt::format("a cosine schedule with {} warm-up steps down to {}; choose at least 0 steps "
+                    "and a final factor in [0, 1]",
+                    warmup_steps, final_factor));
   }
-  return {
-      "cosine warmup " + std::to_string(warmup_steps) + " final " + std::to_string(final_factor),
-      [=](std::int64_t step, std::int64_t total) {
-        if (step < warmup_steps) {
-          return Rates{static_cast<double>(step + 1) / static_cast<double>(warmup_steps)};
-        }
-        const double span =
-            static_cast<double>(std::max<std::int64_t>(total - 1 - warmup_steps, 1));
-        const double done = std::min(1.0, static_cast<double>(step - warmup_steps) / span);
-        return Rates{final_factor +
-                     (1 - final_factor) * (1 + std::cos(std::numbers::pi * done)) / 2};
-      }};
+  return {fmt::format("cosine warmup {} final {}", warmup_steps, final_factor),
+          [=](std::int64_t step, std::int64_t total) {
+            if (step < warmup_steps) {
+              return Rates{static_cast<double>(step + 1) / static_cast<double>(warmup_steps)};
+            }
+            const double span =
+                static_cast<double>(std::max<std::int64_t>(total - 1 - warmup_steps, 1));
+            const double done = std::min(1.0, static_cast<double>(step - warmup_steps) / span);
+            return Rates{final_factor +
+                         (1 - final_factor) * (1 + std::cos(std::numbers::pi * done)) / 2};
+          }};
 }
 
 /// A linear increase over `steps`, then constant.
 inline Schedule warmup_constant(std::int64_t steps) {
   if (steps < 0) {
-    throw OptionError("a warm-up of " + std::to_string(steps) + " steps; choose at least 0");
+    throw OptionError(fmt::format("a warm-up of {} steps; choose at least 0", steps));
   }
-  return {"warmup " + std::to_string(steps), [=](std::int64_t step, std::int64_t) {
+  return {fmt::format("warmup {}", steps), [=](std::int64_t step, std::int64_t) {
             return Rates{step < steps ? static_cast<double>(step + 1) / static_cast<double>(steps)
                                       : 1.0};
           }};
@@ -81,22 +83,20 @@ struct OneCycleSettings {
 /// The one-cycle policy (Smith & Topin 2018), step for step as torch.optim.lr_scheduler.OneCycleLR.
 /// Throws OptionError for settings out of range.
 inline Schedule one_cycle(OneCycleSettings s = {}) {
-  if (!(s.pct_start > 0 && s.pct_start < 1) || !(s.div_factor > 0) || !(s.final_div_factor > 0) ||
-      !(s.base_momentum >= 0 && s.base_momentum < 1) ||
-      !(s.max_momentum >= 0 && s.max_momentum < 1)) {
-    throw OptionError("one-cycle with pct_start " + std::to_string(s.pct_start) + ", div_factor " +
-                      std::to_string(s.div_factor) + ", final_div_factor " +
-                      std::to_string(s.final_div_factor) + ", momenta " +
-                      std::to_string(s.base_momentum) + " and " + std::to_string(s.max_momentum) +
-                      "; choose pct_start in (0, 1), factors above 0, momenta in [0, 1)");
+  const auto factor = [](double f) { return f > 0 && std::isfinite(f); };
+  const auto momentum = [](double m) { return m >= 0 && m < 1; };
+  if (!(s.pct_start > 0 && s.pct_start < 1) || !factor(s.div_factor) ||
+      !factor(s.final_div_factor) || !momentum(s.base_momentum) || !momentum(s.max_momentum)) {
+    throw OptionError(fmt::format(
+        "one-cycle with pct_start {}, div_factor {}, final_div_factor {}, momenta {} and {}; "
+        "choose pct_start in (0, 1), finite factors above 0, momenta in [0, 1)",
+        s.pct_start, s.div_factor, s.final_div_factor, s.base_momentum, s.max_momentum));
   }
-  const std::string description =
-      "one-cycle pct_start " + std::to_string(s.pct_start) + " div " +
-      std::to_string(s.div_factor) + " final_div " + std::to_string(s.final_div_factor) +
-      " momentum " +
-      (s.cycle_momentum ? std::to_string(s.base_momentum) + " to " + std::to_string(s.max_momentum)
-                        : "fixed") +
-      (s.three_phase ? " three-phase" : "") + (s.linear ? " linear" : "");
+  const std::string description = fmt::format(
+      "one-cycle pct_start {} div {} final_div {} momentum {}{}{}", s.pct_start, s.div_factor,
+      s.final_div_factor,
+      s.cycle_momentum ? fmt::format("{} to {}", s.base_momentum, s.max_momentum) : "fixed",
+      s.three_phase ? " three-phase" : "", s.linear ? " linear" : "");
   return {
       description, [s](std::int64_t step, std::int64_t total_steps) {
         const double first = 1 / s.div_factor;

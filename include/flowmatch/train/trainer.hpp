@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <fmt/format.h>
 #include <torch/nn/module.h>
 
 #include <chrono>
@@ -50,10 +51,12 @@ struct TrainResult {
 /// checkpoint is written after it. Earlier checkpoints stay.
 template <class Model, class NoisifierT, class ObjectiveT = PredictionLoss<>>
 class Trainer {
-  static_assert(ModuleHandle<Model>,
-                "flowmatch: Trainer needs a torch::nn::Module (an lvalue, its holder or a "
-                "std::shared_ptr); a lambda "
-                "has no parameters to train, it can only be sampled from");
+  static_assert(
+      ModuleHandle<Model>,
+      "flowmatch: Trainer needs a torch::nn::Module (an lvalue, its holder or a "
+      "std::shared_ptr); a lambda has no parameters to train, it can only be sampled from");
+  static_assert(!std::derived_from<Model, torch::nn::Module>,
+                "flowmatch: Trainer cannot move a temporary module; keep it in a variable");
 
  public:
   Trainer(Model model, NoisifierT noisifier, TrainOptions options = {}, ObjectiveT objective = {})
@@ -61,7 +64,7 @@ class Trainer {
         noisifier_(std::move(noisifier)),
         objective_(std::move(objective)),
         options_(validated(std::move(options))),
-        parameters_(module().parameters()),
+        parameters_(detail::distinct(module().parameters())),
         optimizer_(make_optimizer(options_.optimizer, parameters_, options_.learning_rate)),
         device_(parameters_.front().device()) {
     if (options_.ema_decay > 0) ema_.emplace(module(), options_.ema_decay, options_.ema_warmup);
@@ -74,8 +77,7 @@ class Trainer {
     using C = typename std::remove_cvref_t<Source>::condition_type;
     static_assert(VelocityModel<Model, C>,
                   "flowmatch: this model's forward does not take the data's condition; give it "
-                  "forward(x, t, condition), "
-                  "or train on data without one");
+                  "forward(x, t, condition), or train on data without one");
     static_assert(Noisifier<NoisifierT, C>,
                   "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
                   "see noisify/noisifier.hpp");
@@ -98,25 +100,16 @@ class Trainer {
     const std::optional<Checkpoint> found = latest_checkpoint(options_.checkpoints, on_damaged);
     if (!found) return false;
     const Manifest& manifest = found->manifest;
-    std::string changed;
-    for (const auto& [name, value] : options_.fixed()) {
-      const std::string& before = manifest.get("option." + name);
-      if (before != value) changed += "\n  " + name + ": " + before + " before, " + value + " now";
-    }
-    if (!changed.empty()) {
-      throw OptionError(
-          "this run was begun with other options; give them again, or start a new run:" + changed);
-    }
+    options_.require_same([&](const std::string& name) { return manifest.get("option." + name); });
     load_state_dict(module(), read_state_dict(found->path / "model.pt"));
     if (ema_) ema_->load(read_state_dict(found->path / "ema.pt"), manifest.get_int("ema_updates"));
-    torch::serialize::InputArchive archive;
-    archive.load_from((found->path / "optimizer.pt").string(), device_);
-    optimizer_->load(archive);
+    load_optimizer(found->path, *optimizer_, device_);
     restore_generators(read_state_dict(found->path / "generators.pt"), device_);
     step_ = saved_step_ = manifest.get_int("step");
     epoch_ = manifest.get_int("epoch");
     batch_ = manifest.get_int("batch");
     data_ = manifest.get("data");
+    bad_step_.reset();
     return true;
   }
 
@@ -158,7 +151,7 @@ class Trainer {
     batches_ = source.batches_per_epoch();
     if (batches_ < 1) throw DataError("the source has no batches; give it at least one sample");
     steps_per_epoch_ = (batches_ + options_.accumulate - 1) / options_.accumulate;
-    std::string data = std::to_string(batches_) + " batches an epoch";
+    std::string data = fmt::format("{} batches an epoch", batches_);
     if constexpr (RestartableSource<Source>) data = source.fingerprint();
     if (step_ > 0 && data_ != data) {
       throw OptionError(
@@ -166,6 +159,8 @@ class Trainer {
           " now\ngive it the same data, order and batch size again, or start a new run");
     }
     data_ = std::move(data);
+    // A folder that cannot be written to should show now, not after the first epoch.
+    if (!options_.checkpoints.empty()) AtomicDirectory(options_.checkpoints / "test");
     stopping_ = options_.stop.stop_requested();
     samples_ = 0;
     began_ = Clock::now();
@@ -181,8 +176,7 @@ class Trainer {
     } else {
       throw OptionError(
           "this source cannot start in mid-epoch; resume from a checkpoint at an epoch's end, or "
-          "give a "
-          "RestartableSource");
+          "give a RestartableSource");
     }
     loss_sum_ = 0;
     loss_count_ = 0;
@@ -196,34 +190,28 @@ class Trainer {
     const double learning_rate = options_.learning_rate * rates.factor;
     set_rates(*optimizer_, learning_rate, rates.momentum);
     optimizer_->zero_grad();
-    StepReport report;
+    std::int64_t samples = 0;
     at::Tensor loss;
     for (std::int64_t part = 0; part < parts; ++part) {
       auto batch = source.next();
-      if (!batch)
-        throw DataError("the source ended after " + std::to_string(batch_) + " batches of " +
-                        std::to_string(batches_) + "; make batches_per_epoch() agree with next()");
-      report.samples += batch->x_1.size(0);
-      const at::Tensor part_loss = batch_loss(*batch) / static_cast<double>(parts);
+      if (!batch) end_early(batch_ + part);
+      samples += batch->x_1.size(0);
+      const at::Tensor part_loss = batch_loss(*batch, batch_ + part) / static_cast<double>(parts);
       check_finite(part_loss);
       part_loss.backward();
       loss = part == 0 ? part_loss.detach() : loss + part_loss.detach();
-      ++batch_;
     }
     if (options_.clip_norm > 0) clip_grad_norm(parameters_, options_.clip_norm);
     optimizer_->step();
     if (ema_) ema_->update();
     ++step_;
-    samples_ += report.samples;
-    note_loss(loss, report);
+    batch_ += parts;  // not before: what throws above leaves the trainer at a step's boundary
+    samples_ += samples;
 
-    report.step = step_;
-    report.total_steps = steps_per_epoch_ * options_.epochs;
-    report.epoch = epoch_;
-    report.epochs = options_.epochs;
+    auto report = report_now<StepReport>();
+    report.samples = samples;
     report.learning_rate = learning_rate;
-    report.seconds = seconds();
-    report.samples_per_second = static_cast<double>(samples_) / report.seconds;
+    note_loss(loss, report);
     if (options_.checkpoint_every > 0 && step_ % options_.checkpoint_every == 0 &&
         batch_ < batches_)
       save();
@@ -233,25 +221,31 @@ class Trainer {
   template <class... Hooks>
   void end_epoch(Hooks&... hooks) {
     check_flag();
-    EpochReport report;
-    report.epoch = epoch_;
-    report.epochs = options_.epochs;
-    report.step = step_;
-    report.total_steps = steps_per_epoch_ * options_.epochs;
+    auto report = report_now<EpochReport>();
     report.loss = mean_loss();
-    report.seconds = seconds();
-    report.samples_per_second = static_cast<double>(samples_) / report.seconds;
     ++epoch_;
     batch_ = 0;
-    if (options_.checkpoint_every == 0 || epoch_ == options_.epochs) save();
+    const std::int64_t every = options_.checkpoint_every;
+    if (every == 0 || step_ % every == 0 || epoch_ == options_.epochs) save();
     ask(report, hooks...);
   }
 
+  template <class Report>
+  Report report_now() const {
+    Report report;
+    report.step = step_;
+    report.total_steps = steps_per_epoch_ * options_.epochs;
+    report.epoch = epoch_;
+    report.epochs = options_.epochs;
+    report.seconds = seconds();
+    report.samples_per_second = static_cast<double>(samples_) / report.seconds;
+    return report;
+  }
+
   template <class C>
-  at::Tensor batch_loss(const Batch<C>& batch) {
-    const auto k = static_cast<std::uint64_t>(epoch_ * batches_ + batch_);
+  at::Tensor batch_loss(const Batch<C>& batch, std::int64_t number) {
+    const auto k = static_cast<std::uint64_t>(epoch_ * batches_ + number);
     Rng rng = Rng(options_.seed, device_).fork("noise of a batch", k);
-    if (batch.x_1.device() == device_) return objective_(model_, noisifier_(batch, rng));
     const Batch<C> moved{batch.x_1.to(device_), condition_traits<C>::to(batch.condition, device_),
                          batch.x_0.defined() ? batch.x_0.to(device_) : at::Tensor{}};
     return objective_(model_, noisifier_(moved, rng));
@@ -259,9 +253,16 @@ class Trainer {
 
   [[noreturn]] static void fail(std::int64_t step) {
     throw TrainingError(
-        "the loss became NaN or infinite at step " + std::to_string(step) +
-            "; lower the learning rate, clip gradients (clip_norm), or look for NaN in the data",
+        fmt::format("the loss became NaN or infinite at step {}; lower the learning rate, clip "
+                    "gradients (clip_norm), or look for NaN in the data",
+                    step),
         step);
+  }
+  [[noreturn]] void end_early(std::int64_t batches) const {
+    throw DataError(
+        fmt::format("the source ended after {} batches of {}; make batches_per_epoch() "
+                    "agree with next()",
+                    batches, batches_));
   }
 
   // On the CPU reading the loss is free. Elsewhere a flag on the device remembers the first bad
