@@ -1,10 +1,17 @@
 #pragma once
 
+#include <charconv>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 
 namespace flowmatch::inline v0 {
+
+/// A number as people write it in messages: 1e-05, 0.25, nan.
+inline std::string number_text(double value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
+}
 
 /// The base of everything that flowmatch throws itself. Every message says what was found and what
 /// to do about it.

@@ -52,7 +52,7 @@ class FiniteDifferenceTarget {
  public:
   explicit FiniteDifferenceTarget(double h = 0.01) : h_(h) {
     if (!(h > 0 && h <= 1)) {
-      throw OptionError("a finite difference over h = " + std::to_string(h) +
+      throw OptionError("a finite difference over h = " + number_text(h) +
                         "; choose a step in (0, 1]");
     }
   }

@@ -25,7 +25,7 @@ class UniformTime {
  public:
   explicit UniformTime(double max = 1) : max_(max) {
     if (!(max > 0 && max <= 1)) {
-      throw OptionError("uniform times clamped at " + std::to_string(max) +
+      throw OptionError("uniform times clamped at " + number_text(max) +
                         "; choose a maximum in (0, 1]");
     }
   }
@@ -45,9 +45,8 @@ class LogitNormalTime {
  public:
   explicit LogitNormalTime(double mean = 0, double stddev = 1) : mean_(mean), stddev_(stddev) {
     if (!std::isfinite(mean) || !(stddev > 0) || !std::isfinite(stddev)) {
-      throw OptionError("logit-normal times with mean " + std::to_string(mean) + " and stddev " +
-                        std::to_string(stddev) +
-                        "; choose a finite mean and a finite stddev above 0");
+      throw OptionError("logit-normal times with mean " + number_text(mean) + " and stddev " +
+                        number_text(stddev) + "; choose a finite mean and a finite stddev above 0");
     }
   }
 

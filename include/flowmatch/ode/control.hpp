@@ -26,8 +26,7 @@ struct AdaptiveOptions {
   void validate() const {
     const auto check = [](const char* name, double value, bool good, const char* remedy) {
       if (!good)
-        throw OptionError(std::string(name) + " is " + std::to_string(value) + "; choose " +
-                          remedy);
+        throw OptionError(std::string(name) + " is " + number_text(value) + "; choose " + remedy);
     };
     check("rtol", rtol, std::isfinite(rtol) && rtol >= 0,
           "a finite one of at least 0, such as 1e-5");

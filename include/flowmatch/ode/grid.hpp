@@ -55,7 +55,7 @@ class TimeGrid {
       const double dt = times[i + 1] - times[i];
       if (!std::isfinite(dt) || dt == 0 || (dt > 0) != (times[1] > times[0])) {
         throw OptionError("the times of a grid must be finite and rise or fall all the way; got " +
-                          std::to_string(times[i]) + " then " + std::to_string(times[i + 1]));
+                          number_text(times[i]) + " then " + number_text(times[i + 1]));
       }
       grid.steps_.push_back({times[i], dt});
     }

@@ -133,6 +133,7 @@ double first_step(const S&, F& f, Workspace<X>& w, const X& x, double t0, double
   w.k0_is_current = true;
   const double d0 = Traits::norm(x, x, x, tolerance);
   const double d1 = Traits::norm(w.k[0], x, x, tolerance);
+  if (!std::isfinite(d0) || !std::isfinite(d1)) return d0 + d1;  // reported by the caller
   const double span = std::abs(t1 - t0);
   const double h0 = std::min(d0 < 1e-5 || d1 < 1e-5 ? 1e-6 : 0.01 * d0 / d1, span);
   const double direction = t1 > t0 ? 1 : -1;
@@ -161,7 +162,7 @@ requires ErrorStepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, 
                                                  O&& observer = {}, C controller = {}) {
   options.validate();
   if (!std::isfinite(t0) || !std::isfinite(t1) || t0 == t1) {
-    throw OptionError("an adaptive solve from " + std::to_string(t0) + " to " + std::to_string(t1) +
+    throw OptionError("an adaptive solve from " + number_text(t0) + " to " + number_text(t1) +
                       "; choose two finite, different times");
   }
   const Tolerance tolerance{options.rtol, options.atol, options.norm};
@@ -174,7 +175,7 @@ requires ErrorStepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, 
                     ? options.first_step
                     : detail::first_step(stepper, clamped, w, x, t0, t1, tolerance);
   const auto fail = [&](const std::string& what) {
-    throw SolverError(what + " at t = " + std::to_string(t) + ", step " + std::to_string(size) +
+    throw SolverError(what + " at t = " + number_text(t) + ", step " + number_text(size) +
                           ", after " + std::to_string(w.evaluations) + " evaluations",
                       t, size, w.evaluations);
   };

@@ -78,7 +78,11 @@ struct RungeKutta {
 
   template <State X, System<X> F>
   static void evaluate_stages(F& f, Workspace<X>& w, const X& x, double t, double dt) {
-    if (w.k.size() < nodes) w.k.resize(nodes);
+    if (w.k.size() < nodes) {
+      w.k.resize(nodes);
+      // Both buffers from the start: first_same_as_last swaps them.
+      if constexpr (first_same_as_last) state_traits<X>::combine(w.next, x, {}, {});
+    }
     if (!w.k0_is_current) evaluate(f, w, x, t, 0);
     w.k0_is_current = has_error;  // a rejected step starts again from the same k[0]
     const double* row = Tableau::a.data();

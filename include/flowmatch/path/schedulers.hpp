@@ -38,7 +38,7 @@ class PolynomialScheduler {
  public:
   explicit PolynomialScheduler(double n) : n_(n) {
     if (!(n > 0) || !std::isfinite(n)) {
-      throw OptionError("a polynomial scheduler of power " + std::to_string(n) +
+      throw OptionError("a polynomial scheduler of power " + number_text(n) +
                         "; choose a finite power above 0");
     }
   }
@@ -65,8 +65,8 @@ class VPScheduler {
       : beta_min_(beta_min), beta_max_(beta_max) {
     if (!(beta_min >= 0) || !(beta_max >= beta_min) || !(beta_max > 0) ||
         !std::isfinite(beta_max)) {
-      throw OptionError("a VP scheduler with beta_min " + std::to_string(beta_min) +
-                        " and beta_max " + std::to_string(beta_max) +
+      throw OptionError("a VP scheduler with beta_min " + number_text(beta_min) + " and beta_max " +
+                        number_text(beta_max) +
                         "; choose 0 <= beta_min <= beta_max with beta_max above 0");
     }
   }
@@ -83,10 +83,12 @@ class VPScheduler {
   at::Tensor snr_inverse(const at::Tensor& snr) const {
     // alpha^2 = exp(-T) and sigma^2 = 1 - alpha^2, so T = log(1 + 1/snr^2): the positive root of
     // T's quadratic in 1-t.
-    const at::Tensor big_t = at::log1p(snr.square().reciprocal());
+    // A ratio below that of t = 0 (there is a little data there) gives t = 0, not infinity /
+    // infinity.
     const double a = 0.5 * (beta_max_ - beta_min_);
+    const at::Tensor big_t = at::log1p(snr.square().reciprocal()).clamp_max(a + beta_min_);
     const at::Tensor root = at::sqrt(beta_min_ * beta_min_ + 4 * a * big_t);
-    return (1 - 2 * big_t / (beta_min_ + root)).clamp(0, 1);
+    return (1 - 2 * big_t / (beta_min_ + root).clamp_min(1e-30)).clamp(0, 1);
   }
 
  private:
@@ -101,7 +103,9 @@ struct LinearVPScheduler {
     const at::Tensor sigma = at::sqrt((1 - t) * (1 + t));
     return {t, sigma, at::ones_like(t), -t / sigma.clamp_min(denominator_floor(t.scalar_type()))};
   }
-  at::Tensor snr_inverse(const at::Tensor& snr) const { return snr / at::sqrt(1 + snr.square()); }
+  at::Tensor snr_inverse(const at::Tensor& snr) const {
+    return snr / at::hypot(snr, at::ones_like(snr));
+  }
 };
 
 /// alpha_t = sin(pi t / 2), sigma_t = cos(pi t / 2) (Nichol & Dhariwal 2021 without the offset; the

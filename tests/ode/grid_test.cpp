@@ -1,0 +1,47 @@
+#include "flowmatch/ode/grid.hpp"
+
+#include <limits>
+
+#include "tests/support/test_std.hpp"
+
+using flowmatch::OptionError;
+using flowmatch::ode::TimeGrid;
+
+TEST_CASE("grid: uniform steps tile the interval in both directions") {
+  const TimeGrid grid = TimeGrid::uniform(4);
+  REQUIRE(grid.steps().size() == 4);
+  CHECK(grid.steps()[3].t == 0.75);
+  CHECK(grid.steps()[3].dt == 0.25);
+  CHECK(grid.contiguous());
+  const TimeGrid back = TimeGrid::uniform(3, 1, 0.1);
+  CHECK(back.t0() == 1);
+  CHECK(back.t1() == 0.1);
+  CHECK(back.steps()[2].t + back.steps()[2].dt == Approx(0.1));
+  CHECK(back.steps()[0].dt == Approx(-0.3));
+}
+
+TEST_CASE("grid: the post's evaluates at linspace with steps of 1/n") {
+  const TimeGrid grid = TimeGrid::post(5);
+  REQUIRE(grid.steps().size() == 5);
+  CHECK(grid.steps()[1].t == 0.25);
+  CHECK(grid.steps()[4].t == 1);
+  for (const auto& step : grid.steps()) CHECK(step.dt == 0.2);
+  CHECK_FALSE(grid.contiguous());
+  CHECK(TimeGrid::post(1).steps()[0].t == 0);
+}
+
+TEST_CASE("grid: given nodes become steps") {
+  const TimeGrid grid = TimeGrid::nodes({0, 0.5, 0.9, 1});
+  REQUIRE(grid.steps().size() == 3);
+  CHECK(grid.steps()[1].dt == Approx(0.4));
+}
+
+TEST_CASE("grid: bad grids are refused with a remedy") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  require_error<OptionError>([] { TimeGrid::uniform(0); }, "choose at least 1");
+  require_error<OptionError>([] { TimeGrid::post(-3); }, "-3 steps");
+  require_error<OptionError>([] { TimeGrid::uniform(3, 1, 1); }, "rise or fall");
+  require_error<OptionError>([] { TimeGrid::nodes({0.5}); }, "at least two");
+  require_error<OptionError>([] { TimeGrid::nodes({0, 0.5, 0.4}); }, "rise or fall");
+  require_error<OptionError>([nan] { TimeGrid::nodes({0, nan, 1}); }, "finite");
+}

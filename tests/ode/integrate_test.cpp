@@ -1,0 +1,326 @@
+#include "flowmatch/ode/integrate.hpp"
+
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <vector>
+
+#include "flowmatch/ode/method.hpp"
+#include "flowmatch/ode/runge_kutta.hpp"
+#include "tests/ode/problems.hpp"
+#include "tests/support/test_std.hpp"
+
+namespace ode = flowmatch::ode;
+using flowmatch::OptionError;
+using flowmatch::SolverError;
+using problems::Pair;
+
+// Counts every allocation of this binary. GCC takes the pair below for a mismatch once it has
+// inlined one of them.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+#endif
+static long allocations = 0;
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+namespace {
+
+constexpr double quiet_nan = std::numeric_limits<double>::quiet_NaN();
+
+/// The time of every evaluation of x' = -x.
+struct Recorder {
+  std::vector<double>* times;
+  double operator()(double x, double t) const {
+    times->push_back(t);
+    return -x;
+  }
+};
+
+void check_within(const std::vector<double>& times, double t0, double t1) {
+  REQUIRE_FALSE(times.empty());
+  for (const double t : times) {
+    CHECK(t >= std::min(t0, t1));
+    CHECK(t <= std::max(t0, t1));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("integrate: fixed steps end at t1 and count themselves") {
+  double x = 1;
+  double last = 0;
+  const auto s = ode::integrate(
+      ode::RK4{}, [](double y, double) { return -y; }, x, ode::TimeGrid::uniform(10, 0.1, 0.7),
+      [&](double t, double) { last = t; });
+  CHECK(s.evaluations == 40);
+  CHECK(s.accepted == 10);
+  CHECK(s.smallest_step == Approx(0.06));
+  CHECK(s.largest_step == Approx(0.06));
+  CHECK(last == Approx(0.7).epsilon(1e-15));
+  CHECK(x == Approx(std::exp(-0.6)).epsilon(1e-7));
+}
+
+TEST_CASE("integrate: no method evaluates outside the interval") {
+  const double ends[][2] = {{0, 1}, {1, 0}, {0.1, 0.7}, {0.7, 0.1}, {-0.3, 1.1}, {5, 5.3}};
+  for (const auto& [t0, t1] : ends) {
+    for (const char* name :
+         {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+      for (const std::int64_t steps : {1, 3, 7, 10}) {
+        std::vector<double> times;
+        INFO(name << " from " << t0 << " to " << t1 << " in " << steps);
+        double x = 1;
+        ode::with_method(name, [&, begin = t0, end = t1](auto method) {
+          ode::integrate(method, Recorder{&times}, x, ode::TimeGrid::uniform(steps, begin, end));
+        });
+        check_within(times, t0, t1);
+      }
+    }
+  }
+}
+
+TEST_CASE("integrate: dopri5 by tolerance evaluates inside the interval and ends at t1 exactly") {
+  const double ends[][2] = {{0, 1}, {1, 0}, {0.1, 0.7}, {-0.3, 1.1}, {2, 2.0001}};
+  for (const auto& [t0, t1] : ends) {
+    for (const double first : {0.0, 0.05, 100.0}) {
+      std::vector<double> times;
+      double x = 1;
+      double last = quiet_nan;
+      ode::integrate(ode::Dopri5{}, Recorder{&times}, x, t0, t1,
+                     {.rtol = 1e-8, .atol = 1e-8, .first_step = first},
+                     [&](double t, double) { last = t; });
+      check_within(times, t0, t1);
+      CHECK(last == t1);
+      CHECK(x == Approx(std::exp(-(t1 - t0))).epsilon(1e-7));
+    }
+  }
+}
+
+TEST_CASE("integrate: dopri5 takes 2 + 6 evaluations a tried step") {
+  Pair x = {1, 0};
+  // A kink makes it reject steps.
+  const auto f = [](const Pair& y, double t) { return Pair{std::abs(t - 0.5) * 50 * y[1], -y[0]}; };
+  const auto s = ode::integrate(ode::Dopri5{}, f, x, 0, 2, {.rtol = 1e-7, .atol = 1e-9});
+  CHECK(s.rejected > 0);
+  CHECK(s.evaluations == 2 + 6 * (s.accepted + s.rejected));
+  Pair y = {1, 0};
+  const auto given =
+      ode::integrate(ode::Dopri5{}, f, y, 0, 2, {.rtol = 1e-7, .atol = 1e-9, .first_step = 0.01});
+  CHECK(given.evaluations == 1 + 6 * (given.accepted + given.rejected));
+}
+
+TEST_CASE("integrate: dopri5 meets its tolerance on known solutions forward and in reverse") {
+  for (const problems::Problem& p : problems::all()) {
+    for (const bool reverse : {false, true}) {
+      for (const double tolerance : {1e-4, 1e-7, 1e-10}) {
+        const double t0 = reverse ? p.t1 : p.t0;
+        const double t1 = reverse ? p.t0 : p.t1;
+        Pair x = p.solution(t0);
+        const auto s =
+            ode::integrate(ode::Dopri5{}, p.f, x, t0, t1, {.rtol = tolerance, .atol = tolerance});
+        INFO(p.name << ", " << tolerance << ", " << s.accepted << " steps");
+        CHECK(problems::error(x, p.solution(t1)) < 50 * tolerance);
+        CHECK(s.accepted < 200);
+      }
+    }
+  }
+}
+
+TEST_CASE("integrate: dopri5 solves the conformance problems of torchdiffeq") {
+  // From t = 1 to 8 and back, tolerances 1e-7 and 1e-9; largest relative error allowed 3e-4.
+  const ode::AdaptiveOptions options{.rtol = 1e-7, .atol = 1e-9};
+  struct Case {
+    const char* name;
+    double (*f)(double, double);
+    double (*solution)(double);
+  };
+  const Case cases[] = {
+      {"constant", [](double y, double t) { return 0.2 + std::pow(y - (0.2 * t + 3), 5); },
+       [](double t) { return 0.2 * t + 3; }},
+      {
+          "sine",
+          [](double y, double t) {
+            return 2 * y / t + std::pow(t, 4) * std::sin(2 * t) - t * t + 4 * std::pow(t, 3);
+          },
+          [](double t) {
+            return -0.5 * std::pow(t, 4) * std::cos(2 * t) +
+                   0.5 * std::pow(t, 3) * std::sin(2 * t) + 0.25 * t * t * std::cos(2 * t) -
+                   std::pow(t, 3) + 2 * std::pow(t, 4) + (std::acos(-1.0) - 0.25) * t * t;
+          },
+      },
+      {"exp", [](double, double t) { return -0.1 * std::exp(-0.1 * t); },
+       [](double t) { return std::exp(-0.1 * t); }}};
+  for (const Case& c : cases) {
+    for (const bool reverse : {false, true}) {
+      const double t0 = reverse ? 8 : 1;
+      const double t1 = reverse ? 1 : 8;
+      double x = c.solution(t0);
+      ode::integrate(ode::Dopri5{}, c.f, x, t0, t1, options);
+      INFO(c.name << (reverse ? " in reverse" : ""));
+      CHECK(std::abs(x - c.solution(t1)) / std::abs(c.solution(t1)) < 3e-4);
+    }
+  }
+}
+
+TEST_CASE("integrate: steps respect min_step and max_step") {
+  double x = 1;
+  const auto f = [](double y, double) { return -y; };
+  auto s =
+      ode::integrate(ode::Dopri5{}, f, x, 0, 1, {.rtol = 1e-3, .atol = 1e-3, .max_step = 0.05});
+  CHECK(s.largest_step <= 0.05);
+  CHECK(s.accepted >= 20);
+  x = 1;
+  const auto jump = [](double, double t) { return t < 0.5 ? 0.0 : 1e6; };
+  require_error<SolverError>(
+      [&] {
+        ode::integrate(ode::Dopri5{}, jump, x, 0, 1,
+                       {.rtol = 1e-9, .atol = 1e-9, .min_step = 0.01});
+      },
+      "lower min_step");
+}
+
+TEST_CASE("integrate: NaN or Inf from the model is an error that says where") {
+  for (const double bad : {quiet_nan, std::numeric_limits<double>::infinity()}) {
+    double x = 1;
+    const auto later = [bad](double y, double t) { return t > 0.6 ? bad : -y; };
+    try {
+      ode::integrate(ode::Dopri5{}, later, x, 0, 1, {.rtol = 1e-6, .atol = 1e-6});
+      FAIL("nothing was thrown");
+    } catch (const SolverError& error) {
+      CHECK(std::string(error.what()).find("NaN or infinite") != std::string::npos);
+      CHECK(error.t() <= 0.6);
+      CHECK(error.step_size() > 0);
+      CHECK(error.evaluations() >= 8);
+    }
+    const auto at_once = [bad](double, double) { return bad; };
+    require_error<SolverError>([&] { ode::integrate(ode::Dopri5{}, at_once, x, 0, 1, {}); },
+                               "NaN or infinite");
+  }
+}
+
+TEST_CASE("integrate: a singularity underflows the step or uses up the steps") {
+  double x = 1;
+  const auto blow_up = [](double y, double) { return y * y; };  // 1 / (1 - t)
+  CHECK_THROWS_AS(ode::integrate(ode::Dopri5{}, blow_up, x, 0, 2,
+                                 {.rtol = 1e-8, .atol = 1e-8, .max_steps = 5000}),
+                  SolverError);
+  x = 1;
+  require_error<SolverError>(
+      [&] {
+        ode::integrate(ode::Dopri5{}, [](double y, double) { return -y; }, x, 0, 1000,
+                       {.rtol = 1e-8, .atol = 1e-8, .max_steps = 10});
+      },
+      "raise max_steps");
+}
+
+TEST_CASE("integrate: options out of range are named") {
+  double x = 1;
+  const auto f = [](double y, double) { return -y; };
+  const auto with = [&](ode::AdaptiveOptions options) {
+    return [&f, &x, options] { ode::integrate(ode::Dopri5{}, f, x, 0, 1, options); };
+  };
+  require_error<OptionError>(with({.rtol = -1}), "rtol is");
+  require_error<OptionError>(with({.rtol = quiet_nan}), "rtol is");
+  require_error<OptionError>(with({.atol = -1}), "atol is");
+  require_error<OptionError>(with({.atol = quiet_nan}), "atol is");
+  require_error<OptionError>(with({.rtol = 0, .atol = 0}), "at least one of them above 0");
+  require_error<OptionError>(with({.first_step = -0.1}), "first_step is");
+  require_error<OptionError>(with({.min_step = quiet_nan}), "min_step is");
+  require_error<OptionError>(with({.max_step = 0}), "max_step is");
+  require_error<OptionError>(with({.max_steps = 0}), "max_steps is");
+  require_error<OptionError>(
+      [&] { ode::integrate(ode::Dopri5{}, f, x, 1, 1, ode::AdaptiveOptions{}); },
+      "two finite, different times");
+}
+
+TEST_CASE("integrate: the post's grid goes with euler only") {
+  double x = 1;
+  std::vector<double> times;
+  ode::integrate(ode::Euler{}, Recorder{&times}, x, ode::TimeGrid::post(5));
+  CHECK(times == std::vector<double>{0, 0.25, 0.5, 0.75, 1});
+  CHECK(x == Approx(std::pow(0.8, 5)));
+  require_error<OptionError>(
+      [&] { ode::integrate(ode::Midpoint{}, Recorder{&times}, x, ode::TimeGrid::post(5)); },
+      "TimeGrid::uniform");
+}
+
+TEST_CASE("integrate: an observer sees every step and may stop the solve") {
+  double x = 1;
+  const auto f = [](double, double) { return 1.0; };
+  std::vector<double> seen;
+  const auto s =
+      ode::integrate(ode::Euler{}, f, x, ode::TimeGrid::uniform(10), [&](double t, double y) {
+        seen.push_back(t);
+        CHECK(y == Approx(1 + t));
+        return t < 0.45;
+      });
+  CHECK(seen.size() == 5);
+  CHECK(s.stopped);
+  CHECK(x == Approx(1.5));
+  x = 1;
+  const auto adaptive = ode::integrate(ode::Dopri5{}, f, x, 0, 1, {.max_step = 0.1},
+                                       [](double, double) { return false; });
+  CHECK(adaptive.stopped);
+  CHECK(adaptive.accepted == 1);
+}
+
+TEST_CASE("integrate: nothing is allocated after the first step") {
+  const auto count = [](auto x, auto f) {
+    long after_first = -1;
+    long end = 0;
+    ode::integrate(ode::Dopri5{}, f, x, 0, 50, {.rtol = 1e-8, .atol = 1e-8},
+                   [&](double, const auto&) {
+                     if (after_first < 0) after_first = allocations;
+                     end = allocations;
+                   });
+    CHECK(end > 0);
+    return end - after_first;
+  };
+  CHECK(count(Pair{1, 0}, [](const Pair& x, double, Pair& k) { k = {x[1], -x[0]}; }) == 0);
+  CHECK(count(std::vector<double>{1, 0},
+              [](const std::vector<double>& x, double, std::vector<double>& k) {
+                k.resize(2);
+                k[0] = x[1];
+                k[1] = -x[0];
+              }) == 0);
+}
+
+TEST_CASE("integrate: vectors, arrays, doubles and floats agree") {
+  const ode::TimeGrid grid = ode::TimeGrid::uniform(20);
+  double a = 1;
+  float b = 1;
+  std::vector<double> c = {1};
+  std::array<double, 1> d = {1};
+  ode::integrate(
+      ode::RK4{}, [](double x, double t) { return -x * t; }, a, grid);
+  ode::integrate(
+      ode::RK4{}, [](float x, double t) { return static_cast<float>(-x * t); }, b, grid);
+  ode::integrate(
+      ode::RK4{},
+      [](const std::vector<double>& x, double t) { return std::vector<double>{-x[0] * t}; }, c,
+      grid);
+  ode::integrate(
+      ode::RK4{},
+      [](const std::array<double, 1>& x, double t) { return std::array<double, 1>{-x[0] * t}; }, d,
+      grid);
+  CHECK(a == Approx(std::exp(-0.5)).epsilon(1e-7));
+  CHECK(b == Approx(a).epsilon(1e-6));
+  CHECK(c[0] == a);
+  CHECK(d[0] == a);
+}
+
+TEST_CASE("integrate: statistics of solves add up") {
+  ode::Statistics a{10, 2, 1, 0.1, 0.3, false};
+  a += ode::Statistics{6, 1, 0, 0.05, 0.05, true};
+  CHECK(a.evaluations == 16);
+  CHECK(a.accepted == 3);
+  CHECK(a.rejected == 1);
+  CHECK(a.smallest_step == 0.05);
+  CHECK(a.largest_step == 0.3);
+  CHECK(a.stopped);
+}

@@ -1,0 +1,108 @@
+#include "flowmatch/ode/runge_kutta.hpp"
+
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "flowmatch/ode/integrate.hpp"
+#include "flowmatch/ode/method.hpp"
+#include "tests/ode/problems.hpp"
+#include "tests/support/test_std.hpp"
+
+namespace ode = flowmatch::ode;
+using problems::Pair;
+
+namespace {
+
+template <class Method>
+double measured_order(const problems::Problem& p, bool reverse, std::int64_t steps) {
+  const double t0 = reverse ? p.t1 : p.t0;
+  const double t1 = reverse ? p.t0 : p.t1;
+  double errors[2];
+  for (int i = 0; i < 2; ++i) {
+    Pair x = p.solution(t0);
+    ode::integrate(Method{}, p.f, x, ode::TimeGrid::uniform(steps << i, t0, t1));
+    errors[i] = problems::error(x, p.solution(t1));
+  }
+  return std::log2(errors[0] / errors[1]);
+}
+
+template <class Method>
+void check_order(std::int64_t steps) {
+  for (const problems::Problem& p : problems::all()) {
+    for (const bool reverse : {false, true}) {
+      INFO(Method::name << " on " << p.name << (reverse ? ", in reverse" : ""));
+      CHECK(measured_order<Method>(p, reverse, steps) == Approx(Method::order).margin(0.15));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("runge_kutta: euler converges with order 1") { check_order<ode::Euler>(400); }
+TEST_CASE("runge_kutta: midpoint converges with order 2") { check_order<ode::Midpoint>(160); }
+TEST_CASE("runge_kutta: heun2 converges with order 2") { check_order<ode::Heun2>(160); }
+TEST_CASE("runge_kutta: heun3 converges with order 3") { check_order<ode::Heun3>(80); }
+TEST_CASE("runge_kutta: rk4 converges with order 4") { check_order<ode::RK4>(40); }
+TEST_CASE("runge_kutta: rk4_classic converges with order 4") { check_order<ode::RK4Classic>(40); }
+TEST_CASE("runge_kutta: dopri5 converges with order 5") { check_order<ode::Dopri5>(44); }
+
+TEST_CASE("runge_kutta: a step of rk4 is the 3/8 rule by hand") {
+  const auto f = [](double x, double t) { return x * x + t; };
+  const double x0 = 0.3, t = 0.1, h = 0.2;
+  const double k1 = f(x0, t);
+  const double k2 = f(x0 + h * k1 / 3, t + h / 3);
+  const double k3 = f(x0 + h * (k2 - k1 / 3), t + 2 * h / 3);
+  const double k4 = f(x0 + h * (k1 - k2 + k3), t + h);
+  double x = x0;
+  ode::Workspace<double> w;
+  ode::RK4{}.step(f, w, x, t, h);
+  CHECK(x == Approx(x0 + h * (k1 + 3 * k2 + 3 * k3 + k4) / 8).epsilon(1e-15));
+  CHECK(w.evaluations == 4);
+}
+
+TEST_CASE("runge_kutta: dopri5 reuses its last stage as the next first one") {
+  const auto f = [](double x, double) { return -x; };
+  double x = 1;
+  ode::Workspace<double> w;
+  ode::Dopri5{}.step(f, w, x, 0, 0.1);
+  CHECK(w.evaluations == 7);
+  ode::Dopri5{}.step(f, w, x, 0.1, 0.1);
+  CHECK(w.evaluations == 13);
+  CHECK(w.k[0] == Approx(-x).epsilon(1e-15));
+}
+
+TEST_CASE("runge_kutta: a try leaves x alone and a second try repeats the first") {
+  const auto f = [](double x, double t) { return std::sin(x) + t; };
+  double x = 0.7;
+  ode::Workspace<double> w;
+  ode::Dopri5{}.try_step(f, w, x, 0, 0.5);
+  const double next = w.next;
+  const double error = w.error;
+  CHECK(x == 0.7);
+  ode::Dopri5{}.try_step(f, w, x, 0, 0.1);
+  ode::Dopri5{}.try_step(f, w, x, 0, 0.5);
+  CHECK(w.next == next);
+  CHECK(w.error == error);
+  CHECK(w.evaluations == 7 + 6 + 6);
+}
+
+TEST_CASE("method: every name finds its method and an unknown one lists them") {
+  std::set<std::string> found;
+  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+    ode::with_method(name, [&](auto method) { found.insert(std::string(method.name)); });
+  }
+  CHECK(found.size() == 7);
+  require_error<flowmatch::OptionError>([] { ode::with_method("rk5", [](auto) {}); },
+                                        "euler, midpoint, heun2, heun3, rk4, rk4_classic, dopri5");
+}
+
+TEST_CASE("stepper: concepts tell methods with an error estimate from those without") {
+  static_assert(ode::Stepper<ode::Euler> && ode::Stepper<ode::Dopri5, std::vector<double>>);
+  static_assert(ode::ErrorStepper<ode::Dopri5> && !ode::ErrorStepper<ode::RK4>);
+  static_assert(!ode::Stepper<int>);
+  static_assert(!ode::Stepper<ode::Euler, std::string>);
+  CHECK(ode::Euler::stages == 1);
+  CHECK(ode::RK4::stages == 4);
+  CHECK(ode::Dopri5::stages == 6);
+}
