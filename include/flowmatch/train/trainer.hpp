@@ -71,6 +71,7 @@ class Trainer {
   }
 
   /// Trains until `epochs` are done, from wherever the trainer stands. Hooks: see train/hooks.hpp.
+  /// Throws also CheckpointError for a folder that cannot be written to, DataError for its source.
   template <class Source, class... Hooks>
   requires BatchSource<std::remove_cvref_t<Source>> &&
       (Hook<std::remove_cvref_t<Hooks>>&&...)TrainResult fit(Source&& source, Hooks&&... hooks) {

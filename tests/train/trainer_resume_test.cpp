@@ -1,0 +1,272 @@
+// Resuming: a run that was killed and goes on from its checkpoint has to end with the bits of one
+// that ran through.
+
+#include <string>
+#include <vector>
+
+#include "flowmatch/train/trainer.hpp"
+#include "tests/train/training.hpp"
+
+using namespace training;
+
+namespace {
+
+fm::TrainOptions two_epochs() {
+  return {.epochs = 2, .learning_rate = 1e-2, .schedule = fm::one_cycle(), .seed = 5};
+}
+
+std::vector<fm::OptimizerFactory> optimizers() {
+  return {fm::adam({.amsgrad = true}), fm::adamw(), fm::sgd(0.9), fm::rmsprop(0.99, 0.9)};
+}
+
+/// Trains through; then with another network up to a kill after step `killed`; then a third network
+/// resumes, which has to be at step `from`, and must end with the bits of the first.
+template <class MakeNet, class MakeSource>
+void require_same_after_resume(const MakeNet& make_net, const MakeSource& make_source,
+                               fm::TrainOptions options, std::int64_t killed, std::int64_t from) {
+  INFO(options.optimizer.description << ", killed after step " << killed);
+  const TemporaryFolder folder;
+  options.checkpoints = folder.path() / "through";
+  auto through = make_net(1);
+  fm::Trainer first(through, noisifier(), options);
+  at::manual_seed(77);
+  first.fit(make_source());
+
+  options.checkpoints = folder.path() / "killed";
+  auto cut = make_net(1);
+  fm::Trainer second(cut, noisifier(), options);
+  at::manual_seed(77);
+  REQUIRE_THROWS_AS(second.fit(make_source(), kill_after(killed)), Killed);
+  REQUIRE(!same_bits(*cut, *through));
+
+  auto resumed = make_net(2);
+  fm::Trainer third(resumed, noisifier(), options);
+  at::manual_seed(123);
+  REQUIRE(third.resume());
+  REQUIRE(third.steps() == from);
+  const fm::TrainResult result = third.fit(make_source());
+  REQUIRE(result.steps == first.steps());
+  REQUIRE(same_bits(*resumed, *through));
+  if (first.ema() != nullptr) {
+    REQUIRE(third.ema()->updates() == first.ema()->updates());
+    REQUIRE(same_bits(third.ema()->state(), first.ema()->state()));
+  }
+}
+
+const auto plain_net = [](std::uint64_t seed) { return mlp(seed); };
+const auto dropout_net = [](std::uint64_t seed) { return mlp(seed, true); };
+
+}  // namespace
+
+TEST_CASE("trainer: each optimizer resumes bit for bit at an epoch's end") {
+  for (const auto& optimizer : optimizers()) {
+    fm::TrainOptions options = two_epochs();
+    options.optimizer = optimizer;
+    require_same_after_resume(plain_net, batches, options, 8, 6);
+  }
+}
+
+TEST_CASE("trainer: each optimizer resumes bit for bit in mid-epoch") {
+  for (const auto& optimizer : optimizers()) {
+    fm::TrainOptions options = two_epochs();
+    options.optimizer = optimizer;
+    options.checkpoint_every = 4;
+    require_same_after_resume(plain_net, batches, options, 5, 4);
+    require_same_after_resume(plain_net, batches, options, 9, 8);
+  }
+}
+
+TEST_CASE("trainer: averages and accumulation and clipping resume bit for bit") {
+  fm::TrainOptions options = two_epochs();
+  options.ema_decay = 0.9;
+  options.clip_norm = 0.5;
+  options.checkpoint_every = 4;
+  require_same_after_resume(plain_net, batches, options, 6, 4);
+  options.ema_warmup = false;
+  options.accumulate = 4;  // steps of four and of two batches
+  options.checkpoint_every = 1;
+  require_same_after_resume(plain_net, batches, options, 1, 1);
+  require_same_after_resume(plain_net, batches, options, 3, 3);
+}
+
+TEST_CASE("trainer: Dropout resumes bit for bit with the default generator") {
+  fm::TrainOptions options = two_epochs();
+  require_same_after_resume(dropout_net, batches, options, 8, 6);
+  options.checkpoint_every = 4;
+  require_same_after_resume(dropout_net, batches, options, 5, 4);
+}
+
+TEST_CASE("trainer: BatchNorm and labelled images resume bit for bit") {
+  const auto net = [](std::uint64_t seed) { return conditional(seed); };
+  fm::TrainOptions options = two_epochs();
+  options.ema_decay = 0.9;
+  require_same_after_resume(net, labelled_images, options, 4, 3);
+  options.checkpoint_every = 2;
+  require_same_after_resume(net, labelled_images, options, 5, 4);
+}
+
+TEST_CASE("trainer: frozen parameters resume bit for bit") {
+  const auto net = [](std::uint64_t seed) {
+    networks::Mlp made = mlp(seed);
+    made->parameters()[2].set_requires_grad(false);
+    return made;
+  };
+  fm::TrainOptions options = two_epochs();
+  options.checkpoint_every = 4;
+  require_same_after_resume(net, batches, options, 5, 4);
+}
+
+TEST_CASE("trainer: checkpoints come every so many steps also where that is an epoch's end") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  options.checkpoint_every = 3;
+  options.keep_checkpoints = 10;
+  fm::Trainer(mlp(), noisifier(), options).fit(batches());
+  std::vector<std::string> names;
+  for (const auto& path : fm::list_checkpoints(folder.path()))
+    names.push_back(path.filename().string());
+  REQUIRE(names == std::vector<std::string>{"step-000000003", "step-000000006", "step-000000009",
+                                            "step-000000012"});
+}
+
+TEST_CASE("trainer: only keep_checkpoints of them stay and they hold the notes") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  options.checkpoint_every = 1;
+  options.keep_checkpoints = 3;
+  options.notes = {{"model", "small"}, {"remark", "two\nlines = one value"}};
+  fm::Trainer(mlp(), noisifier(), options).fit(batches());
+  REQUIRE(fm::list_checkpoints(folder.path()).size() == 3);
+  const auto found = fm::latest_checkpoint(folder.path());
+  REQUIRE(found->manifest.get_int("step") == 12);
+  REQUIRE(found->manifest.get_int("epoch") == 2);
+  REQUIRE(found->manifest.get("note.model") == "small");
+  REQUIRE(found->manifest.get("note.remark") == "two\nlines = one value");
+  REQUIRE(found->manifest.get("option.learning_rate") == "0.01");
+}
+
+TEST_CASE("trainer: a finished run resumes to nothing more to do") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  networks::Mlp net = mlp();
+  fm::Trainer(net, noisifier(), options).fit(batches());
+  networks::Mlp again = mlp(2);
+  fm::Trainer trainer(again, noisifier(), options);
+  REQUIRE(trainer.resume());
+  const fm::TrainResult result = trainer.fit(batches());
+  REQUIRE(result.steps == 12);
+  REQUIRE(!result.stopped);
+  REQUIRE(same_bits(*again, *net));
+}
+
+TEST_CASE("trainer: without a checkpoint there is nothing to resume") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  REQUIRE(!fm::Trainer(mlp(), noisifier(), options).resume());
+  options.checkpoints = folder.path() / "none";
+  REQUIRE(!fm::Trainer(mlp(), noisifier(), options).resume());
+}
+
+TEST_CASE("trainer: resuming with changed options names them and changes nothing") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  fm::Trainer(mlp(), noisifier(), options).fit(batches());
+  options.learning_rate = 2e-2;
+  options.optimizer = fm::sgd(0.9);
+  options.notes = {{"may", "change"}};
+  networks::Mlp net = mlp(2);
+  const auto before = values(*net);
+  fm::Trainer trainer(net, noisifier(), options);
+  const auto resume = [&] { trainer.resume(); };
+  require_error<fm::OptionError>(resume, "learning_rate: 0.01 before, 0.02 now");
+  require_error<fm::OptionError>(resume, "optimizer: adam beta1 0.9");
+  REQUIRE(same_bits(before, values(*net)));
+  REQUIRE(trainer.steps() == 0);
+}
+
+TEST_CASE("trainer: resuming with other data is refused with both descriptions") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  REQUIRE_THROWS_AS(fm::Trainer(mlp(), noisifier(), options).fit(batches(), kill_after(7)), Killed);
+  const auto refused = [&](auto source, const std::string& part) {
+    fm::Trainer trainer(mlp(), noisifier(), options);
+    REQUIRE(trainer.resume());
+    require_error<fm::OptionError>([&] { trainer.fit(source); }, "begun with other data");
+    require_error<fm::OptionError>([&] { trainer.fit(source); }, part);
+  };
+  refused(fm::TensorBatches(points(), 12), "batch 12");
+  refused(fm::TensorBatches(points() + 1, 8), "now");
+  refused(fm::TensorBatches(points(), 8, {.seed = 1}), "shuffled by seed 1");
+  refused(PlainSource(), "6 batches an epoch");
+}
+
+TEST_CASE("trainer: resuming with another network is refused by the names") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  fm::Trainer(mlp(), noisifier(), options).fit(batches());
+  networks::Mlp wider(2, 24);
+  fm::Trainer trainer(wider, noisifier(), options);
+  require_error<fm::CheckpointError>([&] { trainer.resume(); }, "shape of layers.0.weight");
+}
+
+TEST_CASE("trainer: a damaged newest checkpoint is reported and the older one resumed") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  options.checkpoint_every = 2;
+  networks::Mlp through = mlp();
+  fm::Trainer(through, noisifier(), options).fit(batches());
+  std::filesystem::resize_file(folder.path() / "step-000000012" / "optimizer.pt", 100);
+
+  networks::Mlp net = mlp(2);
+  fm::Trainer trainer(net, noisifier(), options);
+  std::vector<std::string> heard;
+  REQUIRE(trainer.resume([&](const std::string& what) { heard.push_back(what); }));
+  REQUIRE(heard.size() == 1);
+  REQUIRE(heard[0].find("optimizer.pt is damaged") != std::string::npos);
+  REQUIRE(trainer.steps() == 10);
+  trainer.fit(batches());
+  REQUIRE(same_bits(*net, *through));
+  REQUIRE(fm::open_checkpoint(folder.path() / "step-000000012").manifest.get_int("step") == 12);
+
+  for (const auto& path : fm::list_checkpoints(folder.path()))
+    std::filesystem::remove(path / "model.pt");
+  fm::Trainer last(mlp(), noisifier(), options);
+  require_error<fm::CheckpointError>([&] { last.resume(); }, "model.pt");
+}
+
+TEST_CASE("trainer: a source that cannot restart resumes at an epoch's end only") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  networks::Mlp through = mlp();
+  fm::Trainer(through, noisifier(), options).fit(PlainSource());
+  networks::Mlp same_data = mlp();
+  options.checkpoints.clear();
+  fm::Trainer(same_data, noisifier(), options).fit(batches());
+  REQUIRE(same_bits(*through, *same_data));
+
+  options.checkpoints = folder.path() / "epoch";
+  REQUIRE_THROWS_AS(fm::Trainer(mlp(), noisifier(), options).fit(PlainSource(), kill_after(8)),
+                    Killed);
+  networks::Mlp resumed = mlp(2);
+  fm::Trainer trainer(resumed, noisifier(), options);
+  REQUIRE(trainer.resume());
+  trainer.fit(PlainSource());
+  REQUIRE(same_bits(*resumed, *through));
+
+  options.checkpoints = folder.path() / "middle";
+  options.checkpoint_every = 4;
+  REQUIRE_THROWS_AS(fm::Trainer(mlp(), noisifier(), options).fit(PlainSource(), kill_after(5)),
+                    Killed);
+  fm::Trainer in_middle(mlp(), noisifier(), options);
+  REQUIRE(in_middle.resume());
+  require_error<fm::OptionError>([&] { in_middle.fit(PlainSource()); },
+                                 "cannot start in mid-epoch");
+}
