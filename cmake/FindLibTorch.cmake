@@ -1,21 +1,24 @@
-# Finds LibTorch and makes the target LibTorch::LibTorch. Looks, in this order, where the user points (Torch_DIR,
-# LibTorch_ROOT, CMAKE_PREFIX_PATH), in a .venv of the project, in the active Python's torch, and in the system.
+# Finds LibTorch and makes the target LibTorch::LibTorch. Looks, in this order, where the user
+# points (Torch_DIR, LibTorch_ROOT, CMAKE_PREFIX_PATH; as CMake or environment variables), in a .venv
+# of the project, in the active Python's torch, and in the system.
 #
-# LibTorch's own TorchConfig.cmake is not used: that of a CUDA wheel stops with an error on a machine without the CUDA
-# toolkit, and that of a CPU wheel finds a libc10 of Debian's first and mixes the two. The libraries are linked directly,
-# all from one folder.
+# LibTorch's own TorchConfig.cmake is not used: that of a CUDA wheel stops with an error on a machine
+# without the CUDA toolkit, and that of a CPU wheel finds a libc10 of Debian's first and mixes the
+# two. The libraries are linked directly, all from one folder.
+#
+# Sets LibTorch_FOUND, _VERSION, _ROOT_DIR, _LIBRARY_DIR and _ORIGIN.
 
-set(LibTorch_OLDEST 2.13)  # the oldest that was tested
+set(LibTorch_OLDEST 2.13) # the oldest that was tested
 
-# Sets LibTorch_ROOT_DIR and LibTorch_LIBRARY_DIR if `root` holds headers and libraries.
+# Takes the LibTorch in `root` if there is one, and none was taken yet.
 function(_libtorch_try root origin)
   if(LibTorch_ROOT_DIR OR NOT EXISTS "${root}/include/torch/csrc/api/include/torch/torch.h")
     return()
   endif()
-  find_library(_libtorch NAMES torch_cpu PATHS "${root}/lib" "${root}/lib/${CMAKE_LIBRARY_ARCHITECTURE}"
-               NO_DEFAULT_PATH NO_CACHE)
-  if(_libtorch)
-    get_filename_component(directory "${_libtorch}" DIRECTORY)
+  find_library(_library NAMES torch_cpu NO_DEFAULT_PATH NO_CACHE
+               PATHS "${root}/lib" "${root}/lib/${CMAKE_LIBRARY_ARCHITECTURE}")
+  if(_library)
+    cmake_path(GET _library PARENT_PATH directory)
     set(LibTorch_ROOT_DIR "${root}" PARENT_SCOPE)
     set(LibTorch_LIBRARY_DIR "${directory}" PARENT_SCOPE)
     set(LibTorch_ORIGIN "${origin}" PARENT_SCOPE)
@@ -23,37 +26,46 @@ function(_libtorch_try root origin)
 endfunction()
 
 unset(LibTorch_ROOT_DIR)
-set(_pointed ${LibTorch_ROOT} $ENV{LibTorch_ROOT} ${CMAKE_PREFIX_PATH})
-if(Torch_DIR)
-  list(PREPEND _pointed "${Torch_DIR}/../../..")
+unset(LibTorch_VERSION)
+
+set(_torch_dir ${Torch_DIR})
+if(NOT _torch_dir)
+  set(_torch_dir $ENV{Torch_DIR})
 endif()
-foreach(_path IN LISTS _pointed)
+string(REPLACE ":" ";" _paths "$ENV{CMAKE_PREFIX_PATH}")
+set(_paths ${LibTorch_ROOT} $ENV{LibTorch_ROOT} ${CMAKE_PREFIX_PATH} ${_paths})
+if(_torch_dir)
+  list(PREPEND _paths "${_torch_dir}/../../..")
+endif()
+foreach(_path IN LISTS _paths)
   # A LibTorch, a Python's prefix, or what torch.utils.cmake_prefix_path prints.
-  file(GLOB _inside "${_path}/lib/python*/site-packages/torch")
-  foreach(_root IN ITEMS "${_path}" "${_path}/torch" "${_path}/../.." ${_inside})
-    get_filename_component(_root "${_root}" ABSOLUTE)
+  file(GLOB _wheels "${_path}/lib/python*/site-packages/torch")
+  set(_candidates "${_path}" "${_path}/torch" "${_path}/../.." ${_wheels})
+  foreach(_root IN LISTS _candidates)
+    cmake_path(ABSOLUTE_PATH _root NORMALIZE)
+    string(REGEX REPLACE "/$" "" _root "${_root}")
     _libtorch_try("${_root}" "your setting")
   endforeach()
+  if(NOT LibTorch_ROOT_DIR AND _torch_dir)
+    message(FATAL_ERROR "Torch_DIR is ${_torch_dir}, but there is no LibTorch around it. Point it "
+                        "at <libtorch>/share/cmake/Torch, or leave it out.")
+  endif()
 endforeach()
-if(Torch_DIR AND NOT LibTorch_ROOT_DIR)
-  message(FATAL_ERROR "Torch_DIR is ${Torch_DIR}, but there is no LibTorch around it. Point it at "
-                      "<libtorch>/share/cmake/Torch, or leave it out.")
-endif()
 
-file(GLOB _venvs "${CMAKE_SOURCE_DIR}/.venv/lib/python*/site-packages/torch"
+file(GLOB _wheels "${CMAKE_SOURCE_DIR}/.venv/lib/python*/site-packages/torch"
      "${CMAKE_CURRENT_LIST_DIR}/../.venv/lib/python*/site-packages/torch")
-foreach(_root IN LISTS _venvs)
+foreach(_root IN LISTS _wheels)
+  cmake_path(NORMAL_PATH _root)
   _libtorch_try("${_root}" "the project's .venv")
 endforeach()
 if(NOT LibTorch_ROOT_DIR)
   find_program(_python NAMES python3 python NO_CACHE)
   if(_python)
-    execute_process(COMMAND "${_python}" -c
-                      "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
-                    OUTPUT_VARIABLE _root OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-    if(_root)
-      _libtorch_try("${_root}" "the active Python")
-    endif()
+    execute_process(
+      COMMAND "${_python}" -c "import importlib.util as u
+print(*u.find_spec('torch').submodule_search_locations)"
+      OUTPUT_VARIABLE _root OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+    _libtorch_try("${_root}" "the active Python")
   endif()
 endif()
 _libtorch_try(/usr/local "the system")
@@ -61,29 +73,42 @@ _libtorch_try(/usr "the system")
 
 if(LibTorch_ROOT_DIR)
   foreach(_header IN ITEMS torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
-    if(NOT LibTorch_VERSION AND EXISTS "${LibTorch_ROOT_DIR}/include/${_header}")
-      file(READ "${LibTorch_ROOT_DIR}/include/${_header}" _text)
-      if(_text MATCHES "TORCH_VERSION_MAJOR ([0-9]+).*TORCH_VERSION_MINOR ([0-9]+).*TORCH_VERSION_PATCH ([0-9]+)")
+    set(_header "${LibTorch_ROOT_DIR}/include/${_header}")
+    if(NOT LibTorch_VERSION AND EXISTS "${_header}")
+      file(READ "${_header}" _text)
+      if(_text MATCHES "VERSION_MAJOR ([0-9]+).*VERSION_MINOR ([0-9]+).*VERSION_PATCH ([0-9]+)")
         set(LibTorch_VERSION "${CMAKE_MATCH_1}.${CMAKE_MATCH_2}.${CMAKE_MATCH_3}")
       endif()
     endif()
   endforeach()
   if(LibTorch_VERSION VERSION_LESS LibTorch_OLDEST)
-    message(FATAL_ERROR "The LibTorch in ${LibTorch_ROOT_DIR} (from ${LibTorch_ORIGIN}) is ${LibTorch_VERSION}; flowmatch "
-                        "needs ${LibTorch_OLDEST} or newer. Install one, `pip install torch` in a .venv of the project "
-                        "for example, or point CMAKE_PREFIX_PATH at it.")
+    message(
+      FATAL_ERROR
+        "The LibTorch in ${LibTorch_ROOT_DIR} (from ${LibTorch_ORIGIN}) is ${LibTorch_VERSION}; "
+        "flowmatch needs ${LibTorch_OLDEST} or newer. Install one, `pip install torch` in a .venv "
+        "of the project for example, or point CMAKE_PREFIX_PATH at it.")
   endif()
-  # A consumer that has found LibTorch by itself must mean the same one: two in one program abort at start-up.
+  # Who has called find_package(Torch) must have found the same: two in one program abort when it
+  # starts.
+  set(_theirs "${TORCH_LIBRARY}" "${c10_LIBRARY}" "${C10_LIBRARY}")
   if(TARGET torch_cpu)
-    get_target_property(_theirs torch_cpu LOCATION)
-    get_filename_component(_theirs "${_theirs}" DIRECTORY)
-    file(REAL_PATH "${_theirs}" _theirs)
-    file(REAL_PATH "${LibTorch_LIBRARY_DIR}" _ours)
-    if(NOT _theirs STREQUAL _ours)
-      message(FATAL_ERROR "Two LibTorchs would be mixed: find_package(Torch) found ${_theirs}, flowmatch found ${_ours}. "
-                          "Point CMAKE_PREFIX_PATH at the one that you mean.")
-    endif()
+    get_target_property(_location torch_cpu LOCATION)
+    list(APPEND _theirs "${_location}")
   endif()
+  file(REAL_PATH "${LibTorch_LIBRARY_DIR}" _ours)
+  foreach(_library IN LISTS _theirs)
+    if(EXISTS "${_library}")
+      file(REAL_PATH "${_library}" _library)
+      cmake_path(IS_PREFIX _ours "${_library}" _same)
+      if(NOT _same)
+        message(
+          FATAL_ERROR
+            "Two LibTorchs would be mixed: find_package(Torch) found ${_library}, flowmatch found "
+            "${_ours} (${LibTorch_ORIGIN}). Point CMAKE_PREFIX_PATH at the one that you mean, or "
+            "let flowmatch alone find it.")
+      endif()
+    endif()
+  endforeach()
 endif()
 
 include(FindPackageHandleStandardArgs)
@@ -92,30 +117,31 @@ find_package_handle_standard_args(
   REQUIRED_VARS LibTorch_ROOT_DIR LibTorch_LIBRARY_DIR
   VERSION_VAR LibTorch_VERSION
   REASON_FAILURE_MESSAGE
-    "There is no LibTorch here. Run cmake/bootstrap.sh, or `python3 -m venv .venv && .venv/bin/pip install torch`, or \
-unpack LibTorch and give -DCMAKE_PREFIX_PATH=<its folder>.")
+    "There is no LibTorch here. Run cmake/bootstrap.sh, or `python3 -m venv .venv && .venv/bin/pip \
+install torch`, or unpack LibTorch and give -DCMAKE_PREFIX_PATH=<its folder>.")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   find_package(Threads REQUIRED)
-  add_library(LibTorch::LibTorch INTERFACE IMPORTED GLOBAL)
   set(_libraries)
   foreach(_name IN ITEMS torch torch_cpu c10 torch_cuda c10_cuda)
-    find_library(_library_${_name} NAMES ${_name} PATHS "${LibTorch_LIBRARY_DIR}" NO_DEFAULT_PATH NO_CACHE)
+    find_library(_library_${_name} NAMES ${_name} PATHS "${LibTorch_LIBRARY_DIR}" NO_DEFAULT_PATH
+                 NO_CACHE)
     if(_library_${_name})
       list(APPEND _libraries "${_library_${_name}}")
     elseif(NOT _name MATCHES "cuda")
-      message(FATAL_ERROR "lib${_name} is missing from ${LibTorch_LIBRARY_DIR}, beside libtorch_cpu. Libraries of two "
-                          "LibTorchs must not be mixed: install this one again, or point CMAKE_PREFIX_PATH at a whole one.")
+      message(
+        FATAL_ERROR
+          "lib${_name} is missing from ${LibTorch_LIBRARY_DIR}, where libtorch_cpu is. Libraries of "
+          "two LibTorchs must not be mixed: install this one again, or point CMAKE_PREFIX_PATH at "
+          "a whole one.")
     endif()
   endforeach()
-  set_target_properties(
-    LibTorch::LibTorch
-    PROPERTIES INTERFACE_INCLUDE_DIRECTORIES
-               "${LibTorch_ROOT_DIR}/include;${LibTorch_ROOT_DIR}/include/torch/csrc/api/include"
-               INTERFACE_SYSTEM_INCLUDE_DIRECTORIES
-               "${LibTorch_ROOT_DIR}/include;${LibTorch_ROOT_DIR}/include/torch/csrc/api/include")
+  add_library(LibTorch::LibTorch INTERFACE IMPORTED GLOBAL)
+  target_include_directories(
+    LibTorch::LibTorch SYSTEM
+    INTERFACE "${LibTorch_ROOT_DIR}/include" "${LibTorch_ROOT_DIR}/include/torch/csrc/api/include")
   # libtorch only registers its CUDA half, so a linker that drops unused libraries would drop it.
-  target_link_libraries(
-    LibTorch::LibTorch INTERFACE -Wl,--no-as-needed ${_libraries} -Wl,--as-needed
-                                 "-Wl,-rpath,${LibTorch_LIBRARY_DIR}" Threads::Threads)
+  target_link_libraries(LibTorch::LibTorch INTERFACE -Wl,--no-as-needed ${_libraries} -Wl,--as-needed
+                                                     Threads::Threads)
+  target_link_options(LibTorch::LibTorch INTERFACE "-Wl,-rpath,${LibTorch_LIBRARY_DIR}")
 endif()
