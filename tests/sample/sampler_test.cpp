@@ -1,0 +1,251 @@
+#include "flowmatch/sample/sampler.hpp"
+
+#include <thread>
+
+#include "tests/support/networks.hpp"
+#include "tests/support/test.hpp"
+
+namespace ode = flowmatch::ode;
+
+namespace {
+
+constexpr double mu = 0.7;
+constexpr double s = 0.4;
+
+/// The velocity that takes N(0, 1) to N(mu, s^2); the flow's end is mu + s x_0.
+at::Tensor gaussian(const at::Tensor& x, const at::Tensor& t_) {
+  const at::Tensor t = fm::expand_time(t_, x);
+  return mu + (s * s * t - (1 - t)) / ((1 - t).square() + s * s * t.square()) * (x - t * mu);
+}
+
+const auto flow = [](const at::Tensor& x, const at::Tensor& t) { return gaussian(x, t); };
+
+}  // namespace
+
+TEST_CASE("sampler: every method reaches the known end of the Gaussian flow") {
+  const at::Tensor x_0 = torch::randn({50, 3}, torch::kDouble);
+  const at::Tensor end = mu + s * x_0;
+  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+    ode::with_method(name, [&](auto method) {
+      const double tolerance = method.order == 1 ? 6e-2 : method.order == 2 ? 2e-3 : 1e-4;
+      INFO(name);
+      CHECK(close(fm::Sampler(flow, method, fm::TimeGrid::uniform(50)).sample_from(x_0), end, 0,
+                  tolerance));
+    });
+  }
+  fm::Sampler adaptive(flow, ode::Dopri5{}, fm::AdaptiveOptions{.rtol = 1e-8, .atol = 1e-8});
+  const fm::SampleResult result = adaptive.solve(x_0);
+  CHECK(close(result.x, end, 0, 1e-7));
+  CHECK(result.statistics.evaluations ==
+        2 + 6 * (result.statistics.accepted + result.statistics.rejected));
+}
+
+TEST_CASE("sampler: the post's grid repeats the post's loop") {
+  const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
+  at::Tensor x = x_0.clone();
+  const at::Tensor steps = torch::linspace(0, 1, 10, torch::kDouble);
+  for (std::int64_t i = 0; i < 10; ++i) x += gaussian(x, steps[i].expand({4})) * 0.1;
+  CHECK(close(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::post(10)).sample_from(x_0), x, 1e-13,
+              1e-13));
+}
+
+TEST_CASE("sampler: the model gets t as a tensor for every sample in the right dtype") {
+  std::vector<at::Tensor> times;
+  auto record = [&](const at::Tensor& x, const at::Tensor& t) {
+    times.push_back(t.clone());
+    return at::zeros_like(x);
+  };
+  fm::Sampler sampler(record, ode::Midpoint{}, fm::TimeGrid::uniform(2));
+  sampler.sample_from(torch::zeros({3, 2}));
+  REQUIRE(times.size() == 4);
+  CHECK(at::equal(at::stack(times).select(1, 2), torch::tensor({0.0F, 0.25F, 0.5F, 0.75F})));
+  CHECK(times[0].sizes() == at::IntArrayRef{3});
+  sampler.sample_from(torch::zeros({3, 2}, torch::kHalf));
+  CHECK(times.back().dtype() == torch::kFloat);
+  sampler.sample_from(torch::zeros({3, 2}, torch::kDouble));
+  CHECK(times.back().dtype() == torch::kDouble);
+}
+
+TEST_CASE("sampler: results do not depend on the batch size") {
+  torch::manual_seed(0);
+  networks::Conditional net;
+  net->eval();
+  const at::Tensor x_0 = torch::randn({7, 1, 8, 8});
+  const at::Tensor labels = torch::arange(7);
+  const at::Tensor whole =
+      fm::Sampler(net, ode::RK4{}, fm::TimeGrid::uniform(5)).sample_from(x_0, labels);
+  for (const std::int64_t size : {1, 3, 7, 100}) {
+    fm::Sampler sampler(net, ode::RK4{}, fm::TimeGrid::uniform(5), {.batch_size = size});
+    CHECK(close(sampler.sample_from(x_0, labels), whole, 1e-4, 1e-5));
+    CHECK(close(sampler.trajectory(x_0, labels)[5], whole, 1e-4, 1e-5));
+  }
+}
+
+TEST_CASE("sampler: tuple conditions are split with the batches") {
+  using Condition = std::tuple<at::Tensor, at::Tensor>;
+  auto model = [](const at::Tensor& x, const at::Tensor&, const Condition& c) {
+    return (std::get<0>(c) * std::get<1>(c)).unsqueeze(1).expand_as(x);
+  };
+  const Condition c{doubles({1, 2, 3}), doubles({10, 20, 30})};
+  const at::Tensor x_0 = torch::zeros({3, 2}, torch::kDouble);
+  const at::Tensor x = fm::Sampler(model, ode::Euler{}, fm::TimeGrid::uniform(4), {.batch_size = 2})
+                           .sample_from(x_0, c);
+  CHECK(close(x.select(1, 1), doubles({10, 40, 90})));
+}
+
+TEST_CASE("sampler: the seed alone decides the samples") {
+  networks::Mlp net;
+  fm::Sampler sampler(net, ode::Euler{}, fm::TimeGrid::uniform(5));
+  fm::Rng a(5), b(5), c(6);
+  const at::Tensor first = sampler.sample({8, 2}, a);
+  CHECK(at::equal(first, sampler.sample({8, 2}, b)));
+  CHECK_FALSE(at::equal(first, sampler.sample({8, 2}, c)));
+  CHECK_FALSE(at::equal(first, sampler.sample({8, 2}, a)));
+}
+
+TEST_CASE("sampler: samples have the dtype of the module's parameters") {
+  networks::Mlp net;
+  net->to(torch::kDouble);
+  fm::Rng rng(1);
+  CHECK(fm::Sampler(net, ode::Euler{}, fm::TimeGrid::uniform(2)).sample({3, 2}, rng).dtype() ==
+        torch::kDouble);
+  CHECK(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(2)).sample({3, 2}, rng).dtype() ==
+        torch::kFloat);
+}
+
+TEST_CASE("sampler: trajectory holds the start and every step") {
+  const at::Tensor x_0 = torch::randn({5, 2});
+  fm::Sampler sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(6), {.batch_size = 2});
+  const at::Tensor track = sampler.trajectory(x_0);
+  REQUIRE(track.sizes() == at::IntArrayRef{7, 5, 2});
+  CHECK(at::equal(track[0], x_0));
+  CHECK(at::equal(track[6], sampler.sample_from(x_0)));
+  CHECK(at::equal(track[3],
+                  fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::nodes({0, 1. / 6, 2. / 6, 0.5}))
+                      .sample_from(x_0)));
+  const at::Tensor adaptive = fm::Sampler(flow, ode::Dopri5{}).trajectory(x_0);
+  CHECK(adaptive.size(0) > 2);
+  CHECK(at::equal(adaptive[0], x_0));
+}
+
+TEST_CASE("sampler: the observer sees every step and may stop") {
+  const at::Tensor x_0 = torch::randn({5, 2});
+  std::vector<std::int64_t> firsts;
+  fm::SamplerOptions options;
+  options.batch_size = 3;
+  options.observer = [&](const fm::SampleStep& step) {
+    firsts.push_back(step.first);
+    CHECK(step.steps == 4);
+    CHECK(step.samples == 5);
+    CHECK(step.t == Approx(0.25 * static_cast<double>(step.step)));
+    return true;
+  };
+  fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(4), options).sample_from(x_0);
+  CHECK(firsts == std::vector<std::int64_t>{0, 0, 0, 0, 3, 3, 3, 3});
+
+  options.observer = [](const fm::SampleStep& step) { return step.step < 2; };
+  const fm::SampleResult stopped =
+      fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(4), options).solve(x_0);
+  CHECK(stopped.statistics.stopped);
+  CHECK(stopped.statistics.evaluations == 2);
+  CHECK(stopped.x.sizes() == x_0.sizes());
+  CHECK(at::equal(stopped.x.slice(0, 3), x_0.slice(0, 3)));  // never begun
+
+  std::stop_source source;
+  source.request_stop();
+  const fm::SampleResult at_once =
+      fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(4), {.stop = source.get_token()})
+          .solve(x_0);
+  CHECK(at_once.statistics.evaluations == 1);
+}
+
+TEST_CASE(
+    "sampler: a module is sampled in evaluation mode without gradients and gets its mode back") {
+  networks::Conditional net;
+  net->train();
+  net->norm->eval();
+  struct Probe {
+    networks::Conditional net;
+    bool* training;
+    at::Tensor operator()(const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) {
+      *training = net->is_training();
+      return net->forward(x, t, c);
+    }
+  };
+  const at::Tensor before = net->norm->running_mean.clone();
+  fm::Rng rng(1);
+  const at::Tensor x = fm::Sampler(net, ode::Euler{}, fm::TimeGrid::uniform(2))
+                           .sample({4, 1, 8, 8}, rng, torch::arange(4));
+  CHECK_FALSE(x.requires_grad());
+  CHECK(at::equal(net->norm->running_mean, before));
+  CHECK(net->is_training());
+  CHECK(net->conv->is_training());
+  CHECK_FALSE(net->norm->is_training());
+  // Samples can take part in training later: they are no inference tensors.
+  CHECK_FALSE(x.is_inference());
+}
+
+TEST_CASE("sampler: holders and pointers and references are sampled alike") {
+  networks::Mlp net;
+  const at::Tensor x_0 = torch::randn({4, 2});
+  const fm::TimeGrid grid = fm::TimeGrid::uniform(3);
+  const at::Tensor x = fm::Sampler(net, ode::Euler{}, grid).sample_from(x_0);
+  CHECK(at::equal(x, fm::Sampler(net.ptr(), ode::Euler{}, grid).sample_from(x_0)));
+  CHECK(at::equal(x, fm::Sampler(*net, ode::Euler{}, grid).sample_from(x_0)));
+  CHECK(at::equal(x, fm::Sampler(std::ref(*net), ode::Euler{}, grid).sample_from(x_0)));
+}
+
+TEST_CASE("sampler: threads share a module in evaluation mode") {
+  networks::Mlp net;
+  net->eval();
+  const at::Tensor x_0 = torch::randn({64, 2});
+  const at::Tensor alone =
+      fm::Sampler(net, ode::Midpoint{}, fm::TimeGrid::uniform(10)).sample_from(x_0);
+  std::vector<at::Tensor> results(4);
+  {
+    std::vector<std::jthread> threads;
+    for (at::Tensor& result : results) {
+      threads.emplace_back([&] {
+        result = fm::Sampler(net, ode::Midpoint{}, fm::TimeGrid::uniform(10)).sample_from(x_0);
+      });
+    }
+  }
+  for (const at::Tensor& result : results) CHECK(at::equal(result, alone));
+}
+
+TEST_CASE("sampler: the start is not altered and may be strided or empty") {
+  const at::Tensor x_0 = torch::randn({2, 6}).t();
+  const at::Tensor before = x_0.clone();
+  const at::Tensor x = fm::Sampler(flow, ode::RK4{}, fm::TimeGrid::uniform(20)).sample_from(x_0);
+  CHECK(at::equal(x_0, before));
+  CHECK(close(x, (mu + s * x_0).to(torch::kFloat), 1e-3, 1e-3));
+  CHECK(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(2))
+            .sample_from(torch::empty({0, 2}))
+            .sizes() == at::IntArrayRef{0, 2});
+}
+
+TEST_CASE("sampler: bad input is refused with a remedy") {
+  const at::Tensor x_0 = torch::randn({3, 1, 8, 8});
+  const fm::TimeGrid grid = fm::TimeGrid::uniform(2);
+  networks::Conditional net;
+  require_error<fm::ShapeError>(
+      [&] { fm::Sampler(net, ode::Euler{}, grid).sample_from(x_0, torch::arange(2)); },
+      "2 entries for 3 samples");
+  require_error<fm::ShapeError>(
+      [&] { fm::Sampler(flow, ode::Euler{}, grid).sample_from(torch::arange(3)); },
+      "floating tensor");
+  require_error<fm::ShapeError>(
+      [&] { fm::Sampler(flow, ode::Euler{}, grid).sample_from(at::Tensor{}); }, "undefined");
+  require_error<fm::OptionError>([&] { fm::Sampler(flow, ode::Euler{}, grid, {.batch_size = -1}); },
+                                 "batch_size is -1");
+  require_error<fm::OptionError>(
+      [&] { fm::Sampler(flow, ode::Dopri5{}, fm::AdaptiveOptions{.rtol = -1}); }, "rtol is");
+  require_error<fm::OptionError>(
+      [&] {
+        fm::Sampler(flow, ode::Dopri5{}, fm::AdaptiveOptions{}, {.batch_size = 2}).trajectory(x_0);
+      },
+      "batch_size to 0");
+  require_error<fm::OptionError>(
+      [&] { fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::post(3)).sample_from(x_0); },
+      "for euler only");
+}

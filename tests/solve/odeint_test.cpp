@@ -1,0 +1,150 @@
+#include "flowmatch/solve/odeint.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "flowmatch/ode/method.hpp"
+#include "tests/support/test.hpp"
+
+namespace ode = flowmatch::ode;
+
+namespace {
+
+const auto decay = [](const at::Tensor& x, double t) { return -t * x; };
+
+at::Tensor solution(const at::Tensor& x_0, double t) { return x_0 * std::exp(-t * t / 2); }
+
+}  // namespace
+
+TEST_CASE("odeint: dopri5 gives the solution at all requested times rising and falling") {
+  const at::Tensor x_0 = torch::randn({5, 2}, torch::kDouble);
+  const std::vector<double> times = {0, 0.3, 0.5, 2};
+  const fm::OdeResult up =
+      fm::odeint(decay, x_0, times, ode::Dopri5{}, {.adaptive = {.rtol = 1e-9, .atol = 1e-9}});
+  REQUIRE(up.x.sizes() == at::IntArrayRef{4, 5, 2});
+  for (std::int64_t i = 0; i < 4; ++i)
+    CHECK(close(up.x[i], solution(x_0, times[static_cast<std::size_t>(i)]), 1e-7, 1e-8));
+  CHECK(up.statistics.evaluations == 3 * 2 + 6 * (up.statistics.accepted + up.statistics.rejected));
+  const fm::OdeResult down = fm::odeint(decay, up.x[3], {2, 1, 0}, ode::Dopri5{},
+                                        {.adaptive = {.rtol = 1e-9, .atol = 1e-9}});
+  CHECK(close(down.x[2], x_0, 1e-6, 1e-7));
+}
+
+TEST_CASE("odeint: every fixed-step method comes close and counts its evaluations") {
+  const at::Tensor x_0 = torch::ones({3}, torch::kDouble);
+  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic"}) {
+    ode::with_method(name, [&](auto method) {
+      const fm::OdeResult r = fm::odeint(decay, x_0, {0, 0.5, 1}, method, {.steps = 100});
+      INFO(name);
+      CHECK(close(r.x[2], solution(x_0, 1), method.order == 1 ? 1e-2 : 1e-5, 1e-6));
+      if constexpr (decltype(method)::name != std::string_view("dopri5")) {
+        CHECK(r.statistics.evaluations == 200 * method.stages);
+      }
+    });
+  }
+}
+
+TEST_CASE("odeint: gradients of the start and of parameters equal finite differences") {
+  const std::vector<double> times = {0, 0.4, 1};
+  const auto loss_of = [&](const at::Tensor& x_0, const at::Tensor& w, auto method) {
+    const auto f = [&w](const at::Tensor& x, double t) {
+      return at::tanh(at::matmul(x, w)) * (1 + t);
+    };
+    const fm::OdeResult r =
+        fm::odeint(f, x_0, times, method, {.steps = 4, .adaptive = {.rtol = 1e-10, .atol = 1e-10}});
+    return r.x[1].sum() + r.x[2].square().sum();
+  };
+  const auto check = [&](auto method) {
+    torch::manual_seed(3);
+    at::Tensor x_0 = torch::randn({2, 3}, torch::kDouble).requires_grad_();
+    at::Tensor w = torch::randn({3, 3}, torch::kDouble).requires_grad_();
+    loss_of(x_0, w, method).backward();
+    const at::NoGradGuard no_grad;
+    for (at::Tensor& p : std::vector<at::Tensor>{x_0, w}) {
+      const at::Tensor flat = p.detach().view({-1});
+      const at::Tensor gradient = p.grad().view({-1});
+      for (std::int64_t i = 0; i < flat.numel(); ++i) {
+        const double h = 1e-6;
+        const double before = flat[i].item<double>();
+        flat[i] = before + h;
+        const double above = loss_of(x_0.detach(), w.detach(), method).template item<double>();
+        flat[i] = before - h;
+        const double below = loss_of(x_0.detach(), w.detach(), method).template item<double>();
+        flat[i] = before;
+        INFO(method.name << ", element " << i);
+        CHECK(gradient[i].item<double>() ==
+              Approx((above - below) / (2 * h)).epsilon(1e-5).margin(1e-7));
+      }
+    }
+  };
+  check(ode::Euler{});
+  check(ode::RK4{});
+  check(ode::Dopri5{});
+}
+
+TEST_CASE("odeint: with and without gradients the values are the same") {
+  const at::Tensor x_0 = torch::randn({4, 3}, torch::kDouble);
+  for (const bool grad : {true, false}) {
+    const at::AutoGradMode mode(grad);
+    const at::Tensor before = x_0.clone();
+    const fm::OdeResult r =
+        fm::odeint(decay, x_0, {0, 1}, ode::Dopri5{}, {.adaptive = {.rtol = 1e-9, .atol = 1e-9}});
+    CHECK(close(r.x[1], solution(x_0, 1), 1e-7, 1e-8));
+    CHECK(at::equal(x_0, before));
+  }
+}
+
+TEST_CASE("odeint: a function that returns its input or one buffer each time is solved right") {
+  const at::NoGradGuard no_grad;
+  const at::Tensor x_0 = torch::ones({3}, torch::kDouble);
+  const auto itself = [](const at::Tensor& x, double) { return x; };
+  at::Tensor buffer = torch::zeros({3}, torch::kDouble);
+  const auto reused = [&buffer](const at::Tensor& x, double) {
+    buffer.copy_(x);
+    return buffer;
+  };
+  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+    ode::with_method(name, [&](auto method) {
+      INFO(name);
+      const fm::OdeOptions options{.steps = 20, .adaptive = {.rtol = 1e-8, .atol = 1e-8}};
+      const at::Tensor fresh = fm::odeint([](const at::Tensor& x, double) { return x.clone(); },
+                                          x_0, {0, 1}, method, options)
+                                   .x;
+      CHECK(at::equal(fm::odeint(itself, x_0, {0, 1}, method, options).x, fresh));
+      CHECK(at::equal(fm::odeint(reused, x_0, {0, 1}, method, options).x, fresh));
+      CHECK(at::equal(x_0, torch::ones({3}, torch::kDouble)));
+    });
+  }
+}
+
+TEST_CASE("odeint: strided and channels-last and empty states are solved") {
+  const at::NoGradGuard no_grad;
+  const at::Tensor strided = torch::randn({6, 4}, torch::kDouble).t();
+  CHECK(close(fm::odeint(decay, strided, {0, 1}, ode::RK4{}, {.steps = 20}).x[1],
+              solution(strided, 1), 1e-5, 1e-6));
+  const at::Tensor images = torch::randn({2, 3, 4, 4}).contiguous(at::MemoryFormat::ChannelsLast);
+  CHECK(close(fm::odeint(decay, images, {0, 1}).x[1], solution(images, 1), 1e-4, 1e-4));
+  CHECK(fm::odeint(decay, torch::empty({0, 3}), {0, 1}).x.sizes() == at::IntArrayRef{2, 0, 3});
+}
+
+TEST_CASE("odeint: bad input is refused with a remedy") {
+  const at::Tensor x = torch::ones({2});
+  require_error<fm::OptionError>([&] { fm::odeint(decay, x, {0}); }, "at least two times");
+  require_error<fm::OptionError>([&] { fm::odeint(decay, x, {0, 1, 0.5}); }, "rise or fall");
+  require_error<fm::OptionError>(
+      [&] {
+        fm::odeint(decay, x, {0, 1}, ode::Euler{}, {.steps = 0});
+      },
+      "at least 1 step");
+  require_error<fm::OptionError>(
+      [&] {
+        fm::odeint(decay, x, {0, 1}, ode::Dopri5{}, {.adaptive = {.rtol = -1}});
+      },
+      "rtol is");
+  const auto shrinks = [](const at::Tensor& y, double) { return y.slice(0, 0, 1); };
+  require_error<fm::ShapeError>([&] { fm::odeint(shrinks, x, {0, 1}); }, "the model's output");
+  const auto breaks = [](const at::Tensor& y, double t) {
+    return t > 0.5 ? y * std::numeric_limits<double>::quiet_NaN() : y;
+  };
+  require_error<fm::SolverError>([&] { fm::odeint(breaks, x, {0, 1}); }, "NaN or infinite");
+}

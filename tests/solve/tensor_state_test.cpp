@@ -1,0 +1,69 @@
+#include "flowmatch/solve/tensor_state.hpp"
+
+#include <limits>
+
+#include "tests/support/test.hpp"
+
+namespace ode = flowmatch::ode;
+using Traits = ode::state_traits<at::Tensor>;
+
+TEST_CASE("tensor_state: sums in place and functional sums agree") {
+  static_assert(ode::State<at::Tensor>);
+  torch::manual_seed(1);
+  const at::Tensor x = torch::randn({4, 3}, torch::kDouble);
+  const std::vector<at::Tensor> k = {torch::randn({4, 3}, torch::kDouble),
+                                     torch::randn({4, 3}, torch::kDouble),
+                                     torch::randn({4, 3}, torch::kDouble)};
+  const std::vector<double> c = {0.5, 0, -2};
+  const at::Tensor expected = x + 0.5 * k[0] - 2 * k[2];
+  at::Tensor functional;
+  Traits::combine(functional, x, c, k);
+  CHECK(close(functional, expected));
+  at::Tensor difference;
+  Traits::difference(difference, c, k);
+  CHECK(close(difference, 0.5 * k[0] - 2 * k[2]));
+
+  const at::NoGradGuard no_grad;
+  at::Tensor buffer;
+  Traits::combine(buffer, x, c, k);
+  const void* memory = buffer.data_ptr();
+  Traits::combine(buffer, x, c, k);
+  CHECK(buffer.data_ptr() == memory);
+  CHECK(close(buffer, expected));
+  at::Tensor own = x.clone();
+  Traits::combine(own, own, c, k);
+  CHECK(close(own, expected));
+  Traits::combine(buffer, x, {}, {});
+  CHECK(close(buffer, x));
+  CHECK_FALSE(buffer.is_alias_of(x));
+}
+
+TEST_CASE("tensor_state: the norms equal their formulas and carry NaN") {
+  const at::Tensor v = doubles({0.3, -0.4}), a = doubles({1, -2}), b = doubles({-3, 0});
+  const at::Tensor r = (v / (0.2 + 0.1 * at::maximum(a.abs(), b.abs()))).abs();
+  CHECK(Traits::norm(v, a, b, {0.1, 0.2, ode::ErrorNorm::rms}) ==
+        Approx(r.square().mean().sqrt().item<double>()));
+  CHECK(Traits::norm(v, a, b, {0.1, 0.2, ode::ErrorNorm::max}) == Approx(r.max().item<double>()));
+  const at::Tensor bad = doubles({std::numeric_limits<double>::quiet_NaN(), 0});
+  CHECK(std::isnan(Traits::norm(bad, a, b, {0.1, 0.2, ode::ErrorNorm::max})));
+  CHECK(std::isnan(Traits::norm(bad, a, b, {})));
+  CHECK(Traits::norm(torch::empty({0}), torch::empty({0}), torch::empty({0}), {}) == 0);
+}
+
+TEST_CASE("tensor_state: a model's output is copied where someone else holds its memory") {
+  const at::NoGradGuard no_grad;
+  const at::Tensor x = torch::ones({3});
+  at::Tensor same = x;
+  Traits::own(same, x);
+  CHECK_FALSE(same.is_alias_of(x));
+  at::Tensor view = x.view({3});
+  Traits::own(view, x);
+  CHECK_FALSE(view.is_alias_of(x));
+  CHECK(at::equal(view, x));
+  at::Tensor fresh = torch::zeros({3});
+  const void* memory = fresh.data_ptr();
+  Traits::own(fresh, x);
+  CHECK(fresh.data_ptr() == memory);
+  at::Tensor other = torch::zeros({2});
+  require_error<fm::ShapeError>([&] { Traits::own(other, x); }, "the model's output has shape [2]");
+}
