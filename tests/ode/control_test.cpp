@@ -70,7 +70,7 @@ struct flowmatch::ode::state_traits<Body> {
   static double norm(const Body& v, const Body&, const Body&, const Tolerance& tolerance) {
     return std::hypot(v.position, v.velocity) / tolerance.atol;
   }
-  static void own(Body&, const Body&, std::span<const Body>) {}
+  static void own(Body&, const Body&) {}
 };
 
 #include "flowmatch/ode/integrate.hpp"

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/ode/control.hpp"
@@ -106,13 +108,17 @@ requires Stepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, const
   Workspace<X> w;
   Statistics s;
   double reached = grid.t0();
-  for (const TimeGrid::Step& step : grid.steps()) {
-    stepper.step(clamped, w, x, step.t, step.dt);
-    detail::count_step(s, step.dt);
+  const std::vector<TimeGrid::Step>& steps = grid.steps();
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    stepper.step(clamped, w, x, steps[i].t, steps[i].dt);
+    detail::count_step(s, steps[i].dt);
     s.evaluations = w.evaluations;
-    reached += step.dt;
-    if (!detail::go_on(observer, grid.contiguous() ? step.t + step.dt : reached,
-                       std::as_const(x))) {
+    if (i + 1 == steps.size()) {
+      reached = grid.t1();  // not t + dt, which may differ by a rounding error
+    } else {
+      reached = grid.contiguous() ? steps[i + 1].t : reached + steps[i].dt;
+    }
+    if (!detail::go_on(observer, reached, std::as_const(x))) {
       s.stopped = true;
       break;
     }
@@ -179,8 +185,12 @@ requires ErrorStepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, 
                           ", after " + std::to_string(w.evaluations) + " evaluations",
                       t, size, w.evaluations);
   };
-  if (!std::isfinite(size))
-    fail("the model's output is NaN or infinite; check the model and its input");
+  const char* const not_finite =
+      options.atol > 0
+          ? "the model's output is NaN or infinite; check the model and its input"
+          : "the error is NaN or infinite; with atol = 0 no element of x may be 0: choose an atol "
+            "above 0, or check the model and its input";
+  if (!std::isfinite(size)) fail(not_finite);
   while (t != t1) {
     if (s.accepted + s.rejected >= options.max_steps) {
       fail("the step limit of " + std::to_string(options.max_steps) +
@@ -188,7 +198,9 @@ requires ErrorStepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, 
     }
     size = std::clamp(size, options.min_step, options.max_step);
     const double left = std::abs(t1 - t);
-    const bool last = size >= left;
+    // A last step up to 1 % longer saves a sliver of a step (as in Hairer's dopri5.f); max_step
+    // holds to rounding.
+    const bool last = left <= std::min(1.01 * size, (1 + 1e-12) * options.max_step);
     const double dt = direction * (last ? left : size);
     if (t + dt == t)
       fail(
@@ -196,8 +208,7 @@ requires ErrorStepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, 
           "jump");
     stepper.try_step(clamped, w, x, t, dt);
     const double error = state_traits<X>::norm(w.error, x, w.next, tolerance);
-    if (!std::isfinite(error))
-      fail("the model's output is NaN or infinite; check the model and its input");
+    if (!std::isfinite(error)) fail(not_finite);
     const StepDecision decision = controller(error, S::order);
     if (decision.accept) {
       stepper.accept(w, x);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
@@ -20,8 +21,11 @@ struct RungeKutta {
   static constexpr std::size_t nodes = Tableau::c.size();
   static constexpr bool has_error = requires { Tableau::error; };
   /// The first stage of a step is the last one of the step before.
-  static constexpr bool first_same_as_last =
-      has_error && Tableau::c.back() == 1 && Tableau::b.back() == 0;
+  static constexpr bool first_same_as_last = has_error && nodes > 1 &&
+                                             Tableau::c.back() == 1 && Tableau::b.back() == 0 &&
+                                             std::equal(Tableau::b.begin(), Tableau::b.end() - 1,
+                                                        Tableau::a.end() -
+                                                            static_cast<std::ptrdiff_t>(nodes - 1));
   /// Evaluations a step (the first step of a method with first_same_as_last takes one more).
   static constexpr int stages = static_cast<int>(nodes) - (first_same_as_last ? 1 : 0);
 
@@ -33,6 +37,7 @@ struct RungeKutta {
     } else {
       evaluate_stages(f, w, x, t, dt);
       combine(x, x, Tableau::b.data(), nodes, dt, w);
+      w.k0_is_current = false;
     }
   }
 

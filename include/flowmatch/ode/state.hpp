@@ -6,9 +6,12 @@
 #include <concepts>
 #include <cstddef>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#include "flowmatch/core/error.hpp"
 
 namespace flowmatch::inline v0::ode {
 
@@ -27,12 +30,15 @@ struct Tolerance {
 /// std::vector of them here, for tensors in solve/tensor_state.hpp. For a type of your own,
 /// specialise it with:
 ///
-///   combine(out, x, c, k)           out = x + sum_i c_i k_i; `out` may be `x`, and may still be
-///   empty difference(out, c, k)           out = sum_i c_i k_i norm(v, a, b, tolerance)        ||v
-///   / (atol + rtol max(|a|, |b|))||, NaN or Inf where an element is own(k, used, previous) called
-///   after each evaluation k = f(used, t): makes k independent of `used` and of
-///                                   `previous` where it shares their memory. For value types:
-///                                   nothing to do.
+///   combine(out, x, c, k)      out = x + sum_i c_i k_i; `out` may be `x` or still be empty
+///
+///   difference(out, c, k)      out = sum_i c_i k_i; `out` may still be empty
+///
+///   norm(v, a, b, tolerance)   ||v / (atol + rtol max(|a|, |b|))||; NaN or Inf if an element is
+///
+///   own(k, used)               called after each evaluation k = f(used, t): throws where k does
+///                              not fit `used`, and makes k independent of memory that someone
+///                              else holds too; a value type has nothing to do
 template <class X>
 struct state_traits;
 
@@ -79,7 +85,13 @@ struct indexed_traits {
     if (tolerance.norm == ErrorNorm::max && std::isfinite(sum)) return largest;
     return std::sqrt(sum / static_cast<double>(v.size()));
   }
-  static void own(X&, const X&, std::span<const X>) {}
+  static void own(X& k, const X& used) {
+    if (k.size() != used.size()) {
+      throw ShapeError("the system's derivative has " + std::to_string(k.size()) +
+                       " elements for a state of " + std::to_string(used.size()) +
+                       "; give it one for each");
+    }
+  }
 };
 
 }  // namespace detail
@@ -104,7 +116,7 @@ struct state_traits<T> {
   static double norm(T v, T a, T b, const Tolerance& tolerance) {
     return detail::indexed_traits<One>::norm(One{v}, One{a}, One{b}, tolerance);
   }
-  static void own(T&, const T&, std::span<const T>) {}
+  static void own(T&, const T&) {}
 };
 
 /// A state that the integrators can advance.
@@ -117,7 +129,7 @@ concept State = std::default_initializable<X> && std::copyable<X> &&
   state_traits<X>::combine(out, x, c, k);
   state_traits<X>::difference(out, c, k);
   { state_traits<X>::norm(x, x, x, tolerance) } -> std::convertible_to<double>;
-  state_traits<X>::own(out, x, k);
+  state_traits<X>::own(out, x);
 };
 
 /// A right-hand side dx/dt = f(x, t).

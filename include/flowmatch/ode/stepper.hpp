@@ -2,7 +2,6 @@
 
 #include <concepts>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -29,11 +28,12 @@ void evaluate(F& f, Workspace<X>& w, const X& x, double t, std::size_t i) {
   if constexpr (requires {
                   { f(x, t, w.k[i]) } -> std::same_as<void>;
                 }) {
+    if constexpr (requires { w.k[i].resize(x.size()); }) w.k[i].resize(x.size());
     f(x, t, w.k[i]);
   } else {
     w.k[i] = f(x, t);
   }
-  state_traits<X>::own(w.k[i], x, std::span<const X>(w.k.data(), i));
+  state_traits<X>::own(w.k[i], x);
 }
 
 namespace detail {

@@ -32,7 +32,7 @@ struct OdeOptions {
 /// others make `options.steps` between two times. f is never called outside the times. With
 /// gradients on, the result carries them to x_0 and to whatever f uses. Throws OptionError,
 /// SolverError as ode::integrate does, ShapeError where f changes the shape.
-template <class Method, class F>
+template <class Method = ode::Dopri5, class F>
 requires ode::Stepper<Method, at::Tensor> && ode::System<F, at::Tensor> OdeResult
 odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
        const Method& method = ode::Dopri5{}, const OdeOptions& options = {}) {

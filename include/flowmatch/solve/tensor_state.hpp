@@ -55,18 +55,22 @@ struct state_traits<at::Tensor> {
                      const Tolerance& tolerance) {
     const at::NoGradGuard no_grad;
     if (v.numel() == 0) return 0;
-    const at::Tensor size = at::maximum(a.abs(), b.abs()).mul_(tolerance.rtol).add_(tolerance.atol);
-    const at::Tensor r = (v / size).abs_();
+    // In float32 at least: squares in float16 overflow from 256 on.
+    const at::ScalarType type = at::promote_types(at::toRealValueType(v.scalar_type()), at::kFloat);
+    const at::Tensor size =
+        at::maximum(a.abs(), b.abs()).to(type).mul_(tolerance.rtol).add_(tolerance.atol);
+    const at::Tensor r = v.abs().to(type).div_(size);
     return (tolerance.norm == ErrorNorm::max ? r.max() : r.square_().mean().sqrt_()).item<double>();
   }
 
-  /// A model may return its input, or the same buffer each time; the solver writes over the one and
-  /// keeps the other.
-  static void own(at::Tensor& k, const at::Tensor& used, std::span<const at::Tensor> previous) {
+  /// A model may return its input, a constant, or the same buffer each time, all of which the
+  /// solver or the model would write over; whatever has another owner is copied.
+  static void own(at::Tensor& k, const at::Tensor& used) {
     check_same_shape(k, "the model's output", used, "its input x");
-    if (at::GradMode::is_enabled()) return;
-    bool shared = k.is_alias_of(used);
-    for (const at::Tensor& p : previous) shared = shared || k.is_alias_of(p);
+    // In the state's precision: of an error estimate in half precision only rounding is left.
+    if (k.scalar_type() != used.scalar_type()) k = k.to(used.scalar_type());
+    // What carries a gradient may share its values with what autograd keeps for the way back.
+    const bool shared = k.use_count() > 1 || (!k.requires_grad() && k.storage().use_count() > 1);
     if (shared) k = k.clone();
   }
 
