@@ -78,9 +78,9 @@ TEST_CASE("trainer: brings a normal to another with the known velocity") {
   at::manual_seed(2);
   networks::Mlp net(2, 64);
   fm::Trainer trainer(net, noisifier(),
-                      {.epochs = 30, .learning_rate = 1e-2, .schedule = fm::cosine(50), .seed = 3});
+                      {.epochs = 80, .learning_rate = 1e-2, .schedule = fm::cosine(50), .seed = 3});
   const fm::TrainResult result = trainer.fit(fm::TensorBatches(data, 256));
-  REQUIRE(result.steps == 30 * 32);
+  REQUIRE(result.steps == 80 * 32);
 
   const torch::NoGradGuard no_grad;
   net->eval();
@@ -341,7 +341,7 @@ TEST_CASE("trainer: an objective of one's own is minimised") {
     return (fm::call_model(model, noised.x_t, noised.t) - noised.target).abs().mean();
   };
   networks::Mlp net = mlp();
-  fm::Trainer trainer(net, noisifier(), fm::TrainOptions{.epochs = 30, .learning_rate = 1e-2},
+  fm::Trainer trainer(net, noisifier(), fm::TrainOptions{.epochs = 80, .learning_rate = 1e-2},
                       absolute);
   std::vector<double> losses;
   trainer.fit(batches(), [&](const fm::EpochReport& r) { losses.push_back(r.loss); });
