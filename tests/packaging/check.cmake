@@ -1,5 +1,5 @@
 # Configures, builds and runs the consumer project, which finds the library in the way MODE says.
-set(work "${BUILD_DIR}/packaging/${MODE}")
+set(work "${BUILD_DIR}/packaging/${NAME}")
 file(REMOVE_RECURSE "${work}")
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -9,6 +9,7 @@ function(run)
   set(output "${output}" PARENT_SCOPE)
 endfunction()
 
+# Only what the consumer is given serves: the LibTorch, and for find_package the installed library.
 set(prefix "${LIBTORCH}")
 if(MODE STREQUAL "find_package")
   run(${CMAKE_COMMAND} --install "${BUILD_DIR}" --prefix "${work}/installed")
