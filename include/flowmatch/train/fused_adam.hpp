@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -81,7 +82,8 @@ class FusedOptimizer : public Base {
       if (options.amsgrad()) max_squares.push_back(state.max_exp_avg_sq());
     }
     if (params.empty()) return;
-    const auto [beta1, beta2] = options.betas();
+    const double beta1 = std::get<0>(options.betas());
+    const double beta2 = std::get<1>(options.betas());
     const auto apply = [&](auto fused) {
       fused(params, grads, means, squares, max_squares, steps, options.lr(), beta1, beta2,
             options.weight_decay(), options.eps(), options.amsgrad(), /*maximize=*/false,
