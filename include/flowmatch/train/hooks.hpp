@@ -39,7 +39,10 @@ namespace detail {
 
 template <class Report, class F>
 Next answer_of(F&& f, const Report& report) {
-  if constexpr (std::is_same_v<decltype(f(report)), Next>) {
+  using Answer = decltype(f(report));
+  static_assert(std::is_same_v<Answer, Next> || std::is_void_v<Answer>,
+                "flowmatch: a hook returns nothing or flowmatch::Next");
+  if constexpr (std::is_same_v<Answer, Next>) {
     return f(report);
   } else {
     f(report);
