@@ -33,57 +33,24 @@ TEST_CASE("control: the PI rule remembers the last error") {
   CHECK(control(0, 5).accept);
 }
 
-TEST_CASE("state: the norms are what they say and carry NaN") {
-  using Traits = ode::state_traits<std::array<double, 2>>;
-  const std::array<double, 2> v = {0.3, -0.4}, a = {1, -2}, b = {-3, 0};
-  const ode::Tolerance rms{0.1, 0.2, ode::ErrorNorm::rms}, max{0.1, 0.2, ode::ErrorNorm::max};
-  const double r0 = 0.3 / (0.2 + 0.1 * 3), r1 = 0.4 / (0.2 + 0.1 * 2);
-  CHECK(Traits::norm(v, a, b, rms) == Approx(std::sqrt((r0 * r0 + r1 * r1) / 2)));
-  CHECK(Traits::norm(v, a, b, max) == Approx(r1));
-  const std::array<double, 2> bad = {std::nan(""), 0};
-  CHECK(std::isnan(Traits::norm(bad, a, b, rms)));
-  CHECK(std::isnan(Traits::norm(bad, a, b, max)));
-  CHECK(ode::state_traits<std::vector<double>>::norm({}, {}, {}, rms) == 0);
+TEST_CASE("control: the PI rule keeps its memory over a rejection and may shrink accepted steps") {
+  ode::PIController control;
+  control(0.25, 4);
+  CHECK_FALSE(control(16, 4).accept);
+  CHECK(control(16, 4).factor == Approx(0.9 * std::pow(16, -0.25)));
+  CHECK(control(1e30, 4).factor == 0.2);
+  // Still the 0.25 from before the rejections, not 16.
+  const ode::StepDecision after = control(1, 4);
+  CHECK(after.accept);
+  CHECK(after.factor == Approx(0.9 * std::pow(0.25, 0.1)));
+  CHECK(after.factor < 1);
+  CHECK(control(0, 4).factor == 10);
+  CHECK(control.previous == 1e-4);
 }
 
-namespace {
-struct Body {
-  double position = 0;
-  double velocity = 0;
-};
-}  // namespace
-
-template <>
-struct flowmatch::ode::state_traits<Body> {
-  static void combine(Body& out, const Body& x, std::span<const double> c,
-                      std::span<const Body> k) {
-    Body sum = x;
-    for (std::size_t i = 0; i < c.size(); ++i) {
-      sum.position += c[i] * k[i].position;
-      sum.velocity += c[i] * k[i].velocity;
-    }
-    out = sum;
-  }
-  static void difference(Body& out, std::span<const double> c, std::span<const Body> k) {
-    combine(out, Body{}, c, k);
-  }
-  static double norm(const Body& v, const Body&, const Body&, const Tolerance& tolerance) {
-    return std::hypot(v.position, v.velocity) / tolerance.atol;
-  }
-  static void own(Body&, const Body&) {}
-};
-
-#include "flowmatch/ode/integrate.hpp"
-#include "flowmatch/ode/runge_kutta.hpp"
-
-TEST_CASE("state: a type of one's own is integrated through its traits") {
-  static_assert(ode::State<Body> && ode::State<float> && !ode::State<std::string>);
-  Body body{0, 1};
-  ode::integrate(ode::Dopri5{},
-                 [](const Body& b, double) {
-                   return Body{b.velocity, -b.position};
-                 },
-                 body, 0, 1, {.rtol = 0, .atol = 1e-8});
-  CHECK(body.position == Approx(std::sin(1.0)).epsilon(1e-7));
-  CHECK(body.velocity == Approx(std::cos(1.0)).epsilon(1e-7));
+TEST_CASE("control: rules refuse an error that is not a number") {
+  CHECK_FALSE(ode::IntegralController{}(std::nan(""), 5).accept);
+  ode::PIController control;
+  CHECK_FALSE(control(std::nan(""), 5).accept);
+  CHECK(control.previous == 1);
 }

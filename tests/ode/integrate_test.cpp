@@ -282,12 +282,24 @@ TEST_CASE("integrate: nothing is allocated after the first step") {
     return end - after_first;
   };
   CHECK(count(Pair{1, 0}, [](const Pair& x, double, Pair& k) { k = {x[1], -x[0]}; }) == 0);
-  CHECK(count(std::vector<double>{1, 0},
-              [](const std::vector<double>& x, double, std::vector<double>& k) {
-                k.resize(2);
-                k[0] = x[1];
-                k[1] = -x[0];
-              }) == 0);
+  const auto turn = [](const std::vector<double>& x, double, std::vector<double>& k) {
+    k[0] = x[1];
+    k[1] = -x[0];
+  };
+  CHECK(count(std::vector<double>{1, 0}, turn) == 0);
+  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+    INFO(name);
+    ode::with_method(name, [&](auto method) {
+      std::vector<double> x = {1, 0};
+      long after_first = -1;
+      long end = 0;
+      ode::integrate(method, turn, x, ode::TimeGrid::uniform(20), [&](double, const auto&) {
+        if (after_first < 0) after_first = allocations;
+        end = allocations;
+      });
+      CHECK(end == after_first);
+    });
+  }
 }
 
 TEST_CASE("integrate: vectors, arrays, doubles and floats agree") {
@@ -312,6 +324,219 @@ TEST_CASE("integrate: vectors, arrays, doubles and floats agree") {
   CHECK(b == Approx(a).epsilon(1e-6));
   CHECK(c[0] == a);
   CHECK(d[0] == a);
+}
+
+TEST_CASE("integrate: fixed steps tell the observer the grid's times and t1 exactly") {
+  const double ends[][2] = {{0, 1}, {0.1, 0.7}, {0.7, 0.1}, {-0.3, 1.1}, {0.3, 0.9}};
+  for (const auto& [t0, t1] : ends) {
+    for (const std::int64_t n : {1, 3, 7, 10, 49}) {
+      const ode::TimeGrid grid = ode::TimeGrid::uniform(n, t0, t1);
+      std::vector<double> seen;
+      double x = 1;
+      ode::integrate(
+          ode::Heun3{}, [](double y, double) { return -y; }, x, grid,
+          [&](double t, double) { seen.push_back(t); });
+      REQUIRE(seen.size() == static_cast<std::size_t>(n));
+      for (std::size_t i = 0; i + 1 < seen.size(); ++i) CHECK(seen[i] == grid.steps()[i + 1].t);
+      CHECK(seen.back() == t1);
+    }
+  }
+  std::vector<double> seen;
+  double x = 1;
+  ode::integrate(
+      ode::Euler{}, [](double, double) { return 0.0; }, x, ode::TimeGrid::post(10),
+      [&](double t, double) { seen.push_back(t); });
+  CHECK(seen[4] == Approx(0.5));
+  CHECK(seen.back() == 1);
+}
+
+TEST_CASE("integrate: a last step a little too short is made longer instead of adding a sliver") {
+  double x = 0;
+  // Ten times 0.1 is not 1: an eleventh step of 1e-16 would cost six evaluations.
+  auto s = ode::integrate(ode::Dopri5{}, [](double, double) { return 1.0; }, x, 0, 1,
+                          {.first_step = 0.1, .max_step = 0.1});
+  CHECK(s.accepted == 10);
+  CHECK(s.smallest_step == Approx(0.1));
+  CHECK(s.largest_step == Approx(0.1));
+  CHECK(x == Approx(1).epsilon(1e-14));
+  s = ode::integrate(ode::Dopri5{}, [](double, double) { return 1.0; }, x, 0, 1,
+                     {.first_step = 0.995});
+  CHECK(s.accepted == 1);
+  s = ode::integrate(ode::Dopri5{}, [](double, double) { return 1.0; }, x, 0, 1,
+                     {.first_step = 0.9});
+  CHECK(s.accepted == 2);
+}
+
+TEST_CASE("integrate: dopri5 turns ten coupled linear equations and back") {
+  // y' = A y with A antisymmetric, as in torchdiffeq's suite; the reference is the exponential's
+  // series.
+  using Vector = std::vector<double>;
+  double a[10][10];
+  for (int i = 0; i < 10; ++i) {
+    for (int j = 0; j < 10; ++j)
+      a[i][j] = 0.1 * (std::sin(7. * i + 3. * j) - std::sin(7. * j + 3. * i));
+  }
+  const auto f = [&a](const Vector& y, double, Vector& k) {
+    for (std::size_t i = 0; i < 10; ++i) {
+      k[i] = 0;
+      for (std::size_t j = 0; j < 10; ++j) k[i] += a[i][j] * y[j];
+    }
+  };
+  Vector start(10);
+  for (std::size_t i = 0; i < 10; ++i) start[i] = std::cos(static_cast<double>(i));
+  Vector end = start;
+  Vector term = start;
+  Vector next(10);
+  for (int n = 1; n < 80; ++n) {
+    f(term, 0, next);
+    for (std::size_t i = 0; i < 10; ++i) end[i] += term[i] = next[i] * 7 / n;
+  }
+  Vector x = start;
+  const ode::AdaptiveOptions options{.rtol = 1e-7, .atol = 1e-9};
+  ode::integrate(ode::Dopri5{}, f, x, 1, 8, options);
+  for (std::size_t i = 0; i < 10; ++i) CHECK(x[i] == Approx(end[i]).epsilon(1e-5).margin(1e-6));
+  ode::integrate(ode::Dopri5{}, f, x, 8, 1, options);
+  for (std::size_t i = 0; i < 10; ++i) CHECK(x[i] == Approx(start[i]).epsilon(1e-5).margin(1e-6));
+}
+
+TEST_CASE("integrate: dopri5 keeps to its tolerance in the maximum norm and with the PI rule") {
+  for (const problems::Problem& p : problems::all()) {
+    const ode::AdaptiveOptions options{.rtol = 1e-8, .atol = 1e-8, .norm = ode::ErrorNorm::max};
+    INFO(p.name);
+    Pair x = p.solution(p.t0);
+    ode::integrate(ode::Dopri5{}, p.f, x, p.t0, p.t1, options);
+    CHECK(problems::error(x, p.solution(p.t1)) < 1e-7);
+    Pair y = p.solution(p.t0);
+    const auto s = ode::integrate(ode::Dopri5{}, p.f, y, p.t0, p.t1, options, ode::NoObserver{},
+                                  ode::PIController{});
+    CHECK(problems::error(y, p.solution(p.t1)) < 1e-7);
+    CHECK(y != x);
+    CHECK(s.evaluations == 2 + 6 * (s.accepted + s.rejected));
+  }
+}
+
+TEST_CASE("integrate: a tighter tolerance gives a smaller error in proportion") {
+  const problems::Problem& p = problems::all().front();
+  double errors[3];
+  for (int i = 0; i < 3; ++i) {
+    Pair x = p.solution(p.t0);
+    const double tolerance = std::pow(10, -4 - 3 * i);
+    ode::integrate(ode::Dopri5{}, p.f, x, p.t0, p.t1, {.rtol = tolerance, .atol = tolerance});
+    errors[i] = problems::error(x, p.solution(p.t1));
+  }
+  CHECK(errors[1] < errors[0] / 50);
+  CHECK(errors[2] < errors[1] / 50);
+}
+
+TEST_CASE("integrate: a model at rest and an empty state are solved in few steps") {
+  double x = 2;
+  const auto s = ode::integrate(
+      ode::Dopri5{}, [](double, double) { return 0.0; }, x, 0, 1, ode::AdaptiveOptions{});
+  CHECK(x == 2);
+  CHECK(s.accepted <= 10);
+  CHECK(s.rejected == 0);
+  std::vector<double> none;
+  const auto e = ode::integrate(
+      ode::Dopri5{}, [](const std::vector<double>& y, double) { return y; }, none, 0, 1,
+      ode::AdaptiveOptions{});
+  CHECK(e.accepted <= 10);
+}
+
+TEST_CASE("integrate: a zero with atol = 0 is named as such and positive states need no atol") {
+  std::vector<double> x = {1, 0};
+  const auto f = [](const std::vector<double>& y, double) {
+    return std::vector<double>{-y[0], -y[1]};
+  };
+  require_error<SolverError>(
+      [&] { ode::integrate(ode::Dopri5{}, f, x, 0, 1, {.rtol = 1e-6, .atol = 0}); },
+      "choose an atol above 0");
+  x = {1, 1e-6};
+  ode::integrate(ode::Dopri5{}, f, x, 0, 1, {.rtol = 1e-8, .atol = 0});
+  CHECK(x[1] == Approx(1e-6 * std::exp(-1)).epsilon(1e-7));
+}
+
+TEST_CASE("integrate: a start that is not finite is an error before the first step") {
+  for (const double bad : {quiet_nan, std::numeric_limits<double>::infinity()}) {
+    for (const double first : {0.0, 0.1}) {
+      double x = bad;
+      try {
+        ode::integrate(ode::Dopri5{}, [](double y, double) { return -y; }, x, 0.25, 1,
+                       {.first_step = first});
+        FAIL("nothing was thrown");
+      } catch (const SolverError& error) {
+        CHECK(error.t() == 0.25);
+        CHECK(error.evaluations() <= 7);
+      }
+    }
+  }
+}
+
+TEST_CASE("integrate: a step below the time's precision is an error that says so") {
+  double x = 1;
+  try {
+    ode::integrate(ode::Dopri5{}, [](double y, double) { return -y; }, x, 1, 2,
+                   {.first_step = 1e-30});
+    FAIL("nothing was thrown");
+  } catch (const SolverError& error) {
+    CHECK(std::string(error.what()).find("too small for the time's precision") !=
+          std::string::npos);
+    CHECK(error.t() == 1);
+    CHECK(error.step_size() == 1e-30);
+    CHECK(error.evaluations() == 0);
+  }
+  CHECK(x == 1);
+  // Where the solution blows up, at t = 1, the steps shrink until they vanish or the values
+  // overflow.
+  try {
+    ode::integrate(ode::Dopri5{}, [](double y, double) { return y * y; }, x, 0, 2,
+                   {.rtol = 1e-8, .atol = 1e-8});
+    FAIL("nothing was thrown");
+  } catch (const SolverError& error) {
+    CHECK(error.t() == Approx(1).epsilon(1e-6));
+    CHECK(error.step_size() < 1e-6);
+    CHECK(error.evaluations() > 100);
+  }
+}
+
+TEST_CASE("integrate: the step limit counts tried steps and the state is where it got to") {
+  double x = 1;
+  double last = 0;
+  try {
+    ode::integrate(
+        ode::Dopri5{}, [](double y, double) { return -y; }, x, 0, 1000,
+        {.rtol = 1e-8, .atol = 1e-8, .max_steps = 10}, [&](double t, double) { last = t; });
+    FAIL("nothing was thrown");
+  } catch (const SolverError& error) {
+    CHECK(error.evaluations() == 2 + 6 * 10);
+    CHECK(error.t() == last);
+    CHECK(error.t() > 0);
+    CHECK(x == Approx(std::exp(-error.t())).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("integrate: a wanted min_step is kept and the last step may be shorter") {
+  double x = 1;
+  std::vector<double> times = {0};
+  ode::integrate(
+      ode::Dopri5{}, [](double y, double) { return -y; }, x, 0, 1,
+      {.rtol = 1e-3, .atol = 1e-3, .min_step = 0.3, .max_step = 0.3},
+      [&](double t, double) { times.push_back(t); });
+  REQUIRE(times.size() == 5);
+  CHECK(times[1] == 0.3);
+  CHECK(times[4] == 1);
+  CHECK(x == Approx(std::exp(-1)).epsilon(1e-4));
+}
+
+TEST_CASE("integrate: floats choose their steps and meet a float tolerance") {
+  std::array<float, 2> x = {0, 1};
+  const auto s = ode::integrate(ode::Dopri5{},
+                                [](const std::array<float, 2>& y, double) {
+                                  return std::array<float, 2>{y[1], -y[0]};
+                                },
+                                x, 0, 3, {.rtol = 1e-5, .atol = 1e-5});
+  CHECK(x[0] == Approx(std::sin(3.0)).margin(1e-4));
+  CHECK(x[1] == Approx(std::cos(3.0)).margin(1e-4));
+  CHECK(s.accepted < 60);
 }
 
 TEST_CASE("integrate: statistics of solves add up") {

@@ -1,11 +1,8 @@
 #include "flowmatch/ode/runge_kutta.hpp"
 
-#include <algorithm>
-#include <set>
-#include <string>
+#include <cmath>
 
 #include "flowmatch/ode/integrate.hpp"
-#include "flowmatch/ode/method.hpp"
 #include "tests/ode/problems.hpp"
 #include "tests/support/test_std.hpp"
 
@@ -87,22 +84,36 @@ TEST_CASE("runge_kutta: a try leaves x alone and a second try repeats the first"
   CHECK(w.evaluations == 7 + 6 + 6);
 }
 
-TEST_CASE("method: every name finds its method and an unknown one lists them") {
-  std::set<std::string> found;
-  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
-    ode::with_method(name, [&](auto method) { found.insert(std::string(method.name)); });
+TEST_CASE("runge_kutta: dopri5 estimates the error of its embedded method with order 5 a step") {
+  for (const problems::Problem& p : problems::all()) {
+    double estimates[2];
+    for (int i = 0; i < 2; ++i) {
+      ode::Workspace<Pair> w;
+      ode::Dopri5{}.try_step(p.f, w, p.solution(0.3), 0.3, i == 0 ? 0.05 : 0.025);
+      estimates[i] = std::hypot(w.error[0], w.error[1]);
+    }
+    INFO(p.name);
+    CHECK(std::log2(estimates[0] / estimates[1]) == Approx(5).margin(0.3));
   }
-  CHECK(found.size() == 7);
-  require_error<flowmatch::OptionError>([] { ode::with_method("rk5", [](auto) {}); },
-                                        "euler, midpoint, heun2, heun3, rk4, rk4_classic, dopri5");
 }
 
-TEST_CASE("stepper: concepts tell methods with an error estimate from those without") {
-  static_assert(ode::Stepper<ode::Euler> && ode::Stepper<ode::Dopri5, std::vector<double>>);
-  static_assert(ode::ErrorStepper<ode::Dopri5> && !ode::ErrorStepper<ode::RK4>);
-  static_assert(!ode::Stepper<int>);
-  static_assert(!ode::Stepper<ode::Euler, std::string>);
-  CHECK(ode::Euler::stages == 1);
-  CHECK(ode::RK4::stages == 4);
-  CHECK(ode::Dopri5::stages == 6);
+TEST_CASE("runge_kutta: steps after a rejection are those of a fresh start") {
+  const auto f = [](const Pair& y, double t) { return Pair{std::abs(t - 0.5) * 50 * y[1], -y[0]}; };
+  Pair x = {1, 0};
+  std::vector<double> times = {0};
+  std::vector<Pair> points = {x};
+  const auto s =
+      ode::integrate(ode::Dopri5{}, f, x, 0, 2, {.rtol = 1e-7, .atol = 1e-9, .first_step = 1},
+                     [&](double t, const Pair& now) {
+                       times.push_back(t);
+                       points.push_back(now);
+                     });
+  REQUIRE(s.rejected >= 3);
+  REQUIRE(times.size() == static_cast<std::size_t>(s.accepted) + 1);
+  for (std::size_t i = 0; i + 1 < times.size(); ++i) {
+    Pair y = points[i];
+    ode::Workspace<Pair> w;
+    ode::Dopri5{}.step(f, w, y, times[i], times[i + 1] - times[i]);
+    CHECK(problems::error(y, points[i + 1]) < 1e-13);
+  }
 }

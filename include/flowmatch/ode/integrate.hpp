@@ -157,8 +157,9 @@ double first_step(const S&, F& f, Workspace<X>& w, const X& x, double t0, double
 }  // namespace detail
 
 /// Advances x from t0 to t1 (t1 < t0: backwards) with steps as large as the tolerance allows, the
-/// last one cut to end at t1. A method of `stages` evaluations a step takes 2 + stages (accepted +
-/// rejected) in all, or one less with a given first step. Reads one number back from x a step.
+/// last one cut to end at t1. A first-same-as-last method of `stages` evaluations a step takes 2 +
+/// stages (accepted + rejected) in all, or one less with a given first step; others no more than
+/// that. Reads one number back from x a step.
 /// Throws SolverError, with t, step size and evaluations, where the model gives NaN or Inf, the
 /// step underflows or max_steps are used up; OptionError for options out of range.
 template <class S, State X, System<X> F, Observer<X> O = NoObserver,
