@@ -1,5 +1,7 @@
 #include "flowmatch/sample/sampler.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <thread>
 
 #include "tests/support/networks.hpp"
@@ -248,4 +250,205 @@ TEST_CASE("sampler: bad input is refused with a remedy") {
   require_error<fm::OptionError>(
       [&] { fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::post(3)).sample_from(x_0); },
       "for euler only");
+}
+
+TEST_CASE("sampler: the post's grid with the post's additions gives the same bits") {
+  for (const std::int64_t n : {1, 7, 10}) {
+    const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
+    at::Tensor x = x_0.clone();
+    const double dn = 1 / static_cast<double>(n);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double t = n == 1 ? 0 : static_cast<double>(i) / static_cast<double>(n - 1);
+      x.add_(gaussian(x, torch::full({4}, t, torch::kDouble)), dn);
+    }
+    CHECK(at::equal(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::post(n)).sample_from(x_0), x));
+  }
+}
+
+TEST_CASE("sampler: a grid from 1 to 0 takes the samples back to their noise") {
+  const at::Tensor x_0 = torch::randn({20, 3}, torch::kDouble);
+  fm::Sampler back(flow, ode::RK4{}, fm::TimeGrid::uniform(100, 1, 0));
+  CHECK(close(back.sample_from(mu + s * x_0), x_0, 0, 1e-4));
+  const at::Tensor track = back.trajectory(mu + s * x_0);
+  CHECK(close(track[0], mu + s * x_0));
+  CHECK(close(track[100], x_0, 0, 1e-4));
+}
+
+TEST_CASE("sampler: a model may answer with a view of its time or of its input") {
+  const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
+  auto time = [](const at::Tensor& x, const at::Tensor& t) { return t.unsqueeze(1).expand_as(x); };
+  auto itself = [](const at::Tensor& x, const at::Tensor&) { return x; };
+  for (const char* name : {"midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+    ode::with_method(name, [&](auto method) {
+      INFO(name);
+      // x' = t: every method of order 2 or more is exact.
+      CHECK(close(fm::Sampler(time, method, fm::TimeGrid::uniform(3)).sample_from(x_0), x_0 + 0.5));
+      CHECK(close(fm::Sampler(itself, method, fm::TimeGrid::uniform(50)).sample_from(x_0),
+                  x_0 * std::exp(1.0), 1e-3, 1e-6));
+    });
+  }
+}
+
+TEST_CASE("sampler: a stopped trajectory has every sample and ends like the stopped solve") {
+  const at::Tensor x_0 = torch::randn({7, 2});
+  fm::SamplerOptions options;
+  options.batch_size = 3;
+  // Stops in the second batch, after two of its five steps.
+  options.observer = [](const fm::SampleStep& step) { return step.first == 0 || step.step < 2; };
+  fm::Sampler sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(5), options);
+  const at::Tensor track = sampler.trajectory(x_0);
+  REQUIRE(track.sizes() == at::IntArrayRef{6, 7, 2});
+  const fm::SampleResult stopped = sampler.solve(x_0);
+  CHECK(stopped.statistics.stopped);
+  CHECK(stopped.statistics.accepted == 5 + 2);
+  CHECK(at::equal(track[0], x_0));
+  CHECK(at::equal(track[5], stopped.x));
+  const at::Tensor whole =
+      fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(5)).trajectory(x_0);
+  CHECK(close(track.slice(1, 0, 3), whole.slice(1, 0, 3), 1e-6, 1e-6));
+  for (std::int64_t i = 2; i < 6; ++i) {
+    CHECK(close(track[i].slice(0, 3, 6), whole[2].slice(0, 3, 6), 1e-6, 1e-6));
+    CHECK(at::equal(track[i].slice(0, 6), x_0.slice(0, 6)));
+  }
+}
+
+TEST_CASE("sampler: an adaptive solve tells each step to the observer and stops by token") {
+  const at::Tensor x_0 = torch::randn({5, 2}, torch::kDouble);
+  std::stop_source source;
+  fm::SamplerOptions options;
+  options.stop = source.get_token();
+  std::vector<double> times;
+  options.observer = [&](const fm::SampleStep& step) {
+    times.push_back(step.t);
+    CHECK(step.steps == 0);
+    CHECK(step.step == static_cast<std::int64_t>(times.size()));
+    CHECK(step.x.sizes() == x_0.sizes());
+    return true;
+  };
+  const fm::AdaptiveOptions tolerance{.rtol = 1e-6, .atol = 1e-6};
+  const fm::SampleResult all = fm::Sampler(flow, ode::Dopri5{}, tolerance, options).solve(x_0);
+  CHECK(times.size() == static_cast<std::size_t>(all.statistics.accepted));
+  CHECK(times.back() == 1);
+  CHECK(std::is_sorted(times.begin(), times.end()));
+  CHECK_FALSE(all.statistics.stopped);
+
+  options.observer = [&](const fm::SampleStep& step) {
+    if (step.step == 2) source.request_stop();
+    return true;
+  };
+  const fm::SampleResult some = fm::Sampler(flow, ode::Dopri5{}, tolerance, options).solve(x_0);
+  CHECK(some.statistics.stopped);
+  CHECK(some.statistics.accepted == 2);
+}
+
+TEST_CASE("sampler: dropout is off while sampling and the mode comes back after an error too") {
+  networks::Mlp net(2, 16, true);
+  net->train();
+  fm::Sampler sampler(net, ode::Euler{}, fm::TimeGrid::uniform(4));
+  const at::Tensor x_0 = torch::randn({6, 2});
+  CHECK(at::equal(sampler.sample_from(x_0), sampler.sample_from(x_0)));
+  CHECK(net->is_training());
+  for (const auto& child : net->layers->children()) CHECK(child->is_training());
+
+  CHECK_THROWS_AS(fm::Sampler(net, ode::Dopri5{}).sample_from(x_0 / 0), fm::SolverError);
+  CHECK(net->is_training());
+  for (const auto& child : net->layers->children()) CHECK(child->is_training());
+  CHECK(at::GradMode::is_enabled());
+}
+
+TEST_CASE("sampler: sampling leaves no gradients on the start and the parameters") {
+  networks::Mlp net;
+  const at::Tensor x_0 = torch::randn({6, 2}).requires_grad_();
+  const at::Tensor before = x_0.detach().clone();
+  const at::Tensor x = fm::Sampler(net, ode::RK4{}, fm::TimeGrid::uniform(3)).sample_from(x_0);
+  CHECK_FALSE(x.requires_grad());
+  CHECK_FALSE(fm::Sampler(net, ode::Dopri5{}).trajectory(x_0).requires_grad());
+  CHECK(at::equal(x_0, before));
+  CHECK_FALSE(x_0.grad().defined());
+  for (const at::Tensor& p : net->parameters()) CHECK_FALSE(p.grad().defined());
+}
+
+TEST_CASE("sampler: noise is drawn for all samples before they are split into batches") {
+  networks::Mlp net;
+  const fm::TimeGrid grid = fm::TimeGrid::uniform(3);
+  fm::Rng a(9), b(9), c(9);
+  const at::Tensor whole = fm::Sampler(net, ode::Euler{}, grid).sample({7, 2}, a);
+  const at::Tensor split =
+      fm::Sampler(net, ode::Euler{}, grid, {.batch_size = 2}).sample({7, 2}, b);
+  CHECK(close(split, whole, 1e-5, 1e-6));
+  CHECK(close(fm::Sampler(net, ode::Euler{}, grid).sample_from(c.normal({7, 2})), whole, 0, 0));
+}
+
+TEST_CASE("sampler: evaluations and steps are summed over the batches") {
+  const at::Tensor x_0 = torch::randn({7, 2});
+  const fm::SampleResult r =
+      fm::Sampler(flow, ode::RK4{}, fm::TimeGrid::uniform(5), {.batch_size = 3}).solve(x_0);
+  CHECK(r.statistics.accepted == 3 * 5);
+  CHECK(r.statistics.evaluations == 3 * 5 * 4);
+  CHECK(r.statistics.largest_step == Approx(0.2));
+}
+
+TEST_CASE("sampler: threads with starts and labels of their own get the same bits as alone") {
+  torch::manual_seed(4);
+  networks::Conditional net;
+  net->eval();
+  std::vector<at::Tensor> starts, labels, alone;
+  for (std::int64_t i = 0; i < 4; ++i) {
+    starts.push_back(torch::randn({3 + i, 1, 6, 6}));
+    labels.push_back(torch::full({3 + i}, i, torch::kLong));
+    alone.push_back(fm::Sampler(net, ode::Dopri5{}).sample_from(starts.back(), labels.back()));
+  }
+  std::vector<at::Tensor> results(4);
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < 4; ++i) {
+      threads.emplace_back([&, i] {
+        results[i] = fm::Sampler(net, ode::Dopri5{}).sample_from(starts[i], labels[i]);
+      });
+    }
+  }
+  for (std::size_t i = 0; i < 4; ++i) CHECK(at::equal(results[i], alone[i]));
+}
+
+TEST_CASE("sampler: images in channels-last order and samples without further dimensions") {
+  const at::Tensor images =
+      torch::randn({2, 3, 4, 4}, torch::kDouble).contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor plain = images.contiguous();
+  fm::Sampler sampler(flow, ode::RK4{}, fm::TimeGrid::uniform(10));
+  CHECK(close(sampler.sample_from(images), sampler.sample_from(plain)));
+  CHECK(sampler.sample_from(images).is_contiguous(at::MemoryFormat::ChannelsLast));
+  const at::Tensor numbers = torch::randn({9}, torch::kDouble);
+  CHECK(close(sampler.sample_from(numbers), mu + s * numbers, 0, 1e-3));
+}
+
+TEST_CASE("sampler: shapes and models that do not fit are refused") {
+  const fm::TimeGrid grid = fm::TimeGrid::uniform(2);
+  fm::Rng rng(1);
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::Sampler(flow, ode::Euler{}, grid).sample({-1, 2}, rng);
+      },
+      "holds -1");
+  require_error<fm::ShapeError>([&] { fm::Sampler(flow, ode::Euler{}, grid).sample({}, rng); },
+                                "floating tensor");
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::Sampler(flow, ode::Dopri5{}, fm::AdaptiveOptions{}, {.batch_size = 1})
+            .trajectory(at::Tensor{});
+      },
+      "undefined");
+  auto crops = [](const at::Tensor& x, const at::Tensor&) { return x.slice(1, 0, 1); };
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::Sampler(crops, ode::Euler{}, grid).sample_from(torch::zeros({3, 2}));
+      },
+      "the model's output has shape [3, 1]");
+  auto labelled = [](const at::Tensor& x, const at::Tensor&,
+                     const std::tuple<at::Tensor, at::Tensor>&) { return x; };
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::Sampler(labelled, ode::Euler{}, grid)
+            .sample_from(torch::zeros({3, 2}), std::tuple(torch::zeros({3}), torch::zeros({2})));
+      },
+      "3 and 2 samples");
 }

@@ -102,6 +102,11 @@ class Sampler {
         dtype = parameters.front().scalar_type();
       }
     }
+    for (const std::int64_t n : shape) {
+      if (n < 0)
+        throw ShapeError("a shape of samples holds " + std::to_string(n) +
+                         "; choose sizes of at least 0");
+    }
     return sample_from(rng.normal(shape, dtype).to(device), condition);
   }
 
@@ -127,9 +132,11 @@ class Sampler {
   }
 
   /// x after every step, x_0 included: [steps + 1, B, …]. Adaptive methods have as many steps as
-  /// they need, so there batch_size must be 0 or at least B.
+  /// they need, so there batch_size must be 0 or at least B. Where sampling was stopped, it ends
+  /// with the last step made, and samples that had not come so far stay as they were.
   template <Condition C = NoCondition>
   at::Tensor trajectory(const at::Tensor& x_0, const C& condition = C{}) {
+    check_start(x_0);
     if (adaptive && options_.batch_size > 0 && x_0.size(0) > options_.batch_size) {
       throw OptionError(
           "an adaptive method steps each batch differently; set batch_size to 0 for a trajectory");
@@ -142,7 +149,18 @@ class Sampler {
           parts.push_back(at::stack(points));
           points.clear();
         });
-    return parts.size() == 1 ? parts.front() : at::cat(parts, 1);
+    if (parts.size() == 1) return parts.front();
+    std::int64_t length = 0;
+    for (const at::Tensor& part : parts) length = std::max(length, part.size(0));
+    for (at::Tensor& part : parts) {
+      const at::Tensor end = part.slice(0, part.size(0) - 1);
+      if (const std::int64_t missing = length - part.size(0); missing > 0) {
+        std::vector<std::int64_t> shape = part.sizes().vec();
+        shape.front() = missing;
+        part = at::cat({part, end.expand(shape)});
+      }
+    }
+    return at::cat(parts, 1);
   }
 
  private:
@@ -154,9 +172,7 @@ class Sampler {
                   "flowmatch: this model cannot be called as forward(x, t) or, with a condition, "
                   "forward(x, t, "
                   "condition), giving a tensor; see model/velocity_model.hpp");
-    if (!x_0.defined() || x_0.dim() == 0 || !x_0.is_floating_point()) {
-      throw ShapeError("samples start from a floating tensor x_0 [B, …]; got " + shape_text(x_0));
-    }
+    check_start(x_0);
     check_condition_size(condition, x_0.size(0));
     const at::NoGradGuard no_grad;
     std::optional<EvalScope> eval;
@@ -203,6 +219,12 @@ class Sampler {
       return ode::integrate(method_, velocity, x, 0, 1, plan_, observer);
     } else {
       return ode::integrate(method_, velocity, x, plan_, observer);
+    }
+  }
+
+  static void check_start(const at::Tensor& x_0) {
+    if (!x_0.defined() || x_0.dim() == 0 || !x_0.is_floating_point()) {
+      throw ShapeError("samples start from a floating tensor x_0 [B, …]; got " + shape_text(x_0));
     }
   }
 
