@@ -1,0 +1,125 @@
+#include "flowmatch/io/atomic_directory.hpp"
+
+#include <fstream>
+#include <set>
+#include <stdexcept>
+
+#include "tests/support/test.hpp"
+
+namespace {
+
+using Path = std::filesystem::path;
+
+void write(const Path& path, const std::string& text) { std::ofstream(path) << text; }
+
+std::string read(const Path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::set<std::string> names_in(const Path& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.insert(entry.path().filename().string());
+  return names;
+}
+
+using Names = std::set<std::string>;
+
+}  // namespace
+
+TEST_CASE("atomic_directory: it appears whole at the commit and not before") {
+  const TemporaryFolder folder;
+  const Path target = folder.path() / "run";
+  fm::AtomicDirectory directory(target);
+  write(directory.path() / "a", "1");
+  write(directory.path() / "b", "2");
+  CHECK_FALSE(std::filesystem::exists(target));
+  CHECK(directory.path().parent_path() == folder.path());  // a rename needs the same file system
+  directory.commit();
+  CHECK(names_in(target) == Names{"a", "b"});
+  CHECK(read(target / "b") == "2");
+  CHECK(names_in(folder.path()) == Names{"run"});
+}
+
+TEST_CASE("atomic_directory: without a commit nothing stays") {
+  const TemporaryFolder folder;
+  {
+    const fm::AtomicDirectory directory(folder.path() / "run");
+    write(directory.path() / "a", "1");
+  }
+  CHECK(names_in(folder.path()).empty());
+  const auto fail = [&] {
+    const fm::AtomicDirectory directory(folder.path() / "run");
+    write(directory.path() / "a", "1");
+    throw std::runtime_error("on purpose");
+  };
+  CHECK_THROWS_AS(fail(), std::runtime_error);
+  CHECK(names_in(folder.path()).empty());
+}
+
+TEST_CASE("atomic_directory: an older one is replaced entirely and stays without a commit") {
+  const TemporaryFolder folder;
+  const Path target = folder.path() / "run";
+  std::filesystem::create_directories(target / "sub");
+  write(target / "old", "old");
+  {
+    const fm::AtomicDirectory abandoned(target);
+    write(abandoned.path() / "new", "new");
+  }
+  CHECK(read(target / "old") == "old");
+  fm::AtomicDirectory directory(target);
+  write(directory.path() / "new", "new");
+  CHECK(read(target / "old") == "old");
+  directory.commit();
+  CHECK(names_in(target) == Names{"new"});
+  CHECK(names_in(folder.path()) == Names{"run"});
+}
+
+TEST_CASE("atomic_directory: what an interrupted run left does not get in") {
+  const TemporaryFolder folder;
+  const Path target = folder.path() / "run";
+  Path temporary;
+  {
+    const fm::AtomicDirectory first(target);
+    temporary = first.path();
+  }
+  std::filesystem::create_directories(temporary);
+  write(temporary / "half", "written");
+  fm::AtomicDirectory directory(target);
+  write(directory.path() / "a", "1");
+  directory.commit();
+  CHECK(names_in(target) == Names{"a"});
+  CHECK(names_in(folder.path()) == Names{"run"});
+}
+
+TEST_CASE("atomic_directory: missing parents are made and a slash at the end is no matter") {
+  const TemporaryFolder folder;
+  fm::AtomicDirectory directory(folder.path() / "x" / "y" / "run/");
+  write(directory.path() / "a", "1");
+  directory.commit();
+  CHECK(names_in(folder.path() / "x" / "y") == Names{"run"});
+  CHECK(read(folder.path() / "x" / "y" / "run" / "a") == "1");
+}
+
+TEST_CASE("atomic_directory: an empty one can be committed") {
+  const TemporaryFolder folder;
+  fm::AtomicDirectory directory(folder.path() / "run");
+  directory.commit();
+  CHECK(std::filesystem::is_empty(folder.path() / "run"));
+}
+
+TEST_CASE("atomic_directory: failures are typed and the older one survives them") {
+  const TemporaryFolder folder;
+  write(folder.path() / "file", "in the way");
+  require_error<fm::CheckpointError>([&] { fm::AtomicDirectory(folder.path() / "file" / "run"); },
+                                     "cannot create");
+
+  const Path target = folder.path() / "run";
+  std::filesystem::create_directories(target);
+  write(target / "old", "old");
+  fm::AtomicDirectory directory(target);
+  std::filesystem::remove_all(directory.path());
+  require_error<fm::CheckpointError>([&] { directory.commit(); }, "cannot read");
+  CHECK(read(target / "old") == "old");
+}

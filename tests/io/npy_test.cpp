@@ -1,0 +1,209 @@
+#include "flowmatch/io/npy.hpp"
+
+#include <fstream>
+#include <limits>
+
+#include "tests/support/test.hpp"
+
+namespace {
+
+/// A .npy file of format 1.0 with the given header, as numpy.save makes it: filled with spaces and
+/// a line break to a multiple of 64.
+std::string npy(std::string header, const std::string& data, char major = 1) {
+  while ((10 + header.size()) % 64 != 63) header += ' ';
+  header += '\n';
+  std::string bytes = "\x93NUMPY";
+  bytes += major;
+  bytes += '\0';
+  bytes += static_cast<char>(header.size() & 0xFFU);
+  bytes += static_cast<char>(header.size() >> 8U);
+  return bytes + header + data;
+}
+
+std::string header_of(const std::string& descr, const std::string& shape,
+                      const std::string& order = "False") {
+  return "{'descr': '" + descr + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }";
+}
+
+/// float32 1, 2, 3, 4, 5, 6.5
+const std::string six_floats(
+    "\x00\x00\x80\x3f\x00\x00\x00\x40\x00\x00\x40\x40"
+    "\x00\x00\x80\x40\x00\x00\xa0\x40\x00\x00\xd0\x40",
+    24);
+
+at::Tensor parse(const std::string& bytes) { return fm::parse_npy(bytes, "test.npy"); }
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+TEST_CASE("npy: a round trip of every dtype and shape") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "a.npy";
+  for (const auto dtype : {torch::kFloat, torch::kDouble, torch::kByte, torch::kLong}) {
+    for (const auto& shape : std::vector<std::vector<std::int64_t>>{
+             {}, {1}, {5}, {0}, {3, 0, 2}, {2, 3}, {2, 1, 4, 3}, {1, 1, 1, 1, 1, 1, 1}}) {
+      const at::Tensor tensor = (torch::rand(shape) * 255).to(dtype);
+      fm::save_npy(path, tensor);
+      const at::Tensor back = fm::load_npy(path);
+      CHECK(back.scalar_type() == dtype);
+      CHECK(back.sizes() == tensor.sizes());
+      CHECK(back.equal(tensor));
+    }
+  }
+}
+
+TEST_CASE("npy: special values come back bit for bit") {
+  const TemporaryFolder folder;
+  const at::Tensor special =
+      doubles({std::numeric_limits<double>::infinity(), -0.0, 5e-324, 1e308, 0.1});
+  fm::save_npy(folder.path() / "s.npy", special);
+  const at::Tensor back = fm::load_npy(folder.path() / "s.npy");
+  CHECK(back.view(torch::kLong).equal(special.view(torch::kLong)));
+}
+
+TEST_CASE("npy: tensors that are not contiguous or need a gradient are written in C order") {
+  const TemporaryFolder folder;
+  const at::Tensor base = torch::arange(24, torch::kFloat).view({4, 6}).requires_grad_();
+  const at::Tensor view = base.t().slice(0, 0, 6, 2);
+  REQUIRE_FALSE(view.is_contiguous());
+  fm::save_npy(folder.path() / "v.npy", view);
+  CHECK(fm::load_npy(folder.path() / "v.npy").equal(view.detach()));
+}
+
+TEST_CASE("npy: reads a file as NumPy writes it") {
+  // numpy.save of array([[1, 2, 3], [4, 5, 6.5]], '<f4'): 118 bytes of header, 128 before the data.
+  std::string header = header_of("<f4", "(2, 3)");
+  header.resize(117, ' ');
+  const std::string bytes = npy(header, six_floats);
+  REQUIRE(bytes.size() == 128 + 24);
+  const at::Tensor expected = torch::tensor({1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.5F}).view({2, 3});
+  CHECK(parse(bytes).equal(expected));
+  CHECK(parse(npy(header_of("<f4", "(6,)"), six_floats)).equal(expected.view({6})));
+  CHECK(parse(npy(header_of("|u1", "()"), "\x07")).equal(torch::tensor(7, torch::kByte)));
+  CHECK(parse(npy(header_of("<i8", "(1,)"), std::string("\xfe\xff\xff\xff\xff\xff\xff\xff", 8)))
+            .equal(torch::tensor({-2}, torch::kLong)));
+  CHECK(parse(npy(header_of("<f8", "(2, 0)"), "")).sizes() == at::IntArrayRef{2, 0});
+}
+
+TEST_CASE("npy: writes what NumPy reads") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "w.npy";
+  const at::Tensor six = torch::tensor({1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.5F});
+  fm::save_npy(path, six.view({2, 3}));
+  CHECK(read(path) == npy(header_of("<f4", "(2, 3)"), six_floats));
+  fm::save_npy(path, six);
+  CHECK(read(path) == npy(header_of("<f4", "(6, )"), six_floats));
+  fm::save_npy(path, torch::tensor(7, torch::kByte));
+  CHECK(read(path) == npy(header_of("|u1", "()"), "\x07"));
+  // Data begins at a multiple of 64 for headers of any length.
+  for (std::int64_t n = 1; n < 9; ++n) {
+    fm::save_npy(path, torch::zeros(std::vector<std::int64_t>(static_cast<std::size_t>(n), 1)));
+    CHECK((read(path).size() - 4) % 64 == 0);
+  }
+}
+
+TEST_CASE("npy: a file cut at any byte is refused") {
+  const std::string bytes = npy(header_of("<f4", "(2, 3)"), six_floats);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    INFO("cut at " << size);
+    REQUIRE_THROWS_AS(parse(bytes.substr(0, size)), fm::DataError);
+  }
+  require_error<fm::DataError>([&] { parse(bytes + "x"); },
+                               "declares 24 bytes of data, it holds 25");
+  require_error<fm::DataError>([&] { parse(bytes.substr(0, bytes.size() - 1)); }, "it holds 23");
+  require_error<fm::DataError>([&] { parse(bytes.substr(0, 40)); }, "ends within its header");
+  require_error<fm::DataError>([&] { parse(""); }, "test.npy is not a usable .npy file");
+}
+
+TEST_CASE("npy: an altered byte of the header is refused or harmless") {
+  const std::string bytes = npy(header_of("<f4", "(2, 3)"), six_floats);
+  const std::size_t header_end = bytes.size() - six_floats.size();
+  int refused = 0;
+  for (std::size_t i = 0; i < header_end; ++i) {
+    for (const char value : {'\0', '0', '1', '9', '-', '(', ')', ',', ' ', '\'', 'x', '\xff'}) {
+      std::string altered = bytes;
+      altered[i] = value;
+      try {
+        const at::Tensor tensor = parse(altered);
+        REQUIRE(tensor.nbytes() == six_floats.size());
+      } catch (const fm::DataError&) {
+        ++refused;
+      }
+    }
+  }
+  CHECK(refused > 300);
+}
+
+TEST_CASE("npy: each thing that is wrong with a header is named") {
+  const auto refused = [](const std::string& bytes, const std::string& message) {
+    require_error<fm::DataError>([&] { parse(bytes); }, message);
+  };
+  const auto with = [](const std::string& descr, const std::string& shape) {
+    return npy(header_of(descr, shape), six_floats);
+  };
+  refused("\x89PNG\r\n and more than ten bytes", "magic");
+  refused(npy(header_of("<f4", "(6,)"), six_floats, 2), "format version is not 1");
+  refused(with(">f4", "(6,)"), "none of float32, float64, uint8 and int64");
+  refused(with("<f2", "(6,)"), "none of float32");
+  refused(with("|O", "(6,)"), "none of float32");
+  refused(npy(header_of("<f4", "(2, 3)", "True"), six_floats), "Fortran order");
+  refused(npy("{'fortran_order': False, 'shape': (6,), }", six_floats), "no 'descr'");
+  refused(npy("{'descr': '<f4', 'shape': (6,), }", six_floats), "no 'fortran_order'");
+  refused(npy("{'descr': '<f4', 'fortran_order': False, }", six_floats), "no 'shape'");
+  refused(npy("{'descr':", six_floats), "none of float32");
+  refused(with("<f4", "6"), "its shape is no tuple");
+  refused(with("<f4", "(6"), "its shape is no tuple");
+  refused(with("<f4", "(-6,)"), "a size that is no count");
+  refused(with("<f4", "(six,)"), "a size that is no count");
+  refused(with("<f4", "(99999999999999999999,)"), "a size that is no count");
+  refused(with("<f4", "(5,)"), "declares 20 bytes of data, it holds 24");
+  refused(with("<f8", "(6,)"), "declares 48 bytes");
+}
+
+TEST_CASE("npy: huge declared sizes are refused before anything is allocated") {
+  for (const char* shape :
+       {"(4611686018427387904, 4611686018427387904)", "(9223372036854775807,)",
+        "(4294967296, 4294967296, 4294967296)", "(0, 4611686018427387904, 4611686018427387904)"}) {
+    INFO(shape);
+    require_error<fm::DataError>([&] { parse(npy(header_of("<f4", shape), "")); }, "overflows");
+  }
+  require_error<fm::DataError>([] { parse(npy(header_of("<f4", "(1099511627776,)"), "")); },
+                               "declares 4398046511104 bytes of data");
+  std::string many = "(";
+  for (int i = 0; i < 17; ++i) many += "1, ";
+  require_error<fm::DataError>([&] { parse(npy(header_of("|u1", many + ")"), "x")); },
+                               "a size that is no count");
+}
+
+TEST_CASE("npy: other dtypes are refused") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "a.npy";
+  for (const auto dtype : {torch::kHalf, torch::kInt, torch::kBool}) {
+    require_error<fm::DataError>([&] { fm::save_npy(path, torch::ones({2}, dtype)); },
+                                 "convert to float32, float64, uint8 or int64");
+  }
+  CHECK_FALSE(std::filesystem::exists(path));
+}
+
+TEST_CASE("npy: paths that cannot be read or written are named and an older file stays") {
+  const TemporaryFolder folder;
+  require_error<fm::DataError>([&] { fm::load_npy(folder.path() / "none.npy"); }, "none.npy");
+  require_error<fm::DataError>([&] { fm::load_npy(folder.path()); }, "cannot read");
+  require_error<fm::DataError>(
+      [&] { fm::save_npy(folder.path() / "no" / "such.npy", torch::ones({2})); }, "cannot write");
+  const auto blocked = folder.path() / "folder.npy";
+  std::filesystem::create_directories(blocked / "inside");
+  require_error<fm::DataError>([&] { fm::save_npy(blocked, torch::ones({2})); }, "cannot write");
+  // No temporary file stays behind, after failures as after successes.
+  fm::save_npy(folder.path() / "good.npy", torch::ones({2}));
+  fm::save_npy(folder.path() / "good.npy", torch::zeros({3}));
+  CHECK(fm::load_npy(folder.path() / "good.npy").equal(torch::zeros({3})));
+  std::size_t entries = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    ++entries;
+  CHECK(entries == 2);
+}
