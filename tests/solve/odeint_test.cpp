@@ -148,3 +148,129 @@ TEST_CASE("odeint: bad input is refused with a remedy") {
   };
   require_error<fm::SolverError>([&] { fm::odeint(breaks, x, {0, 1}); }, "NaN or infinite");
 }
+
+TEST_CASE("odeint: steps in place and functional steps give the same for every method") {
+  torch::manual_seed(5);
+  const at::Tensor w = torch::randn({3, 3}, torch::kDouble);
+  const auto f = [&w](const at::Tensor& x, double t) { return at::tanh(at::matmul(x, w)) - t; };
+  const at::Tensor x_0 = torch::randn({4, 3}, torch::kDouble);
+  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+    ode::with_method(name, [&](auto method) {
+      INFO(name);
+      const at::Tensor functional = fm::odeint(f, x_0, {0.1, 0.4, 0.7}, method, {.steps = 5}).x;
+      const at::NoGradGuard no_grad;
+      const at::Tensor in_place = fm::odeint(f, x_0, {0.1, 0.4, 0.7}, method, {.steps = 5}).x;
+      CHECK(close(in_place, functional, 1e-14, 1e-14));
+    });
+  }
+}
+
+TEST_CASE("odeint: one buffer for all outputs is no trouble with gradients on either") {
+  REQUIRE(at::GradMode::is_enabled());
+  const at::Tensor x_0 = torch::ones({3}, torch::kDouble);
+  at::Tensor buffer = torch::zeros({3}, torch::kDouble);
+  const auto reused = [&buffer](const at::Tensor& x, double t) {
+    buffer.copy_(x * t);
+    return buffer;
+  };
+  const auto view_of_it = [&buffer](const at::Tensor& x, double t) {
+    buffer.copy_(x * t);
+    return buffer.view({3});
+  };
+  const auto fresh = [](const at::Tensor& x, double t) { return x * t; };
+  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+    ode::with_method(name, [&](auto method) {
+      INFO(name);
+      const at::Tensor expected = fm::odeint(fresh, x_0, {0, 1}, method, {.steps = 4}).x;
+      CHECK(at::equal(fm::odeint(reused, x_0, {0, 1}, method, {.steps = 4}).x, expected));
+      CHECK(at::equal(fm::odeint(view_of_it, x_0, {0, 1}, method, {.steps = 4}).x, expected));
+    });
+  }
+  // The identity carries its gradient through what it returns: d(e x_0)/d x_0.
+  const at::Tensor start = torch::ones({3}, torch::kDouble).requires_grad_();
+  fm::odeint([](const at::Tensor& x, double) { return x; }, start, {0, 1}, ode::RK4{},
+             {.steps = 20})
+      .x[1]
+      .sum()
+      .backward();
+  CHECK(close(start.grad(), torch::full({3}, std::exp(1.0), torch::kDouble), 1e-6, 1e-6));
+}
+
+TEST_CASE("odeint: the state keeps its dtype whatever the function answers in") {
+  const auto doubles_out = [](const at::Tensor& x, double) { return -x.to(torch::kDouble); };
+  const auto halves_out = [](const at::Tensor& x, double) { return -x.to(torch::kBFloat16); };
+  const at::Tensor x_0 = torch::full({4}, 1.5F);
+  for (const bool grad : {true, false}) {
+    const at::AutoGradMode mode(grad);
+    const fm::OdeResult wide = fm::odeint(doubles_out, x_0, {0, 1});
+    CHECK(wide.x.dtype() == torch::kFloat);
+    CHECK(close(wide.x[1], x_0 * std::exp(-1), 1e-4, 1e-5));
+    const fm::OdeResult narrow = fm::odeint(halves_out, x_0, {0, 1}, ode::Dopri5{},
+                                            {.adaptive = {.rtol = 1e-2, .atol = 1e-2}});
+    CHECK(narrow.x.dtype() == torch::kFloat);
+    CHECK(close(narrow.x[1], x_0 * std::exp(-1), 2e-2, 1e-2));
+    CHECK(narrow.statistics.accepted < 30);
+  }
+}
+
+TEST_CASE("odeint: float16 states do not overflow in the error norm") {
+  const at::NoGradGuard no_grad;
+  const at::Tensor x_0 = torch::full({8}, 2.0, torch::kHalf);
+  // |x| / (atol + rtol |x|) is beyond 65504, float16's largest.
+  const fm::OdeResult r =
+      fm::odeint([](const at::Tensor& x, double) { return at::ones_like(x); }, x_0, {0, 1},
+                 ode::Dopri5{}, {.adaptive = {.rtol = 0, .atol = 1e-5, .min_step = 0.05}});
+  CHECK(r.x.dtype() == torch::kHalf);
+  CHECK(close(r.x[1], x_0 + 1, 1e-2, 1e-2));
+}
+
+TEST_CASE("odeint: the function is asked for times between those requested only") {
+  const auto check = [](const std::vector<double>& times) {
+    for (const char* name :
+         {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+      ode::with_method(name, [&](auto method) {
+        std::vector<double> asked;
+        const auto f = [&asked](const at::Tensor& x, double t) {
+          asked.push_back(t);
+          return -x;
+        };
+        const fm::OdeResult r = fm::odeint(f, torch::ones({2}), times, method, {.steps = 3});
+        INFO(name);
+        CHECK(static_cast<std::int64_t>(asked.size()) == r.statistics.evaluations);
+        for (const double t : asked) {
+          CHECK(t >= std::min(times.front(), times.back()));
+          CHECK(t <= std::max(times.front(), times.back()));
+        }
+      });
+    }
+  };
+  check({0.1, 0.3, 0.7});
+  check({0.7, 0.4, 0.1});
+}
+
+TEST_CASE("odeint: a start that needs gradients stays as it is and gives none with gradients off") {
+  const at::Tensor x_0 = torch::ones({3}, torch::kDouble).requires_grad_();
+  const at::NoGradGuard no_grad;
+  const at::Tensor x = fm::odeint(decay, x_0, {0, 1}, ode::RK4{}, {.steps = 8}).x;
+  CHECK_FALSE(x.requires_grad());
+  CHECK(at::equal(x_0, torch::ones({3}, torch::kDouble)));
+  CHECK(close(x[1], solution(x_0, 1), 1e-5, 1e-6));
+}
+
+TEST_CASE("odeint: starts that are not floating and outputs that cannot broadcast are refused") {
+  require_error<fm::ShapeError>(
+      [] {
+        fm::odeint(decay, torch::arange(3), {0, 1});
+      },
+      "starts from a floating tensor");
+  require_error<fm::ShapeError>([] { fm::odeint(decay, at::Tensor{}, {0, 1}); }, "undefined");
+  const auto grows = [](const at::Tensor& x, double) { return at::cat({x, x}); };
+  for (const bool grad : {true, false}) {
+    const at::AutoGradMode mode(grad);
+    const at::Tensor x = torch::ones({3});
+    require_error<fm::ShapeError>([&] { fm::odeint(grows, x, {0, 1}); }, "shape [6]");
+    require_error<fm::ShapeError>([&] { fm::odeint(grows, x, {0, 1}, ode::Heun2{}); }, "shape [6]");
+    const auto nothing = [](const at::Tensor&, double) { return at::Tensor{}; };
+    require_error<fm::ShapeError>([&] { fm::odeint(nothing, x, {0, 1}); }, "undefined");
+  }
+}

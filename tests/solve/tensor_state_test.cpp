@@ -67,3 +67,14 @@ TEST_CASE("tensor_state: a model's output is copied where someone else holds its
   at::Tensor other = torch::zeros({2});
   require_error<fm::ShapeError>([&] { Traits::own(other, x); }, "the model's output has shape [2]");
 }
+
+TEST_CASE("tensor_state: a model's output takes the state's dtype and half norms do not overflow") {
+  const at::Tensor x = torch::ones({3});
+  at::Tensor wide = torch::full({3}, 2.0, torch::kDouble);
+  Traits::own(wide, x);
+  CHECK(wide.dtype() == torch::kFloat);
+  const at::Tensor large = torch::full({5}, 300.0, torch::kHalf);
+  const at::Tensor zero = torch::zeros({5}, torch::kHalf);
+  CHECK(Traits::norm(large, zero, zero, {0, 1, ode::ErrorNorm::rms}) == Approx(300));
+  CHECK(Traits::norm(large, zero, zero, {0, 1e-3, ode::ErrorNorm::max}) == Approx(3e5));
+}

@@ -31,11 +31,15 @@ struct OdeOptions {
 /// a new tensor of x's shape. Methods with an error estimate (`ode::Dopri5`) choose their steps;
 /// others make `options.steps` between two times. f is never called outside the times. With
 /// gradients on, the result carries them to x_0 and to whatever f uses. Throws OptionError,
-/// SolverError as ode::integrate does, ShapeError where f changes the shape.
+/// SolverError as ode::integrate does, ShapeError where f changes the shape or x_0 is not floating.
 template <class Method = ode::Dopri5, class F>
 requires ode::Stepper<Method, at::Tensor> && ode::System<F, at::Tensor> OdeResult
 odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
        const Method& method = ode::Dopri5{}, const OdeOptions& options = {}) {
+  if (!x_0.defined() || !(x_0.is_floating_point() || x_0.is_complex())) {
+    throw ShapeError("odeint starts from a floating tensor x_0; got " +
+                     (x_0.defined() ? "one of " + std::string(x_0.dtype().name()) : "undefined"));
+  }
   ode::TimeGrid::nodes(times);  // throws unless there are two or more, in order
   if (options.steps < 1) {
     throw OptionError("steps is " + std::to_string(options.steps) +
