@@ -26,3 +26,9 @@ add_test(NAME "packaging/finding LibTorch"
                  -DCXX=${CMAKE_CXX_COMPILER} -DLIBTORCH=${LibTorch_ROOT_DIR} -P
                  ${CMAKE_CURRENT_LIST_DIR}/find_libtorch/check.cmake)
 set_tests_properties("packaging/finding LibTorch" PROPERTIES LABELS packaging TIMEOUT 120)
+
+add_test(NAME "packaging/bootstrap without a command"
+         COMMAND ${CMAKE_COMMAND} -DEXIT=2 -DMATCH=usage -P
+                 "${CMAKE_CURRENT_SOURCE_DIR}/support/expect.cmake" -- sh
+                 "${PROJECT_SOURCE_DIR}/cmake/bootstrap.sh")
+set_tests_properties("packaging/bootstrap without a command" PROPERTIES LABELS packaging)
