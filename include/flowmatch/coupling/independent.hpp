@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <utility>
 
 #include "flowmatch/core/condition.hpp"
@@ -25,6 +26,11 @@ class IndependentCoupling {
     check_condition_size(batch.condition, batch.x_1.size(0));
     at::Tensor x_0 = source_(batch, rng);
     check_same_shape(x_0, "the source's x_0", batch.x_1, "x_1");
+    if (x_0.scalar_type() != batch.x_1.scalar_type()) {
+      throw ShapeError(std::string("the source's x_0 is ") + toString(x_0.scalar_type()) +
+                       " and x_1 is " + toString(batch.x_1.scalar_type()) +
+                       "; make x_0 with batch.x_1.options()");
+    }
     return {std::move(x_0), batch.x_1, batch.condition};
   }
 

@@ -1,0 +1,99 @@
+#include "flowmatch/core/random.hpp"
+
+#include <set>
+
+#include "tests/support/test.hpp"
+
+namespace {
+
+at::Tensor first_normals(fm::Rng rng) { return rng.normal({8}, torch::kDouble); }
+
+}  // namespace
+
+TEST_CASE("random: the same seed gives the same bits") {
+  fm::Rng a(123);
+  fm::Rng b(123);
+  for (int round = 0; round < 3; ++round) {
+    CHECK(at::equal(a.normal({5, 7}), b.normal({5, 7})));
+    CHECK(at::equal(a.uniform({33}), b.uniform({33})));
+    CHECK(at::equal(a.permutation(50), b.permutation(50)));
+  }
+  CHECK_FALSE(at::equal(first_normals(fm::Rng(123)), first_normals(fm::Rng(124))));
+}
+
+TEST_CASE("random: a stream moves on") {
+  fm::Rng rng(1);
+  CHECK_FALSE(at::equal(rng.normal({8}), rng.normal({8})));
+}
+
+TEST_CASE("random: a fork neither reads nor moves the stream") {
+  fm::Rng a(5);
+  const at::Tensor before = first_normals(a.fork("noise", 3));
+  a.normal({1000});
+  CHECK(at::equal(first_normals(a.fork("noise", 3)), before));
+
+  fm::Rng b(5);
+  b.fork("noise", 3).normal({10});
+  fm::Rng c(5);
+  CHECK(at::equal(b.normal({8}), c.normal({8})));
+}
+
+TEST_CASE("random: purposes and indices and seeds of forks all tell apart") {
+  std::set<std::uint64_t> seeds;
+  std::set<double> numbers;
+  for (const std::uint64_t seed : {0U, 1U, 2U}) {
+    const fm::Rng rng(seed);
+    seeds.insert(rng.seed());
+    for (const char* purpose : {"", "a", "b", "ab", "ba", "noise"}) {
+      for (std::uint64_t index = 0; index < 20; ++index) {
+        const fm::Rng fork = rng.fork(purpose, index);
+        seeds.insert(fork.seed());
+        numbers.insert(first_normals(fork)[0].item<double>());
+      }
+    }
+  }
+  CHECK(seeds.size() == 3 * (1 + 6 * 20));
+  CHECK(numbers.size() == 3 * 6 * 20);
+  const fm::Rng rng(9);
+  CHECK(rng.fork("a").seed() == rng.fork("a", 0).seed());
+  CHECK(rng.fork("a").fork("b").seed() != rng.fork("b").fork("a").seed());
+}
+
+TEST_CASE("random: the derivation of forks stays what checkpoints rely on") {
+  // FNV-1a of the purpose and SplitMix64 between, computed by other means.
+  CHECK(fm::Rng(42).fork("noise", 7).seed() == 0x58530430fd997e7aU);
+}
+
+TEST_CASE("random: normal and uniform numbers have their moments and options") {
+  fm::Rng rng(2);
+  const at::Tensor z = rng.normal({200, 500}, torch::kDouble);
+  CHECK(z.sizes() == at::IntArrayRef({200, 500}));
+  CHECK(z.scalar_type() == torch::kDouble);
+  CHECK(z.mean().item<double>() == Approx(0).margin(0.02));
+  CHECK(z.std().item<double>() == Approx(1).margin(0.02));
+  const at::Tensor u = rng.uniform({100000});
+  CHECK(u.scalar_type() == torch::kFloat);
+  CHECK(u.min().item<float>() >= 0);
+  CHECK(u.max().item<float>() < 1);
+  CHECK(u.mean().item<double>() == Approx(0.5).margin(0.01));
+}
+
+TEST_CASE("random: a permutation holds every number once") {
+  const at::Tensor order = fm::Rng(3).permutation(100);
+  CHECK(order.scalar_type() == torch::kLong);
+  CHECK_FALSE(at::equal(order, torch::arange(100)));
+  CHECK(at::equal(std::get<0>(order.sort()), torch::arange(100)));
+}
+
+TEST_CASE("random: the default generator is left alone") {
+  torch::manual_seed(11);
+  const at::Tensor expected = torch::rand({4});
+  torch::manual_seed(11);
+  fm::Rng rng(11);
+  rng.normal({100});
+  rng.permutation(10);
+  rng.fork("x").uniform({10});
+  CHECK(at::equal(torch::rand({4}), expected));
+  CHECK(rng.device().is_cpu());
+  CHECK(rng.generator().current_seed() == 11);
+}

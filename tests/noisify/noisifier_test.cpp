@@ -1,0 +1,145 @@
+#include "flowmatch/noisify/noisifier.hpp"
+
+#include "flowmatch/path/affine.hpp"
+#include "tests/support/test.hpp"
+
+namespace {
+
+/// A Brownian bridge: the straight path with noise of its own between the ends.
+struct Bridge {
+  double scale = 0.5;
+  fm::PathSample sample(const at::Tensor& x_0, const at::Tensor& x_1, const at::Tensor& t,
+                        fm::Rng& rng) const {
+    fm::PathSample sample = fm::LinearPath{}.sample(x_0, x_1, t);
+    const at::Tensor width = (scale * (t * (1 - t)).sqrt()).unsqueeze(1);
+    sample.x_t = sample.x_t + width * rng.normal(x_0.sizes(), x_0.options());
+    return sample;
+  }
+};
+
+/// On the straight path, x_t = x_1 - (1 - t)(x_1 - x_0).
+template <class C>
+void check_straight(const fm::Noised<C>& noised, const at::Tensor& x_1, double tolerance) {
+  const at::Tensor left = 1 - fm::expand_time(noised.t, x_1).to(x_1.scalar_type());
+  CHECK(noised.target.sizes() == x_1.sizes());
+  CHECK(close(noised.x_t, x_1 - left * noised.target, tolerance, tolerance));
+}
+
+}  // namespace
+
+TEST_CASE("noisifier: images and points and numbers all lie on the straight path") {
+  const fm::VelocityNoisifier noisify(fm::LinearPath{});
+  fm::Rng rng(8);
+  const std::vector<std::vector<std::int64_t>> shapes = {
+      {16}, {16, 2}, {4, 1, 8, 8}, {2, 3, 4, 5, 6}};
+  for (const auto& shape : shapes) {
+    const fm::Batch<> batch{torch::randn(shape, torch::kDouble)};
+    const fm::Noised<> noised = noisify(batch, rng);
+    CHECK(noised.t.sizes() == at::IntArrayRef({shape[0]}));
+    CHECK(noised.t.scalar_type() == torch::kDouble);
+    CHECK((noised.t >= 0).all().item<bool>());
+    CHECK((noised.t < 1).all().item<bool>());
+    CHECK(std::get<0>(at::_unique(noised.t)).size(0) == shape[0]);
+    check_straight(noised, batch.x_1, 1e-12);
+  }
+}
+
+TEST_CASE("noisifier: an Rng decides everything") {
+  const fm::VelocityNoisifier noisify(fm::LinearPath{});
+  const fm::Batch<> batch{torch::randn({6, 2})};
+  const fm::Rng rng(8);
+  fm::Rng a = rng.fork("noise", 5);
+  fm::Rng b = rng.fork("noise", 5);
+  fm::Rng c = rng.fork("noise", 6);
+  const fm::Noised<> noised = noisify(batch, a);
+  const fm::Noised<> same = noisify(batch, b);
+  const fm::Noised<> other = noisify(batch, c);
+  CHECK(at::equal(noised.x_t, same.x_t));
+  CHECK(at::equal(noised.t, same.t));
+  CHECK(at::equal(noised.target, same.target));
+  CHECK_FALSE(at::equal(noised.t, other.t));
+  CHECK_FALSE(at::equal(noised.target, other.target));
+}
+
+TEST_CASE("noisifier: coupling and times and condition are those that it is given") {
+  const fm::VelocityNoisifier noisify(
+      fm::LinearPath{}, fm::IndependentCoupling(fm::ConstantSource(1)), fm::UniformTime(0.5));
+  fm::Rng rng(2);
+  const fm::Batch<at::Tensor> batch{torch::randn({50, 2}), torch::arange(50)};
+  const fm::Noised<at::Tensor> noised = noisify(batch, rng);
+  CHECK(noised.condition.is_same(batch.condition));
+  CHECK(noised.t.max().item<float>() == 0.5F);
+  CHECK(close(noised.target, batch.x_1 - 1, 1e-6, 1e-6));
+  check_straight(noised, batch.x_1, 1e-6);
+}
+
+TEST_CASE("noisifier: other targets are those of the same sample") {
+  const fm::Batch<> batch{torch::randn({6, 2})};
+  const auto with = [&](auto target) {
+    fm::Rng rng(8);
+    return fm::PathNoisifier(fm::CosinePath{}, target, fm::IndependentCoupling<>{},
+                             fm::UniformTime{})(batch, rng);
+  };
+  const fm::Noised<> v = with(fm::VelocityTarget{});
+  const fm::Noised<> x_1 = with(fm::X1Target{});
+  const fm::Noised<> epsilon = with(fm::EpsilonTarget{});
+  CHECK(at::equal(v.x_t, x_1.x_t));
+  CHECK(at::equal(v.x_t, epsilon.x_t));
+  CHECK(at::equal(x_1.target, batch.x_1));
+  const fm::PathSample sample = fm::CosinePath{}.sample(epsilon.target, batch.x_1, v.t);
+  CHECK(at::equal(sample.x_t, v.x_t));
+  CHECK(at::equal(sample.dx_t, v.target));
+}
+
+TEST_CASE("noisifier: times of half precision data are float32") {
+  const fm::VelocityNoisifier noisify(fm::LinearPath{});
+  fm::Rng rng(1);
+  const fm::Noised<> noised = noisify(fm::Batch<>{torch::randn({5, 2}).to(torch::kBFloat16)}, rng);
+  CHECK(noised.t.scalar_type() == torch::kFloat);
+  CHECK(noised.x_t.scalar_type() == torch::kBFloat16);
+  CHECK(noised.target.scalar_type() == torch::kBFloat16);
+}
+
+TEST_CASE("noisifier: data of an integer dtype is a ShapeError") {
+  const fm::VelocityNoisifier noisify(fm::LinearPath{});
+  fm::Rng rng(1);
+  for (const auto dtype : {torch::kByte, torch::kLong, torch::kBool}) {
+    require_error<fm::ShapeError>(
+        [&] {
+          noisify(fm::Batch<>{torch::zeros({2, 2}, dtype)}, rng);
+        },
+        "an integer dtype");
+  }
+  require_error<fm::ShapeError>([&] { noisify(fm::Batch<>{}, rng); }, "undefined");
+}
+
+TEST_CASE("noisifier: a path with randomness of its own draws from the same Rng") {
+  const fm::VelocityNoisifier noisify(Bridge{});
+  const fm::VelocityNoisifier narrow(Bridge{0});
+  const fm::Batch<> batch{torch::randn({4000, 1}, torch::kDouble)};
+  fm::Rng a(3);
+  fm::Rng b(3);
+  fm::Rng c(3);
+  const fm::Noised<> noised = noisify(batch, a);
+  CHECK(at::equal(noisify(batch, b).x_t, noised.x_t));
+  const fm::Noised<> straight = narrow(batch, c);
+  CHECK(at::equal(straight.target, noised.target));
+  check_straight(straight, batch.x_1, 1e-12);
+  const at::Tensor z = (noised.x_t - straight.x_t).squeeze(1) / (noised.t * (1 - noised.t)).sqrt();
+  CHECK(z.std().item<double>() == Approx(0.5).margin(0.03));
+  CHECK(noisify.path().scale == 0.5);
+}
+
+TEST_CASE("noisifier: the concept takes noisifiers and lambdas and refuses the rest") {
+  using Straight = fm::VelocityNoisifier<fm::LinearPath>;
+  static_assert(fm::Noisifier<Straight> && fm::Noisifier<Straight, at::Tensor>);
+  static_assert(fm::Noisifier<fm::VelocityNoisifier<Bridge>>);
+  static_assert(fm::Noisifier<fm::PathNoisifier<fm::VPPath, fm::EpsilonTarget>>);
+  auto mine = [](const fm::Batch<>& batch, fm::Rng&) {
+    return fm::Noised<>{batch.x_1, batch.x_1, batch.x_1};
+  };
+  static_assert(fm::Noisifier<decltype(mine)> && !fm::Noisifier<decltype(mine), at::Tensor>);
+  static_assert(!fm::Noisifier<fm::LinearPath>);
+  fm::Rng rng(0);
+  CHECK(mine(fm::Batch<>{torch::ones({1})}, rng).t.item<float>() == 1);
+}
