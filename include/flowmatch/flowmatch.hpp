@@ -4,6 +4,7 @@
 #include "flowmatch/coupling/coupling.hpp"
 #include "flowmatch/coupling/independent.hpp"
 #include "flowmatch/coupling/source.hpp"
+#include "flowmatch/data/loader_batches.hpp"
 #include "flowmatch/data/source.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
 #include "flowmatch/io/npy.hpp"

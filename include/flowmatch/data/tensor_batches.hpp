@@ -67,6 +67,7 @@ class TensorBatches {
                         std::to_string(n) +
                         " samples with LastBatch::drop leaves no batch; choose a smaller one");
     }
+    next_ = batches_;  // nothing before start_epoch
   }
 
   TensorBatches(at::Tensor x_1, std::int64_t batch_size,
@@ -75,7 +76,12 @@ class TensorBatches {
 
   std::int64_t batches_per_epoch() const noexcept { return batches_; }
 
+  /// Begins an epoch at a batch, counted from 0. Throws OptionError where it has no such batch.
   void start_epoch(std::int64_t epoch, std::int64_t batch = 0) {
+    if (batch < 0 || batch > batches_) {
+      throw OptionError("batch " + std::to_string(batch) + " of an epoch of " +
+                        std::to_string(batches_) + "; start at one of them");
+    }
     next_ = batch;
     if (!options_.shuffle) return;
     order_ = Rng(options_.seed)

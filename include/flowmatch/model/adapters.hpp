@@ -29,7 +29,7 @@ class ConvertedModel {
 
  private:
   Model model_;
-  S scheduler_;
+  [[no_unique_address]] S scheduler_;  // empty, as a rule
 };
 
 struct X1ToVelocity {

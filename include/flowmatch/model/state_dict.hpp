@@ -86,7 +86,7 @@ inline void save_state_dict(const std::filesystem::path& path, const StateDict& 
 /// something else.
 inline StateDict read_state_dict(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file)
+  if (!file || std::filesystem::is_directory(path))
     throw CheckpointError("cannot read " + path.string() + "; check the path and its permissions");
   const std::vector<char> bytes((std::istreambuf_iterator<char>(file)),
                                 std::istreambuf_iterator<char>());

@@ -1,0 +1,97 @@
+#include "flowmatch/model/adapters.hpp"
+
+#include "tests/path/all_schedulers.hpp"
+#include "tests/support/networks.hpp"
+
+namespace {
+
+/// x_1 ~ N(mu, s^2), x_0 ~ N(0, 1): what the best networks say is known.
+template <class Scheduler>
+struct Gaussian {
+  Scheduler scheduler;
+  double mu = 1.5;
+  double s = 0.4;
+
+  struct Answer {
+    at::Tensor x_1, epsilon, velocity;
+  };
+  Answer operator()(const at::Tensor& x, const at::Tensor& t) const {
+    const fm::Coefficients c = fm::coefficients_at(scheduler, t, x);
+    const at::Tensor slope = (x - c.alpha_t * mu) / ((c.alpha_t * s).square() + c.sigma_t.square());
+    const at::Tensor x_1 = mu + c.alpha_t * s * s * slope;
+    const at::Tensor epsilon = c.sigma_t * slope;
+    return {x_1, epsilon, c.d_alpha_t * x_1 + c.d_sigma_t * epsilon};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("adapters: networks of data and noise give the velocity of a Gaussian") {
+  torch::manual_seed(5);
+  const at::Tensor t = torch::linspace(0.02, 0.98, 13, torch::kDouble);
+  const at::Tensor x = torch::randn({13, 3}, torch::kDouble);
+  for_each_scheduler([&](const auto& scheduler) {
+    using S = std::decay_t<decltype(scheduler)>;
+    const Gaussian<S> known{scheduler};
+    fm::VelocityFromX1 from_x_1(
+        [&known](const at::Tensor& y, const at::Tensor& u) { return known(y, u).x_1; }, scheduler);
+    fm::VelocityFromEpsilon from_epsilon(
+        [&known](const at::Tensor& y, const at::Tensor& u) { return known(y, u).epsilon; },
+        scheduler);
+    static_assert(fm::VelocityModel<decltype(from_x_1)>);
+    static_assert(fm::VelocityModel<decltype(from_epsilon)>);
+    const at::Tensor velocity = known(x, t).velocity;
+    CHECK(close(fm::call_model(from_x_1, x, t), velocity, 1e-8, 1e-8));
+    CHECK(close(fm::call_model(from_epsilon, x, t), velocity, 1e-8, 1e-8));
+  });
+}
+
+TEST_CASE("adapters: velocities are finite at t = 0 and t = 1") {
+  const at::Tensor t = torch::tensor({0.0F, 1.0F});
+  const at::Tensor x = torch::randn({2, 3});
+  const auto network = [](const at::Tensor& y, const at::Tensor&) { return y.cos(); };
+  for_each_scheduler([&](const auto& scheduler) {
+    fm::VelocityFromX1 from_x_1(network, scheduler);
+    fm::VelocityFromEpsilon from_epsilon(network, scheduler);
+    CHECK(from_x_1(x, t).isfinite().all().template item<bool>());
+    CHECK(from_epsilon(x, t).isfinite().all().template item<bool>());
+  });
+}
+
+TEST_CASE("adapters: conditions reach the network inside") {
+  const auto network = [](const at::Tensor&, const at::Tensor&, const at::Tensor& c) {
+    return c.to(torch::kDouble).unsqueeze(1);
+  };
+  fm::VelocityFromX1 model(network, fm::CondOTScheduler{});
+  static_assert(fm::VelocityModel<decltype(model), at::Tensor>);
+  static_assert(!fm::VelocityModel<decltype(model)>);
+  // v = (x_1 - x) / (1 - t)
+  const at::Tensor x = doubles({0, 1}).unsqueeze(1);
+  CHECK(close(fm::call_model(model, x, doubles({0, 0.5}), torch::tensor({3, 5})),
+              doubles({3, 8}).unsqueeze(1)));
+}
+
+TEST_CASE("adapters: modules are kept by address and holders share") {
+  networks::Mlp holder;
+  fm::VelocityFromEpsilon shared(holder, fm::CosineScheduler{});
+  CHECK(&fm::module_of(shared.model()) == holder.get());
+  fm::VelocityFromX1 by_address(*holder, fm::CosineScheduler{});
+  static_assert(std::is_same_v<std::decay_t<decltype(by_address.model())>,
+                               std::reference_wrapper<networks::MlpImpl>>);
+  CHECK(&fm::module_of(by_address.model()) == holder.get());
+  const at::Tensor x = torch::randn({3, 2});
+  const at::Tensor t = torch::full({3}, 0.5);
+  const fm::Coefficients c = fm::coefficients_at(fm::CosineScheduler{}, t, x);
+  CHECK(at::equal(fm::call_model(by_address, x, t),
+                  fm::velocity_from_x_1(c, x, holder->forward(x, t))));
+}
+
+TEST_CASE("adapters: times that do not fit are a ShapeError") {
+  fm::VelocityFromX1 model([](const at::Tensor& x, const at::Tensor&) { return x; },
+                           fm::CondOTScheduler{});
+  require_error<fm::ShapeError>(
+      [&] {
+        model(torch::zeros({2, 3}), torch::zeros({3}));
+      },
+      "time t has shape [3]");
+}

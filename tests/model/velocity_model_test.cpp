@@ -1,0 +1,160 @@
+#include "flowmatch/model/velocity_model.hpp"
+
+#include <torch/script.h>
+
+#include "tests/support/networks.hpp"
+
+namespace {
+
+using networks::Conditional;
+using networks::ConditionalImpl;
+using networks::Mlp;
+using networks::MlpImpl;
+using Pair = std::tuple<at::Tensor, at::Tensor>;
+
+struct TakesPair {
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor&, const Pair& c) const {
+    return x + std::get<0>(c) * std::get<1>(c);
+  }
+};
+struct Both {
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor&) const { return x; }
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor&, const at::Tensor& c) const {
+    return x + c;
+  }
+};
+struct ReturnsText {
+  std::string operator()(const at::Tensor&, const at::Tensor&) const { return ""; }
+};
+/// A module whose forward has no time.
+struct NoTimeImpl : torch::nn::Module {
+  at::Tensor forward(const at::Tensor& x) { return x; }
+};
+TORCH_MODULE(NoTime);
+
+at::Tensor free_function(const at::Tensor& x, const at::Tensor& t) { return x * t.unsqueeze(1); }
+
+}  // namespace
+
+TEST_CASE("velocity_model: the concept knows every way to hold a model") {
+  auto lambda = [](const at::Tensor& x, const at::Tensor&) { return x; };
+  auto labelled = [](const at::Tensor& x, const at::Tensor&, const at::Tensor&) { return x; };
+  static_assert(fm::VelocityModel<MlpImpl> && fm::VelocityModel<MlpImpl&>);
+  static_assert(fm::VelocityModel<Mlp> && fm::VelocityModel<Mlp&> && fm::VelocityModel<const Mlp>);
+  static_assert(fm::VelocityModel<std::shared_ptr<MlpImpl>>);
+  static_assert(fm::VelocityModel<std::reference_wrapper<MlpImpl>>);
+  static_assert(fm::VelocityModel<std::reference_wrapper<Mlp>>);
+  static_assert(fm::VelocityModel<decltype(lambda)> && fm::VelocityModel<decltype(lambda)&>);
+  static_assert(fm::VelocityModel<std::function<at::Tensor(at::Tensor, at::Tensor)>>);
+  static_assert(fm::VelocityModel<decltype(&free_function)>);
+  static_assert(fm::VelocityModel<Conditional, at::Tensor>);
+  static_assert(fm::VelocityModel<std::shared_ptr<ConditionalImpl>, at::Tensor>);
+  static_assert(fm::VelocityModel<decltype(labelled), at::Tensor>);
+  static_assert(fm::VelocityModel<TakesPair, Pair>);
+  static_assert(fm::VelocityModel<Both> && fm::VelocityModel<Both, at::Tensor>);
+
+  static_assert(!fm::VelocityModel<Mlp, at::Tensor>);
+  static_assert(!fm::VelocityModel<Conditional>);
+  static_assert(!fm::VelocityModel<decltype(labelled)>);
+  static_assert(!fm::VelocityModel<decltype(lambda), at::Tensor>);
+  static_assert(!fm::VelocityModel<TakesPair> && !fm::VelocityModel<TakesPair, at::Tensor>);
+  static_assert(!fm::VelocityModel<NoTime> && !fm::VelocityModel<torch::nn::Linear>);
+  static_assert(!fm::VelocityModel<ReturnsText>);
+  static_assert(!fm::VelocityModel<torch::jit::Module>);
+  static_assert(!fm::VelocityModel<int> && !fm::VelocityModel<at::Tensor>);
+  CHECK(lambda(torch::ones({1}), torch::ones({1})).item<float>() == 1);
+  CHECK(labelled(torch::ones({1}), {}, {}).item<float>() == 1);
+}
+
+TEST_CASE("velocity_model: only modules are trainable") {
+  auto lambda = [](const at::Tensor& x, const at::Tensor&) { return x; };
+  static_assert(fm::TrainableModel<Mlp> && fm::TrainableModel<MlpImpl&>);
+  static_assert(fm::TrainableModel<std::shared_ptr<MlpImpl>>);
+  static_assert(fm::TrainableModel<std::reference_wrapper<MlpImpl>>);
+  static_assert(fm::TrainableModel<Conditional, at::Tensor> && !fm::TrainableModel<Conditional>);
+  static_assert(!fm::TrainableModel<decltype(lambda)> && !fm::ModuleHandle<decltype(lambda)>);
+  static_assert(fm::ModuleHandle<NoTime> && !fm::TrainableModel<NoTime>);
+  static_assert(!fm::ModuleHandle<at::Tensor> && !fm::ModuleHandle<std::shared_ptr<int>>);
+  CHECK(lambda(torch::ones({1}), {}).item<float>() == 1);
+}
+
+TEST_CASE("velocity_model: a module answers the same however it is held") {
+  torch::manual_seed(0);
+  const std::shared_ptr<MlpImpl> shared = std::make_shared<MlpImpl>();
+  const at::Tensor x = torch::randn({4, 2});
+  const at::Tensor t = torch::rand({4});
+  const at::Tensor expected = shared->forward(x, t);
+  Mlp holder(shared);
+  std::shared_ptr<MlpImpl> pointer = shared;
+  std::reference_wrapper<MlpImpl> wrapper(*shared);
+  std::reference_wrapper<Mlp> wrapped_holder(holder);
+  const Mlp constant(shared);
+  CHECK(at::equal(fm::call_model(*shared, x, t), expected));
+  CHECK(at::equal(fm::call_model(holder, x, t), expected));
+  CHECK(at::equal(fm::call_model(pointer, x, t), expected));
+  CHECK(at::equal(fm::call_model(wrapper, x, t), expected));
+  CHECK(at::equal(fm::call_model(wrapped_holder, x, t), expected));
+  CHECK(at::equal(fm::call_model(constant, x, t), expected));
+  CHECK(&fm::module_of(*shared) == shared.get());
+  CHECK(&fm::module_of(holder) == shared.get());
+  CHECK(&fm::module_of(pointer) == shared.get());
+  CHECK(&fm::module_of(wrapper) == shared.get());
+}
+
+TEST_CASE("velocity_model: callables answer as they are") {
+  const at::Tensor x = torch::ones({2, 3});
+  const at::Tensor t = torch::tensor({0.25F, 0.5F});
+  int calls = 0;
+  auto counting = [&](const at::Tensor& y, const at::Tensor&) {
+    ++calls;
+    return 2 * y;
+  };
+  CHECK(at::equal(fm::call_model(counting, x, t), 2 * x));
+  CHECK(calls == 1);
+  auto* function = &free_function;
+  CHECK(at::equal(fm::call_model(function, x, t), x * t.unsqueeze(1)));
+  std::function<at::Tensor(at::Tensor, at::Tensor)> erased = counting;
+  CHECK(at::equal(fm::call_model(erased, x, t), 2 * x));
+  CHECK(calls == 2);
+}
+
+TEST_CASE("velocity_model: conditions of any type reach the model") {
+  const at::Tensor x = torch::ones({2, 3});
+  const at::Tensor t = torch::rand({2});
+  Both both;
+  CHECK(at::equal(fm::call_model(both, x, t), x));
+  CHECK(at::equal(fm::call_model(both, x, t, at::Tensor(x * 4)), 5 * x));
+  TakesPair pair;
+  CHECK(at::equal(fm::call_model(pair, x, t, Pair{2 * x, 3 * x}), 7 * x));
+  Conditional network;
+  network->eval();
+  const at::Tensor images = torch::randn({2, 1, 4, 4});
+  const at::Tensor labels = torch::tensor({3, 7});
+  CHECK(at::equal(fm::call_model(network, images, t, labels), network->forward(images, t, labels)));
+}
+
+TEST_CASE("velocity_model: a TorchScript module in a lambda is a model") {
+  torch::jit::Module script("field");
+  script.register_parameter("scale", torch::full({1}, 3.0), false);
+  script.define("def forward(self, x, t):\n    return self.scale * x * t.unsqueeze(1)\n");
+  auto model = [script](const at::Tensor& x, const at::Tensor& t) mutable {
+    return script.forward({x, t}).toTensor();
+  };
+  static_assert(fm::VelocityModel<decltype(model)> && !fm::TrainableModel<decltype(model)>);
+  const at::Tensor x = torch::randn({2, 3});
+  const at::Tensor t = torch::rand({2});
+  CHECK(close(fm::call_model(model, x, t), 3 * x * t.unsqueeze(1), 1e-6, 1e-6));
+}
+
+TEST_CASE("velocity_model: objects are kept by address and handles by value") {
+  static_assert(std::is_same_v<fm::model_storage_t<MlpImpl&>, std::reference_wrapper<MlpImpl>>);
+  static_assert(std::is_same_v<fm::model_storage_t<Mlp&>, Mlp>);
+  static_assert(std::is_same_v<fm::model_storage_t<const Mlp&>, Mlp>);
+  static_assert(std::is_same_v<fm::model_storage_t<Mlp>, Mlp>);
+  static_assert(
+      std::is_same_v<fm::model_storage_t<std::shared_ptr<MlpImpl>&>, std::shared_ptr<MlpImpl>>);
+  static_assert(std::is_same_v<fm::model_storage_t<Both&>, Both>);
+  MlpImpl module;
+  fm::model_storage_t<MlpImpl&> kept(module);
+  CHECK(&fm::module_of(kept) == &module);
+}
