@@ -20,7 +20,7 @@ namespace flowmatch::inline v0 {
 class AtomicDirectory {
  public:
   explicit AtomicDirectory(std::filesystem::path target)
-      : target_(std::move(target)),
+      : target_(target.has_filename() ? std::move(target) : target.parent_path()),  // "run/"
         temporary_(target_.parent_path() / (".writing-" + target_.filename().string())) {
     std::error_code error;
     std::filesystem::remove_all(temporary_, error);  // what an interrupted run left
@@ -37,15 +37,27 @@ class AtomicDirectory {
   /// Where to write until the commit.
   const std::filesystem::path& path() const noexcept { return temporary_; }
 
-  /// Replaces an older directory of the final name.
+  /// Replaces an older directory of the final name. That one is moved aside first and removed last,
+  /// so that at no moment both are lost.
   void commit() {
-    for (const auto& file : std::filesystem::directory_iterator(temporary_)) flush(file.path());
-    flush(temporary_);
     std::error_code error;
-    std::filesystem::remove_all(target_, error);
+    for (const auto& file : std::filesystem::directory_iterator(temporary_, error)) {
+      flush(file.path());
+    }
+    if (error) fail("read", temporary_, error);
+    flush(temporary_);
+    const std::filesystem::path aside =
+        target_.parent_path() / (".replaced-" + target_.filename().string());
+    std::error_code ignored;
+    std::filesystem::remove_all(aside, ignored);
+    std::filesystem::rename(target_, aside, ignored);  // fails where there is none
     std::filesystem::rename(temporary_, target_, error);
-    if (error) fail("rename", temporary_, error);
+    if (error) {
+      std::filesystem::rename(aside, target_, ignored);
+      fail("rename", temporary_, error);
+    }
     committed_ = true;
+    std::filesystem::remove_all(aside, ignored);
     flush(target_.parent_path().empty() ? "." : target_.parent_path());
   }
 

@@ -18,8 +18,15 @@ namespace flowmatch::inline v0 {
 /// escaped.
 class Manifest {
  public:
-  void set(const std::string& key, std::string_view value) { entries_[key] = value; }
-  void set(const std::string& key, std::int64_t value) { entries_[key] = std::to_string(value); }
+  /// Throws OptionError for a key that is empty or holds '=' or a line break.
+  void set(const std::string& key, std::string_view value) {
+    if (key.empty() || key.find_first_of("=\n") != std::string::npos) {
+      throw OptionError("'" + key +
+                        "' can't be a manifest's key; use one without '=' and line breaks");
+    }
+    entries_[key] = value;
+  }
+  void set(const std::string& key, std::int64_t value) { set(key, std::to_string(value)); }
 
   bool contains(const std::string& key) const { return entries_.count(key) != 0; }
   const std::map<std::string, std::string>& entries() const noexcept { return entries_; }

@@ -119,13 +119,15 @@ inline at::Tensor parse_npy(std::string_view bytes, const std::string& name) {
     if (error != std::errc{} || size < 0 || shape.size() == 16)
       throw bad("its shape has a size that is no count");
     list.remove_prefix(static_cast<std::size_t>(end - list.data()));
-    if (size > 0 &&
-        count > std::numeric_limits<std::uint64_t>::max() / 8 / static_cast<std::uint64_t>(size)) {
+    // Zeros are left out, so that (0, 2^62, 2^62) is refused too: its strides would overflow.
+    const auto factor = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 1));
+    if (count > std::numeric_limits<std::int64_t>::max() / 8 / factor) {
       throw bad("its shape overflows");
     }
-    count *= static_cast<std::uint64_t>(size);
+    count *= factor;
     shape.push_back(size);
   }
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) count = 0;
   if (count * type->bytes != data.size()) {
     throw bad("its header declares " + std::to_string(count * type->bytes) +
               " bytes of data, it holds " + std::to_string(data.size()));
@@ -138,7 +140,7 @@ inline at::Tensor parse_npy(std::string_view bytes, const std::string& name) {
 /// Reads a .npy file. Throws DataError where it is missing or not usable.
 inline at::Tensor load_npy(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file)
+  if (!file || std::filesystem::is_directory(path))
     throw DataError("cannot read " + path.string() + "; check the path and its permissions");
   const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   return parse_npy(bytes, path.string());
