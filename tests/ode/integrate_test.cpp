@@ -302,7 +302,7 @@ TEST_CASE("integrate: nothing is allocated after the first step") {
   }
 }
 
-TEST_CASE("integrate: vectors, arrays, doubles and floats agree") {
+TEST_CASE("integrate: vectors and arrays and doubles and floats agree") {
   const ode::TimeGrid grid = ode::TimeGrid::uniform(20);
   double a = 1;
   float b = 1;
