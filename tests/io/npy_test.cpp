@@ -207,3 +207,15 @@ TEST_CASE("npy: paths that cannot be read or written are named and an older file
     ++entries;
   CHECK(entries == 2);
 }
+
+TEST_CASE("npy: an older file survives a disk that is full") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "a.npy";
+  fm::save_npy(path, torch::ones({3}));
+  std::filesystem::create_symlink("/dev/full", path.string() + ".writing");
+  require_error<fm::DataError>([&] { fm::save_npy(path, torch::zeros({100000})); },
+                               "cannot write " + path.string());
+  CHECK(at::equal(fm::load_npy(path), torch::ones({3})));
+  fm::save_npy(path, torch::zeros({2}));
+  CHECK(at::equal(fm::load_npy(path), torch::zeros({2})));
+}
