@@ -9,15 +9,12 @@ function(run)
   set(output "${output}" PARENT_SCOPE)
 endfunction()
 
-# Only what the consumer is given serves: the LibTorch, and for find_package the installed library.
-set(prefix "${LIBTORCH}")
 if(MODE STREQUAL "find_package")
   run(${CMAKE_COMMAND} --install "${BUILD_DIR}" --prefix "${work}/installed")
-  list(APPEND prefix "${work}/installed")
 endif()
-string(REPLACE ";" "\\;" prefix "${prefix}")
 run(${CMAKE_COMMAND} -S "${SOURCE_DIR}/tests/packaging/consumer" -B "${work}/build" -G "${GENERATOR}"
-    -DCMAKE_CXX_COMPILER=${CXX} -DMODE=${MODE} -DFLOWMATCH_DIR=${SOURCE_DIR} -DCMAKE_PREFIX_PATH=${prefix})
+    -DCMAKE_CXX_COMPILER=${CXX} -DMODE=${MODE} -DFLOWMATCH_DIR=${SOURCE_DIR}
+    -DCMAKE_PREFIX_PATH=${LIBTORCH} -Dflowmatch_ROOT=${work}/installed)
 run(${CMAKE_COMMAND} --build "${work}/build")
 run("${work}/build/consumer")
 if(NOT output MATCHES "consumer: 64 samples")
