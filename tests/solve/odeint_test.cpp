@@ -1,7 +1,12 @@
 #include "flowmatch/solve/odeint.hpp"
 
+#include <ATen/record_function.h>
+
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <string_view>
 
 #include "flowmatch/ode/method.hpp"
 #include "tests/support/test.hpp"
@@ -24,7 +29,8 @@ TEST_CASE("odeint: dopri5 gives the solution at all requested times rising and f
   REQUIRE(up.x.sizes() == at::IntArrayRef{4, 5, 2});
   for (std::int64_t i = 0; i < 4; ++i)
     CHECK(close(up.x[i], solution(x_0, times[static_cast<std::size_t>(i)]), 1e-7, 1e-8));
-  CHECK(up.statistics.evaluations == 3 * 2 + 6 * (up.statistics.accepted + up.statistics.rejected));
+  // One solve through all the times, not one for each.
+  CHECK(up.statistics.evaluations == 2 + 6 * (up.statistics.accepted + up.statistics.rejected));
   const fm::OdeResult down = fm::odeint(decay, up.x[3], {2, 1, 0}, ode::Dopri5{},
                                         {.adaptive = {.rtol = 1e-9, .atol = 1e-9}});
   CHECK(close(down.x[2], x_0, 1e-6, 1e-7));
@@ -125,6 +131,67 @@ TEST_CASE("odeint: strided and channels-last and empty states are solved") {
   const at::Tensor images = torch::randn({2, 3, 4, 4}).contiguous(at::MemoryFormat::ChannelsLast);
   CHECK(close(fm::odeint(decay, images, {0, 1}).x[1], solution(images, 1), 1e-4, 1e-4));
   CHECK(fm::odeint(decay, torch::empty({0, 3}), {0, 1}).x.sizes() == at::IntArrayRef{2, 0, 3});
+}
+
+TEST_CASE("odeint: a function may write into the tensor it is given with gradients on and off") {
+  const auto writes = [](const at::Tensor& x, double t, at::Tensor& dxdt) { dxdt.copy_(-t * x); };
+  const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble).requires_grad_();
+  const auto solve = [&](auto method) {
+    const fm::OdeOptions options{.steps = 10, .adaptive = {.rtol = 1e-8, .atol = 1e-8}};
+    at::Tensor with;
+    {
+      const at::AutoGradMode on(true);
+      with = fm::odeint(writes, x_0, {0, 0.5, 1}, method, options).x;
+      CHECK(
+          close(torch::autograd::grad({with[2].sum()}, {x_0})[0],
+                torch::autograd::grad(
+                    {fm::odeint(decay, x_0, {0, 0.5, 1}, method, options).x[2].sum()}, {x_0})[0]));
+    }
+    const at::NoGradGuard no_grad;
+    CHECK(close(fm::odeint(writes, x_0, {0, 0.5, 1}, method, options).x, with, 1e-13, 1e-13));
+    CHECK(close(fm::odeint(decay, x_0, {0, 0.5, 1}, method, options).x, with, 1e-13, 1e-13));
+  };
+  solve(ode::Heun3{});
+  solve(ode::Dopri5{});
+}
+
+TEST_CASE("odeint: a complex state turns as its equation says") {
+  const at::Tensor x_0 = torch::ones({2}, torch::kComplexDouble);
+  const auto turn = [](const at::Tensor& x, double) { return x * c10::complex<double>(0, 1); };
+  const at::Tensor x =
+      fm::odeint(turn, x_0, {0, 2}, ode::Dopri5{}, {.adaptive = {.rtol = 1e-9, .atol = 1e-9}}).x[1];
+  CHECK(close(at::real(x), doubles({std::cos(2.0), std::cos(2.0)}), 0, 1e-7));
+  CHECK(close(at::imag(x), doubles({std::sin(2.0), std::sin(2.0)}), 0, 1e-7));
+}
+
+TEST_CASE("odeint: fixed-step solves read nothing back and dopri5 one number a step") {
+  // Every read to the host is one aten::_local_scalar_dense: on a GPU it waits.
+  static std::atomic<int> reads = 0;
+  const auto handle =
+      at::addThreadLocalCallback(at::RecordFunctionCallback([](const at::RecordFunction& op) {
+                                   if (std::string_view(op.name()) == "aten::_local_scalar_dense")
+                                     ++reads;
+                                   return std::unique_ptr<at::ObserverContext>();
+                                 }).scopes({at::RecordScope::FUNCTION}));
+  const at::Tensor x_0 = torch::randn({4, 2});
+  for (const bool gradients : {false, true}) {
+    const at::AutoGradMode mode(gradients);
+    for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic"}) {
+      reads = 0;
+      ode::with_method(name, [&](auto method) {
+        if constexpr (!ode::ErrorStepper<decltype(method), at::Tensor>) {
+          fm::odeint(decay, x_0, {0, 0.5, 1}, method, {.steps = 5});
+        }
+      });
+      INFO(name);
+      CHECK(reads == 0);
+    }
+    reads = 0;
+    const ode::Statistics s = fm::odeint(decay, x_0, {0, 0.5, 1}).statistics;
+    // Three more choose the first step.
+    CHECK(reads == s.accepted + s.rejected + 3);
+  }
+  at::removeCallback(handle);
 }
 
 TEST_CASE("odeint: bad input is refused with a remedy") {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -154,6 +155,77 @@ double first_step(const S&, F& f, Workspace<X>& w, const X& x, double t0, double
   return std::min({100 * h0, h1, span});
 }
 
+/// The adaptive loop from times.front() through all of `times`, which rise or fall: on_step(t, x)
+/// after each step, on_time(t, x) at each time but the first, where a step is cut to end.
+template <class S, State X, class F, class OnStep, class OnTime, class C>
+Statistics adapt(const S& stepper, F& f, X& x, std::span<const double> times,
+                 const AdaptiveOptions& options, OnStep& on_step, OnTime& on_time, C& controller) {
+  const Tolerance tolerance{options.rtol, options.atol, options.norm};
+  const double direction = times.back() > times.front() ? 1 : -1;
+  Clamped clamped(f, times.front(), times.back());
+  Workspace<X> w;
+  Statistics s;
+  double t = times.front();
+  double size = options.first_step > 0
+                    ? options.first_step
+                    : first_step(stepper, clamped, w, x, t, times.back(), tolerance);
+  const auto fail = [&](const std::string& what) {
+    throw SolverError(what + " at t = " + number_text(t) + ", step " + number_text(size) +
+                          ", after " + std::to_string(w.evaluations) + " evaluations",
+                      t, size, w.evaluations);
+  };
+  const char* const not_finite =
+      options.atol > 0
+          ? "the model's output is NaN or infinite; check the model and its input"
+          : "the error is NaN or infinite; with atol = 0 no element of x may be 0: choose an atol "
+            "above 0, or check the model and its input";
+  if (!std::isfinite(size)) fail(not_finite);
+  for (std::size_t next = 1; next < times.size();) {
+    if (s.accepted + s.rejected >= options.max_steps) {
+      fail("the step limit of " + std::to_string(options.max_steps) +
+           " is used up; raise max_steps or the tolerances");
+    }
+    size = std::clamp(size, options.min_step, options.max_step);
+    const double left = std::abs(times[next] - t);
+    // A step to a given time up to 1 % longer saves a sliver of a step (as in Hairer's dopri5.f);
+    // max_step holds to rounding.
+    const bool arrives = left <= std::min(1.01 * size, (1 + 1e-12) * options.max_step);
+    const double dt = direction * (arrives ? left : size);
+    if (t + dt == t)
+      fail(
+          "the step is too small for the time's precision; raise the tolerances, or look for a "
+          "jump");
+    stepper.try_step(clamped, w, x, t, dt);
+    const double error = state_traits<X>::norm(w.error, x, w.next, tolerance);
+    if (!std::isfinite(error)) fail(not_finite);
+    const StepDecision decision = controller(error, S::order);
+    s.evaluations = w.evaluations;
+    const double proposed = std::abs(dt) * decision.factor;
+    if (!decision.accept) {
+      ++s.rejected;
+      if (std::abs(dt) <= options.min_step)
+        fail("a step of min_step is too large for the tolerance; lower min_step");
+      size = proposed;
+      continue;
+    }
+    stepper.accept(w, x);
+    count_step(s, dt);
+    t = arrives ? times[next] : t + dt;
+    // That a step was cut says nothing against the size it was cut from.
+    size = arrives ? std::max(size, proposed) : proposed;
+    bool proceed = go_on(on_step, t, std::as_const(x));
+    if (arrives) {
+      proceed = go_on(on_time, t, std::as_const(x)) && proceed;
+      ++next;
+    }
+    if (!proceed) {
+      s.stopped = true;
+      break;
+    }
+  }
+  return s;
+}
+
 }  // namespace detail
 
 /// Advances x from t0 to t1 (t1 < t0: backwards) with steps as large as the tolerance allows, the
@@ -172,62 +244,9 @@ requires ErrorStepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, 
     throw OptionError("an adaptive solve from " + number_text(t0) + " to " + number_text(t1) +
                       "; choose two finite, different times");
   }
-  const Tolerance tolerance{options.rtol, options.atol, options.norm};
-  const double direction = t1 > t0 ? 1 : -1;
-  detail::Clamped clamped(f, t0, t1);
-  Workspace<X> w;
-  Statistics s;
-  double t = t0;
-  double size = options.first_step > 0
-                    ? options.first_step
-                    : detail::first_step(stepper, clamped, w, x, t0, t1, tolerance);
-  const auto fail = [&](const std::string& what) {
-    throw SolverError(what + " at t = " + number_text(t) + ", step " + number_text(size) +
-                          ", after " + std::to_string(w.evaluations) + " evaluations",
-                      t, size, w.evaluations);
-  };
-  const char* const not_finite =
-      options.atol > 0
-          ? "the model's output is NaN or infinite; check the model and its input"
-          : "the error is NaN or infinite; with atol = 0 no element of x may be 0: choose an atol "
-            "above 0, or check the model and its input";
-  if (!std::isfinite(size)) fail(not_finite);
-  while (t != t1) {
-    if (s.accepted + s.rejected >= options.max_steps) {
-      fail("the step limit of " + std::to_string(options.max_steps) +
-           " is used up; raise max_steps or the tolerances");
-    }
-    size = std::clamp(size, options.min_step, options.max_step);
-    const double left = std::abs(t1 - t);
-    // A last step up to 1 % longer saves a sliver of a step (as in Hairer's dopri5.f); max_step
-    // holds to rounding.
-    const bool last = left <= std::min(1.01 * size, (1 + 1e-12) * options.max_step);
-    const double dt = direction * (last ? left : size);
-    if (t + dt == t)
-      fail(
-          "the step is too small for the time's precision; raise the tolerances, or look for a "
-          "jump");
-    stepper.try_step(clamped, w, x, t, dt);
-    const double error = state_traits<X>::norm(w.error, x, w.next, tolerance);
-    if (!std::isfinite(error)) fail(not_finite);
-    const StepDecision decision = controller(error, S::order);
-    if (decision.accept) {
-      stepper.accept(w, x);
-      t = last ? t1 : t + dt;
-      detail::count_step(s, dt);
-    } else {
-      ++s.rejected;
-      if (std::abs(dt) <= options.min_step)
-        fail("a step of min_step is too large for the tolerance; lower min_step");
-    }
-    s.evaluations = w.evaluations;
-    size = std::abs(dt) * decision.factor;
-    if (decision.accept && !detail::go_on(observer, t, std::as_const(x))) {
-      s.stopped = true;
-      break;
-    }
-  }
-  return s;
+  const double times[2] = {t0, t1};
+  NoObserver on_time;
+  return detail::adapt(stepper, f, x, times, options, observer, on_time, controller);
 }
 
 }  // namespace flowmatch::inline v0::ode

@@ -39,6 +39,9 @@ struct Tolerance {
 ///   own(k, used)               called after each evaluation k = f(used, t): throws where k does
 ///                              not fit `used`, and makes k independent of memory that someone
 ///                              else holds too; a value type has nothing to do
+///
+///   fit(k, x)                  optional: gives k the shape of x; called before a system writes
+///                              its result into k, so that the system need not
 template <class X>
 struct state_traits;
 

@@ -28,7 +28,7 @@ void evaluate(F& f, Workspace<X>& w, const X& x, double t, std::size_t i) {
   if constexpr (requires {
                   { f(x, t, w.k[i]) } -> std::same_as<void>;
                 }) {
-    if constexpr (requires { w.k[i].resize(x.size()); }) w.k[i].resize(x.size());
+    if constexpr (requires { state_traits<X>::fit(w.k[i], x); }) state_traits<X>::fit(w.k[i], x);
     f(x, t, w.k[i]);
   } else {
     w.k[i] = f(x, t);

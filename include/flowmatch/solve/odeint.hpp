@@ -2,13 +2,13 @@
 
 #include <ATen/Functions.h>
 
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "flowmatch/ode/integrate.hpp"
+#include "flowmatch/ode/integrate_times.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
@@ -28,38 +28,53 @@ struct OdeOptions {
 
 /// Solves dx/dt = f(x, t) from x_0 at times[0] and returns x at all the times (rising or falling),
 /// as torchdiffeq's function of the same name does. f takes (const Tensor& x, double t) and returns
-/// a new tensor of x's shape. Methods with an error estimate (`ode::Dopri5`) choose their steps;
-/// others make `options.steps` between two times. f is never called outside the times. With
-/// gradients on, the result carries them to x_0 and to whatever f uses. Throws OptionError,
-/// SolverError as ode::integrate does, ShapeError where f changes the shape or x_0 is not floating.
+/// a tensor of x's shape, or takes (x, t, Tensor& dxdt) and writes it there. Methods with an error
+/// estimate (`ode::Dopri5`, the default) choose their steps, in one solve through all the times;
+/// others make `options.steps` between two times. f is never called outside the times. x_0 stays as
+/// it is. With gradients on, the result carries them to x_0 and to whatever f uses. Throws
+/// OptionError, SolverError as ode::integrate does, ShapeError where x_0 holds no floating numbers
+/// or f changes the shape.
 template <class Method = ode::Dopri5, class F>
 requires ode::Stepper<Method, at::Tensor> && ode::System<F, at::Tensor> OdeResult
 odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
        const Method& method = ode::Dopri5{}, const OdeOptions& options = {}) {
   if (!x_0.defined() || !(x_0.is_floating_point() || x_0.is_complex())) {
     throw ShapeError("odeint starts from a floating tensor x_0; got " +
-                     (x_0.defined() ? "one of " + std::string(x_0.dtype().name()) : "undefined"));
+                     (x_0.defined() ? "one of " + std::string(x_0.dtype().name()) : "undefined") +
+                     "; convert it with x_0.to(torch::kFloat)");
   }
   ode::TimeGrid::nodes(times);  // throws unless there are two or more, in order
   if (options.steps < 1) {
     throw OptionError("steps is " + std::to_string(options.steps) +
                       "; choose at least 1 step between two times");
   }
-  at::Tensor x = at::GradMode::is_enabled() ? x_0 : x_0.clone();
+  // With gradients every state is a new tensor; without, the solver writes over its own.
+  const bool functional = at::GradMode::is_enabled();
+  at::Tensor x = functional ? x_0 : x_0.clone();
   std::vector<at::Tensor> outputs = {x_0};
-  ode::Statistics total;
-  for (std::size_t i = 0; i + 1 < times.size(); ++i) {
-    ode::Statistics s;
-    if constexpr (ode::ErrorStepper<Method, at::Tensor>) {
-      s = ode::integrate(method, f, x, times[i], times[i + 1], options.adaptive);
-    } else {
-      s = ode::integrate(method, f, x,
-                         ode::TimeGrid::uniform(options.steps, times[i], times[i + 1]));
+  const auto keep = [&](const at::Tensor& now) {
+    outputs.push_back(functional ? now : now.clone());
+  };
+  ode::Statistics statistics;
+  if constexpr (ode::ErrorStepper<Method, at::Tensor>) {
+    statistics = ode::integrate_times(method, f, x, times, options.adaptive,
+                                      [&](double, const at::Tensor& now) { keep(now); });
+  } else {
+    std::vector<double> nodes = {times.front()};
+    for (std::size_t i = 0; i + 1 < times.size(); ++i) {
+      for (std::int64_t j = 1; j < options.steps; ++j) {
+        nodes.push_back(times[i] + (times[i + 1] - times[i]) * static_cast<double>(j) /
+                                       static_cast<double>(options.steps));
+      }
+      nodes.push_back(times[i + 1]);
     }
-    outputs.push_back(at::GradMode::is_enabled() ? x : x.clone());
-    total += s;
+    std::int64_t step = 0;
+    statistics = ode::integrate(method, f, x, ode::TimeGrid::nodes(nodes),
+                                [&](double, const at::Tensor& now) {
+                                  if (++step % options.steps == 0) keep(now);
+                                });
   }
-  return {at::stack(outputs), total};
+  return {at::stack(outputs), statistics};
 }
 
 }  // namespace flowmatch::inline v0

@@ -74,6 +74,11 @@ struct state_traits<at::Tensor> {
     if (shared) k = k.clone();
   }
 
+  /// A buffer for a system to write into: a new one each time where autograd may keep it.
+  static void fit(at::Tensor& k, const at::Tensor& x) {
+    if (at::GradMode::is_enabled() || !fits(k, x)) k = at::empty_like(x);
+  }
+
  private:
   static bool fits(const at::Tensor& buffer, const at::Tensor& like) {
     return buffer.defined() && !buffer.requires_grad() && buffer.sizes() == like.sizes() &&
