@@ -24,6 +24,11 @@ constexpr std::int64_t side = 28;
 at::Tensor read_array(const fs::path& folder, const std::string& name, std::size_t dimensions) {
   const fs::path packed = folder / (name + ".gz");
   const fs::path path = fs::exists(packed) ? packed : folder / name;
+  if (!fs::exists(path)) {
+    throw flowmatch::DataError("there is neither " + path.string() + " nor " +
+                               packed.filename().string() +
+                               " beside it; put Fashion-MNIST's files there, or leave out --data");
+  }
   std::vector<std::byte> bytes = support::read_bytes(path, largest);
   if (path == packed) bytes = support::gunzip(bytes, largest, path.string());
   const support::Idx idx = support::read_idx(bytes, path.string());
@@ -81,8 +86,7 @@ Dataset load_dataset(const fs::path& folder, std::ostream& log) {
     if (holds(place, "train")) return read_dataset(place, "train");
   }
   log << "note: no training images found (give --data DIR or set FLOWMATCH_DATA); the 10,000 test "
-         "images that come with "
-         "the project serve instead\n";
+         "images that come with the project serve instead\n";
   return read_dataset(fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "data" / "fashion-mnist",
                       "t10k");
 }

@@ -47,7 +47,8 @@ at::Tensor class_labels(const std::string& classes, std::int64_t n) {
 // .npy: the array; .png: a grid; anything else: a folder with a PNG an image.
 void write_images(const fs::path& out, const at::Tensor& images, bool bytes) {
   if (out.extension() == ".npy") {
-    if (out.has_parent_path()) fs::create_directories(out.parent_path());
+    std::error_code ignored;  // save_npy reports a folder that is not there
+    if (out.has_parent_path()) fs::create_directories(out.parent_path(), ignored);
     fm::save_npy(out, bytes ? ((images + 1) * 127.5).round().to(at::kByte) : images);
   } else if (out.extension() == ".png") {
     support::write_png(out, support::image_grid(images, 10));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <memory>
 
 #include "flowmatch/core/error.hpp"
@@ -33,6 +34,7 @@ std::vector<std::byte> gunzip(const std::vector<std::byte>& packed, std::size_t 
   const auto bad = [&](const std::string& what) {
     return flowmatch::DataError(name + " cannot be unpacked: " + what + "; download it again");
   };
+  if (packed.size() > std::numeric_limits<uInt>::max()) throw bad("it is larger than 4 GiB");
   z_stream stream{};
   constexpr int gzip_only = 16 + MAX_WBITS;
   if (inflateInit2(&stream, gzip_only) != Z_OK) throw bad("zlib could not start");
@@ -42,6 +44,7 @@ std::vector<std::byte> gunzip(const std::vector<std::byte>& packed, std::size_t 
   std::vector<std::byte> out;
   stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(packed.data()));
   stream.avail_in = static_cast<uInt>(packed.size());
+  int whole = 0;  // members that have ended
   int status = Z_OK;
   do {
     // Grows by what has come out so far, so a small file that claims much never allocates much more
@@ -49,17 +52,21 @@ std::vector<std::byte> gunzip(const std::vector<std::byte>& packed, std::size_t 
     const std::size_t used = out.size();
     out.resize(std::min(limit + 1, used + std::max<std::size_t>(used, 1U << 16U)));
     stream.next_out = reinterpret_cast<Bytef*>(out.data() + used);
-    stream.avail_out = static_cast<uInt>(out.size() - used);
+    const auto room = std::min<std::size_t>(out.size() - used, std::numeric_limits<uInt>::max());
+    stream.avail_out = static_cast<uInt>(room);
     status = inflate(&stream, Z_NO_FLUSH);
-    out.resize(out.size() - stream.avail_out);
+    out.resize(used + room - stream.avail_out);
     if (out.size() > limit)
       throw bad("it holds more than the " + std::to_string(limit) + " bytes expected");
-    if (status == Z_STREAM_END && stream.avail_in > 0)
+    if (status == Z_STREAM_END && stream.avail_in > 0) {
+      ++whole;
       status = inflateReset(&stream);  // the next member
+    }
     if (status == Z_BUF_ERROR || (status == Z_OK && stream.avail_in == 0 && stream.avail_out > 0)) {
       throw bad("it is cut short");
     }
     if (status != Z_OK && status != Z_STREAM_END) {
+      if (whole > 0 && stream.total_out == 0) throw bad("something else follows its end");
       throw bad(stream.msg != nullptr ? stream.msg : "it is no gzip file, or damaged");
     }
   } while (status != Z_STREAM_END);

@@ -18,9 +18,9 @@ namespace support {
 /// would otherwise give every step's activations back to the system and fetch them again (5 to 10 %
 /// of a training step).
 inline void set_up_machine(int threads) {
-  if (threads < 0)
+  if (threads < 0 || threads > 1024)
     throw flowmatch::OptionError("--threads is " + std::to_string(threads) +
-                                 "; choose at least 1, or 0 for all cores");
+                                 "; choose 1 to 1024, or 0 for all cores");
   if (threads > 0) at::set_num_threads(threads);
 #if defined(__GLIBC__)
   mallopt(M_MMAP_THRESHOLD, 1 << 30);

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
 #include "flowmatch/core/error.hpp"
 
@@ -41,7 +42,11 @@ constexpr Glyph glyphs[] = {
     {'-', {0, 0, 0, 31, 0, 0, 0}},       {'+', {0, 4, 4, 31, 4, 4, 0}},
     {'=', {0, 0, 31, 0, 31, 0, 0}},      {'/', {0, 1, 2, 4, 8, 16, 0}},
     {':', {0, 12, 12, 0, 12, 12, 0}},    {'(', {2, 4, 8, 8, 8, 4, 2}},
-    {')', {8, 4, 2, 2, 2, 4, 8}},        {'%', {24, 25, 2, 4, 8, 19, 3}}};
+    {')', {8, 4, 2, 2, 2, 4, 8}},        {'%', {24, 25, 2, 4, 8, 19, 3}},
+    {'_', {0, 0, 0, 0, 0, 0, 31}},       {'<', {2, 4, 8, 16, 8, 4, 2}},
+    {'>', {8, 4, 2, 1, 2, 4, 8}},        {'\'', {4, 4, 8, 0, 0, 0, 0}},
+    {'!', {4, 4, 4, 4, 4, 0, 4}},        {'?', {14, 17, 1, 2, 4, 0, 4}},
+    {'#', {10, 10, 31, 10, 31, 10, 10}}, {'*', {0, 4, 21, 14, 21, 4, 0}}};
 
 std::string number(double value) {
   char text[32];
@@ -167,54 +172,165 @@ Picture image_grid(const at::Tensor& images, std::int64_t columns, std::int64_t 
   return canvas.picture();
 }
 
+namespace {
+
+// One axis of a plot: the range of what is shown, where it goes, and its ticks.
+struct Axis {
+  Scale scale = Scale::linear;
+  double low = std::numeric_limits<double>::infinity();
+  double high = -low;
+
+  double place(double value) const {
+    return scale == Scale::linear ? value : std::log10(value);  // NaN or Inf: not shown
+  }
+  void include(double value) {
+    low = std::min(low, place(value));
+    high = std::max(high, place(value));
+  }
+  void close() {
+    if (low > high) low = 0;  // nothing was included
+    if (!(high > low)) high = low + 1;
+  }
+  double fraction(double value) const { return (place(value) - low) / (high - low); }
+  std::vector<double> ticks(int about) const {
+    std::vector<double> values;
+    const double step = tick_step(high - low, about);
+    if (scale == Scale::linear || step < 0.3) {  // less than a decade: evenly spaced values
+      const double first = scale == Scale::linear ? low : std::pow(10, low);
+      const double last = scale == Scale::linear ? high : std::pow(10, high);
+      const double even = tick_step(last - first, about);
+      for (double k = std::ceil(first / even - 1e-9); k * even <= last + 1e-9 * even; ++k)
+        values.push_back(k * even);
+    } else {
+      for (double decade = std::floor(low); decade <= high; decade += std::ceil(step)) {
+        for (const double nice : {1.0, 2.0, 5.0}) {
+          const double value = nice * std::pow(10, decade);
+          if ((nice > 1 && step > 0.5) || place(value) < low || place(value) > high) continue;
+          values.push_back(value);
+        }
+      }
+    }
+    return values;
+  }
+};
+
+}  // namespace
+
 Picture line_plot(const std::vector<Series>& series, const std::string& title,
-                  const std::string& x_label) {
+                  const std::string& x_label, Scale y_scale) {
   constexpr std::int64_t width = 800, height = 480, left = 80, right = 20, top = 40, bottom = 50;
-  double x0 = 0, x1 = 1, y0 = 0, y1 = 1;
-  bool first = true;
+  Axis x_axis, y_axis{y_scale};
+  const auto shown = [&](double x, double y) {
+    return std::isfinite(x) && std::isfinite(y_axis.place(y));
+  };
   for (const Series& s : series) {
+    if (s.x.size() != s.y.size()) {
+      throw flowmatch::ShapeError("the series '" + s.name + "' has " + std::to_string(s.x.size()) +
+                                  " x and " + std::to_string(s.y.size()) + " y; give as many");
+    }
     for (std::size_t i = 0; i < s.x.size(); ++i) {
-      if (!std::isfinite(s.y[i])) continue;
-      x0 = first ? s.x[i] : std::min(x0, s.x[i]);
-      x1 = first ? s.x[i] : std::max(x1, s.x[i]);
-      y0 = first ? s.y[i] : std::min(y0, s.y[i]);
-      y1 = first ? s.y[i] : std::max(y1, s.y[i]);
-      first = false;
+      if (!shown(s.x[i], s.y[i])) continue;
+      x_axis.include(s.x[i]);
+      y_axis.include(s.y[i]);
     }
   }
-  if (!(x1 > x0)) x1 = x0 + 1;
-  if (!(y1 > y0)) y1 = y0 + 1;
-  const auto px = [&](double x) { return left + (x - x0) / (x1 - x0) * (width - left - right); };
+  x_axis.close();
+  y_axis.close();
+  const auto px = [&](double x) { return left + x_axis.fraction(x) * (width - left - right); };
   const auto py = [&](double y) {
-    return height - bottom - (y - y0) / (y1 - y0) * (height - top - bottom);
+    return height - bottom - y_axis.fraction(y) * (height - top - bottom);
   };
 
   Canvas canvas(width, height);
   canvas.text(left, 12, title, black, 2);
-  const double x_step = tick_step(x1 - x0, 8);
-  for (double x = std::ceil(x0 / x_step) * x_step; x <= x1 + 1e-9 * x_step; x += x_step) {
+  for (const double x : x_axis.ticks(8)) {
     canvas.line(px(x), top, px(x), height - bottom, pale);
     canvas.text(std::lround(px(x)) - Canvas::text_width(number(x)) / 2, height - bottom + 8,
                 number(x));
   }
-  const double y_step = tick_step(y1 - y0, 6);
-  for (double y = std::ceil(y0 / y_step) * y_step; y <= y1 + 1e-9 * y_step; y += y_step) {
-    const std::string label = number(std::abs(y) < y_step / 1e6 ? 0 : y);
+  for (const double y : y_axis.ticks(6)) {
     canvas.line(left, py(y), width - right, py(y), pale);
-    canvas.text(left - 8 - Canvas::text_width(label), std::lround(py(y)) - 3, label);
+    canvas.text(left - 8 - Canvas::text_width(number(y)), std::lround(py(y)) - 3, number(y));
   }
   canvas.line(left, top, left, height - bottom, black);
   canvas.line(left, height - bottom, width - right, height - bottom, black);
   canvas.text((left + width - right - Canvas::text_width(x_label)) / 2, height - 20, x_label);
-  std::int64_t legend = top + 8;
   for (const Series& s : series) {
     for (std::size_t i = 1; i < s.x.size(); ++i) {
-      canvas.line(px(s.x[i - 1]), py(s.y[i - 1]), px(s.x[i]), py(s.y[i]), s.color);
+      if (shown(s.x[i - 1], s.y[i - 1]) && shown(s.x[i], s.y[i]))
+        canvas.line(px(s.x[i - 1]), py(s.y[i - 1]), px(s.x[i]), py(s.y[i]), s.color);
     }
+  }
+  std::int64_t legend = top + 8;  // over the lines
+  for (const Series& s : series) {
     const std::int64_t at = width - right - 8 - Canvas::text_width(s.name);
     canvas.fill(at - 26, legend + 2, 20, 3, s.color);
     canvas.text(at, legend, s.name);
     legend += 14;
+  }
+  return canvas.picture();
+}
+
+Picture plane(const at::Tensor& points, const at::Tensor& paths, double limit, std::int64_t size,
+              Color color) {
+  const auto scale = static_cast<double>(size - 1) / (2 * limit);
+  const auto at_pixels = [&](const at::Tensor& plane_points) {
+    // Up is up; and what lies far outside must not become a line of millions of pixels.
+    const at::Tensor flip = at::tensor({1.0, -1.0}, at::kDouble);
+    return ((plane_points.detach().to(at::kCPU, at::kDouble) * flip).nan_to_num() + limit)
+        .mul(scale)
+        .clamp(-1e4, 1e4);
+  };
+  Canvas canvas(size, size);
+  if (paths.defined()) {
+    if (paths.dim() != 3 || paths.size(2) != 2)
+      throw flowmatch::ShapeError("a plane shows paths [T, N, 2]");
+    const at::Tensor pixels = at_pixels(paths);
+    const auto p = pixels.accessor<double, 3>();
+    for (std::int64_t k = 1; k < p.size(0); ++k) {
+      const double t = static_cast<double>(k) / static_cast<double>(p.size(0) - 1);
+      Color shade{};
+      for (std::size_t c = 0; c < 3; ++c)
+        shade[c] = static_cast<std::uint8_t>(std::lround(pale[c] + t * (color[c] - pale[c])));
+      for (std::int64_t i = 0; i < p.size(1); ++i)
+        canvas.line(p[k - 1][i][0], p[k - 1][i][1], p[k][i][0], p[k][i][1], shade);
+    }
+  }
+  if (points.defined()) {
+    if (points.dim() != 2 || points.size(1) != 2)
+      throw flowmatch::ShapeError("a plane shows points [N, 2]");
+    const at::Tensor pixels = at_pixels(points);
+    const auto p = pixels.accessor<double, 2>();
+    for (std::int64_t i = 0; i < p.size(0); ++i) canvas.dot(p[i][0], p[i][1], 1, color, 0.6);
+  }
+  return canvas.picture();
+}
+
+Picture sheet(const std::vector<std::vector<Captioned>>& rows) {
+  constexpr std::int64_t gap = 8, caption = 18;
+  std::int64_t width = 0;
+  std::int64_t height = gap;
+  std::vector<std::int64_t> heights;
+  for (const std::vector<Captioned>& row : rows) {
+    std::int64_t right = gap;
+    heights.push_back(0);
+    for (const Captioned& c : row) {
+      right += std::max(c.picture.width, Canvas::text_width(c.caption)) + gap;
+      heights.back() = std::max(heights.back(), c.picture.height + caption + gap);
+    }
+    width = std::max(width, right);
+    height += heights.back();
+  }
+  Canvas canvas(width, height);
+  std::int64_t top = gap;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    std::int64_t left = gap;
+    for (const Captioned& c : rows[r]) {
+      canvas.text(left, top + 4, c.caption);
+      canvas.place(left, top + caption, c.picture);
+      left += std::max(c.picture.width, Canvas::text_width(c.caption)) + gap;
+    }
+    top += heights[r];
   }
   return canvas.picture();
 }

@@ -25,7 +25,8 @@ class Canvas {
   void fill(std::int64_t x, std::int64_t y, std::int64_t width, std::int64_t height, Color color);
   void line(double x0, double y0, double x1, double y1, Color color, double opacity = 1);
   void dot(double x, double y, double radius, Color color, double opacity = 1);
-  /// Letters, digits and . , - + = / : ( ) % in capitals, each 6 x 8 pixels times `scale`.
+  /// Letters (as capitals), digits and . , - + = / : ( ) % _ < > ' ! ? # *, each 6 x 8 pixels times
+  /// `scale`.
   void text(std::int64_t x, std::int64_t y, std::string_view words, Color color = black,
             std::int64_t scale = 1);
   static std::int64_t text_width(std::string_view words, std::int64_t scale = 1);
@@ -51,8 +52,24 @@ struct Series {
   std::vector<double> y;
 };
 
-/// Lines over a pair of axes with ticks and a legend.
+enum class Scale { linear, logarithmic };
+
+/// Lines over a pair of axes with ticks and a legend. What is not finite (on a logarithmic scale:
+/// not positive) is left out and breaks its line.
 Picture line_plot(const std::vector<Series>& series, const std::string& title,
-                  const std::string& x_label);
+                  const std::string& x_label, Scale y_scale = Scale::linear);
+
+/// A square window on the plane, from -limit to limit in x and (upwards) y, `size` pixels wide:
+/// points [N, 2], and paths [T, N, 2] as lines from grey to `color`. Either may be undefined.
+Picture plane(const at::Tensor& points, const at::Tensor& paths, double limit,
+              std::int64_t size = 300, Color color = blue);
+
+struct Captioned {
+  std::string caption;
+  Picture picture;
+};
+
+/// Rows of pictures, each under its caption.
+Picture sheet(const std::vector<std::vector<Captioned>>& rows);
 
 }  // namespace support

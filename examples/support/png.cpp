@@ -11,25 +11,44 @@ namespace support {
 
 namespace {
 
-png_image rgb_image(const Picture& picture) {
-  png_image image{};
-  image.version = PNG_IMAGE_VERSION;
-  image.width = static_cast<png_uint_32>(picture.width);
-  image.height = static_cast<png_uint_32>(picture.height);
-  image.format = PNG_FORMAT_RGB;
-  return image;
+constexpr std::size_t largest = std::size_t{1} << 28U;  // bytes of pixels that are read
+
+bool is_grey(const Picture& picture) {
+  for (std::size_t i = 0; i + 2 < picture.rgb.size(); i += 3) {
+    if (picture.rgb[i] != picture.rgb[i + 1] || picture.rgb[i] != picture.rgb[i + 2]) return false;
+  }
+  return true;
+}
+
+std::vector<std::uint8_t> every_third(const std::vector<std::uint8_t>& rgb) {
+  std::vector<std::uint8_t> grey(rgb.size() / 3);
+  for (std::size_t i = 0; i < grey.size(); ++i) grey[i] = rgb[3 * i];
+  return grey;
 }
 
 }  // namespace
 
 void write_png(const std::filesystem::path& path, const Picture& picture) {
+  if (picture.width < 1 || picture.height < 1 ||
+      picture.rgb.size() != static_cast<std::size_t>(3 * picture.width * picture.height)) {
+    throw flowmatch::ShapeError("a picture of " + std::to_string(picture.width) + " x " +
+                                std::to_string(picture.height) + " pixels with " +
+                                std::to_string(picture.rgb.size()) +
+                                " bytes cannot be written; give each pixel three");
+  }
   std::filesystem::path temporary = path;
   temporary += ".writing";
   std::error_code error;
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
-  png_image image = rgb_image(picture);
+  const bool grey = is_grey(picture);
+  const std::vector<std::uint8_t>& pixels = grey ? every_third(picture.rgb) : picture.rgb;
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  image.width = static_cast<png_uint_32>(picture.width);
+  image.height = static_cast<png_uint_32>(picture.height);
+  image.format = grey ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   const bool written =
-      png_image_write_to_file(&image, temporary.c_str(), 0, picture.rgb.data(), 0, nullptr) != 0;
+      png_image_write_to_file(&image, temporary.c_str(), 0, pixels.data(), 0, nullptr) != 0;
   if (written) std::filesystem::rename(temporary, path, error);
   if (!written || error) {
     const std::string reason = written ? error.message() : image.message;
@@ -41,15 +60,24 @@ void write_png(const std::filesystem::path& path, const Picture& picture) {
 
 Picture read_png(const std::filesystem::path& path) {
   Picture picture;
-  png_image image = rgb_image(picture);
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
   if (png_image_begin_read_from_file(&image, path.c_str()) != 0) {
     image.format = PNG_FORMAT_RGB;
+    const std::size_t size = std::size_t{3} * image.width * image.height;
+    if (size > largest) {
+      png_image_free(&image);
+      throw flowmatch::DataError(path.string() + " claims " + std::to_string(image.width) + " x " +
+                                 std::to_string(image.height) +
+                                 " pixels, more than are read; check that it is the right file");
+    }
     picture.width = image.width;
     picture.height = image.height;
-    picture.rgb.resize(PNG_IMAGE_SIZE(image));
+    picture.rgb.resize(size);
     if (png_image_finish_read(&image, nullptr, picture.rgb.data(), 0, nullptr) != 0) return picture;
   }
-  throw flowmatch::DataError("cannot read " + path.string() + " as PNG: " + image.message);
+  throw flowmatch::DataError("cannot read " + path.string() + " as PNG: " + image.message +
+                             "; check that it is the right file");
 }
 
 }  // namespace support

@@ -13,11 +13,13 @@ struct Picture {
   std::vector<std::uint8_t> rgb;
 };
 
-/// Writes a PNG: under a temporary name first, so that an older file survives a failure. Throws
-/// flowmatch::DataError where it can't be written.
+/// Writes a PNG, grey where no pixel has a colour: under a temporary name first, so that an older
+/// file survives a failure. Throws flowmatch::DataError where it can't be written, ShapeError
+/// for a picture without pixels.
 void write_png(const std::filesystem::path& path, const Picture& picture);
 
-/// Reads any PNG as RGB. Throws flowmatch::DataError for what is none.
+/// Reads any PNG as RGB. Throws flowmatch::DataError for what is none, or larger
+/// than 256 MiB.
 Picture read_png(const std::filesystem::path& path);
 
 }  // namespace support
