@@ -1,7 +1,11 @@
 #include "flowmatch/sample/sampler.hpp"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <string_view>
 #include <thread>
 
 #include "tests/support/networks.hpp"
@@ -451,4 +455,27 @@ TEST_CASE("sampler: shapes and models that do not fit are refused") {
             .sample_from(torch::zeros({3, 2}), std::tuple(torch::zeros({3}), torch::zeros({2})));
       },
       "3 and 2 samples");
+}
+
+TEST_CASE("sampler: fixed steps read nothing back to the host and adaptive ones a number a step") {
+  // Each such read is one aten::_local_scalar_dense; on a GPU it waits for all work before it.
+  static thread_local int reads = 0;
+  const auto handle =
+      at::addThreadLocalCallback(at::RecordFunctionCallback([](const at::RecordFunction& op) {
+                                   if (std::string_view(op.name()) == "aten::_local_scalar_dense")
+                                     ++reads;
+                                   return std::unique_ptr<at::ObserverContext>();
+                                 }).scopes({at::RecordScope::FUNCTION}));
+  networks::Mlp net;
+  const at::Tensor x_0 = torch::randn({7, 2});
+  reads = 0;
+  fm::Sampler fixed(net, ode::RK4{}, fm::TimeGrid::uniform(5), {.batch_size = 3});
+  fixed.sample_from(x_0);
+  fixed.trajectory(x_0);
+  CHECK(reads == 0);
+  const ode::Statistics statistics = fm::Sampler(net, ode::Dopri5{}).solve(x_0).statistics;
+  CHECK(reads == statistics.accepted + statistics.rejected + 3);  // 3 choose the first step
+  x_0.sum().item<float>();
+  CHECK(reads == statistics.accepted + statistics.rejected + 4);  // reads are seen at all
+  at::removeCallback(handle);
 }
