@@ -1,8 +1,7 @@
 // How the blog post comes to flow matching, in three strips of pictures:
 //   draw_square --out drawing.png
 // 1. A square in five steps: its first "model", plain code that says what to change at each step.
-// 2. ORGB: outline, red, blue, green. Steps as sharp as the first ones, hard for a network to
-// learn.
+// 2. ORGB: outline, red, blue, green. Steps as sharp as the square's, hard for a network to learn.
 // 3. The straight path from noise, smooth in t: what flow matching learns.
 // All three are velocities dx/dt = v(x, t) that the library's Sampler follows from t = 0 to t = 1.
 
@@ -28,8 +27,8 @@ struct Options {
   std::filesystem::path out = "drawing.png";
 };
 
-/// The page [C, H, W] at the start and after every `every`-th of `steps` Euler steps, under
-/// captions.
+/// As many of the pages on the way of `steps` Euler steps from a page [C, H, W] as there are
+/// captions, evenly spaced. `from_zero`: pixels lie in [0, 1], else in [-1, 1].
 template <class Velocity>
 std::vector<Captioned> strip(const Velocity& v, const at::Tensor& page, std::int64_t steps,
                              const std::vector<std::string>& captions, bool from_zero) {

@@ -281,7 +281,8 @@ Picture plane(const at::Tensor& points, const at::Tensor& paths, double limit, s
         .mul(scale)
         .clamp(-1e4, 1e4);
   };
-  Canvas canvas(size, size);
+  Canvas canvas(size, size, pale);  // framed
+  canvas.fill(1, 1, size - 2, size - 2, white);
   if (paths.defined()) {
     if (paths.dim() != 3 || paths.size(2) != 2)
       throw flowmatch::ShapeError("a plane shows paths [T, N, 2]");

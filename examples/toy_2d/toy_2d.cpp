@@ -39,7 +39,7 @@ at::Tensor draw_points(const std::string& name, std::int64_t n, fm::Rng& rng) {
   const at::Tensor u = rng.uniform({n});
   if (name == "checkerboard") {  // every other field of 4 x 4, from -2 to 2
     const at::Tensor x = rng.uniform({n}) * 4 - 2;
-    const at::Tensor y = u + at::floor(rng.uniform({n}) * 2) * 2 - at::floor(x).remainder(2);
+    const at::Tensor y = u + at::floor(rng.uniform({n}) * 2) * 2 - at::floor(x).remainder(2) - 1;
     return at::stack({x, y}, 1);
   }
   const at::Tensor noise = rng.normal({n, 2});
@@ -113,10 +113,10 @@ int run(const Options& o) {
                              energy_distance(draw_points(name, 4000, rng), data))
               << std::flush;
     rows.push_back(
-        {{name + ": data", support::plane(data, {}, 3, 320, support::orange)},
-         {"samples", support::plane(samples, {}, 3, 320, support::blue)},
-         {"their ways from noise",
-          support::plane(samples.slice(0, 0, 300), ways.slice(1, 0, 300), 3, 320, support::blue)}});
+        {{name + ": data", support::plane(data, {}, 2.6, 320, support::orange)},
+         {"samples", support::plane(samples, {}, 2.6, 320, support::blue)},
+         {"their ways from noise", support::plane(samples.slice(0, 0, 300), ways.slice(1, 0, 300),
+                                                  2.6, 320, support::blue)}});
   }
   support::write_png(o.out, support::sheet(rows));
   std::cout << "wrote " << o.out.string() << '\n';
