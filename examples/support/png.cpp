@@ -2,6 +2,7 @@
 
 #include <png.h>
 
+#include <fstream>
 #include <string>
 #include <system_error>
 
@@ -26,7 +27,23 @@ std::vector<std::uint8_t> every_third(const std::vector<std::uint8_t>& rgb) {
   return grey;
 }
 
+std::filesystem::path temporary_name(std::filesystem::path path) { return path += ".writing"; }
+
+[[noreturn]] void fail(const std::filesystem::path& path, const std::string& reason) {
+  throw flowmatch::DataError("cannot write " + path.string() + ": " + reason +
+                             "; check the folder and the free space");
+}
+
 }  // namespace
+
+void check_png_path(const std::filesystem::path& path) {
+  std::error_code error;
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  if (std::filesystem::is_directory(path, error)) fail(path, "it is a folder");
+  const bool writable = std::ofstream(temporary_name(path)).good();
+  if (!writable) fail(path, "no file can be made there");
+  std::filesystem::remove(temporary_name(path), error);
+}
 
 void write_png(const std::filesystem::path& path, const Picture& picture) {
   if (picture.width < 1 || picture.height < 1 ||
@@ -36,8 +53,7 @@ void write_png(const std::filesystem::path& path, const Picture& picture) {
                                 std::to_string(picture.rgb.size()) +
                                 " bytes cannot be written; give each pixel three");
   }
-  std::filesystem::path temporary = path;
-  temporary += ".writing";
+  const std::filesystem::path temporary = temporary_name(path);
   std::error_code error;
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
   const bool grey = is_grey(picture);
@@ -53,8 +69,7 @@ void write_png(const std::filesystem::path& path, const Picture& picture) {
   if (!written || error) {
     const std::string reason = written ? error.message() : image.message;
     std::filesystem::remove(temporary, error);
-    throw flowmatch::DataError("cannot write " + path.string() + ": " + reason +
-                               "; check the folder and the free space");
+    fail(path, reason);
   }
 }
 

@@ -18,6 +18,9 @@ struct Picture {
 /// for a picture without pixels.
 void write_png(const std::filesystem::path& path, const Picture& picture);
 
+/// Throws what write_png would for a path where nothing can be written: ask before long work.
+void check_png_path(const std::filesystem::path& path);
+
 /// Reads any PNG as RGB. Throws flowmatch::DataError for what is none, or larger
 /// than 256 MiB.
 Picture read_png(const std::filesystem::path& path);

@@ -68,6 +68,20 @@ TEST_CASE("png: what cannot be written is a data error and leaves what was there
   REQUIRE(files_in(folder.path()) == 2);
 }
 
+TEST_CASE("png: a path is checked before the work and nothing stays of that") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "picture.png";
+  support::write_png(path, gradient(true));
+  const auto size = fs::file_size(path);
+  support::check_png_path(path);
+  support::check_png_path(folder.path() / "other.png");
+  REQUIRE(fs::file_size(path) == size);
+  REQUIRE(files_in(folder.path()) == 1);
+  require_error<fm::DataError>([&] { support::check_png_path(folder.path()); }, "is a folder");
+  require_error<fm::DataError>([&] { support::check_png_path(path / "picture.png"); },
+                               "no file can be made");
+}
+
 TEST_CASE("png: a picture without pixels or with too few bytes is refused") {
   const TemporaryFolder folder;
   const auto path = folder.path() / "picture.png";
