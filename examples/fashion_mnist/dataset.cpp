@@ -1,6 +1,7 @@
 #include "examples/fashion_mnist/dataset.hpp"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <cstdlib>
 #include <cstring>

@@ -1,6 +1,7 @@
 #include "examples/support/picture.hpp"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <algorithm>
 #include <cctype>

@@ -13,8 +13,10 @@
 namespace support {
 
 using Color = std::array<std::uint8_t, 3>;
-constexpr Color white{255, 255, 255}, black{0, 0, 0}, grey{150, 150, 150}, pale{225, 225, 225};
-constexpr Color blue{31, 95, 180}, orange{221, 120, 20}, green{40, 140, 60}, red{190, 40, 40};
+inline constexpr Color white{255, 255, 255}, black{0, 0, 0}, grey{150, 150, 150},
+    pale{225, 225, 225};
+inline constexpr Color blue{31, 95, 180}, orange{221, 120, 20}, green{40, 140, 60},
+    red{190, 40, 40};
 
 /// A picture to draw on; what lies outside is cut off. x grows to the right, y downwards.
 class Canvas {

@@ -21,7 +21,7 @@ void refused(const Bytes& packed, const std::string& part, std::size_t limit = 1
 }  // namespace
 
 TEST_CASE("gzip: unpacks what was packed") {
-  for (const std::size_t n : {0, 1, 1000, 300000}) {
+  for (const std::size_t n : {0U, 1U, 1000U, 300000U}) {
     const Bytes bytes = sample_bytes(n);
     REQUIRE((support::gunzip(gzip(bytes), n, "data.gz") == bytes));  // exactly the limit is allowed
   }

@@ -108,7 +108,7 @@ TEST_CASE("png: reading refuses huge declared sizes") {
   Bytes bytes(fs::file_size(path));
   std::ifstream(path, std::ios::binary)
       .read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  for (const std::size_t at : {16, 20}) {  // width and height: 65536 pixels each
+  for (const std::size_t at : {16U, 20U}) {  // width and height: 65536 pixels each
     for (std::size_t i = 0; i < 4; ++i) bytes[at + i] = static_cast<std::byte>(i == 1 ? 1 : 0);
   }
   const uLong crc = crc32(0, reinterpret_cast<const Bytef*>(bytes.data() + 12), 17);
