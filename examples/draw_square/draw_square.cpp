@@ -5,7 +5,10 @@
 // 3. The straight path from noise, smooth in t: what flow matching learns.
 // All three are velocities dx/dt = v(x, t) that the library's Sampler follows from t = 0 to t = 1.
 
+#include <ATen/TensorOperators.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <string>
@@ -27,21 +30,19 @@ struct Options {
   std::filesystem::path out = "drawing.png";
 };
 
-/// As many of the pages on the way of `steps` Euler steps from a page [C, H, W] as there are
-/// captions, evenly spaced. `from_zero`: pixels lie in [0, 1], else in [-1, 1].
+/// The pages on the way from `page` [C, H, W], an Euler step between two captions. Pixels lie from
+/// `low` to 1; a picture is `width` pixels wide.
 template <class Velocity>
-std::vector<Captioned> strip(const Velocity& v, const at::Tensor& page, std::int64_t steps,
-                             const std::vector<std::string>& captions, bool from_zero) {
-  constexpr std::int64_t width = 192;  // of a picture, about
+std::vector<Captioned> strip(const Velocity& v, const at::Tensor& page, double low,
+                             std::int64_t width, const std::vector<std::string>& captions) {
+  const auto steps = static_cast<std::int64_t>(captions.size()) - 1;
   const at::Tensor pages =
       fm::Sampler(v, fm::ode::Euler{}, fm::TimeGrid::uniform(steps)).trajectory(page.unsqueeze(0));
-  const auto shown = static_cast<std::int64_t>(captions.size());
   std::vector<Captioned> pictures;
-  for (std::int64_t i = 0; i < shown; ++i) {
-    const at::Tensor image = pages[i * steps / (shown - 1)];
+  for (std::int64_t i = 0; i <= steps; ++i) {
+    const at::Tensor from_minus_one = (pages[i] - low) * (2 / (1 - low)) - 1;
     pictures.push_back({captions[static_cast<std::size_t>(i)],
-                        support::image_grid(from_zero ? image * 2 - 1 : image, 1,
-                                            std::max<std::int64_t>(width / image.size(3), 1))});
+                        support::image_grid(from_minus_one, 1, width / page.size(2))});
   }
   return pictures;
 }
@@ -51,16 +52,17 @@ int draw(const Options& o) {
   const Square square = random_square(o.size, rng);
   const StepwiseDrawing orgb = orgb_drawing(3 * o.size);
   const at::Tensor toucan = orgb.picture * 2 - 1;
+  const std::int64_t width = 3 * o.size * std::max<std::int64_t>(64 / o.size, 1);
   support::write_png(
       o.out,
       support::sheet(
-          {strip(square_drawing(o.size, square), at::ones({1, o.size, o.size}), 5,
-                 {"a blank page", "top side", "right side", "bottom side", "left side", "fill in"},
-                 true),
-           strip(orgb, at::ones_like(orgb.picture), 4,
-                 {"a blank page", "outline", "red", "blue", "green"}, true),
-           strip(StraightDrawing{toucan}, rng.normal(toucan.sizes()), 100,
-                 {"noise, t = 0", "t = 0.2", "t = 0.4", "t = 0.6", "t = 0.8", "t = 1"}, false)}));
+          {strip(square_drawing(o.size, square), at::ones({1, o.size, o.size}), 0, width,
+                 {"a blank page", "top side", "right side", "bottom side", "left side", "fill in"}),
+           strip(orgb, at::ones_like(orgb.picture), 0, width,
+                 {"a blank page", "outline", "red", "blue", "green"}),
+           // The path is straight: a few steps follow it as well as many.
+           strip(StraightDrawing{toucan}, rng.normal(toucan.sizes()), -1, width,
+                 {"noise, t = 0", "t = 0.2", "t = 0.4", "t = 0.6", "t = 0.8", "t = 1"})}));
   std::cout << "a square of " << square.side << " pixels at row " << square.row << ", column "
             << square.column << "; wrote " << o.out.string() << '\n';
   return support::success;

@@ -55,8 +55,8 @@ struct Square {
 
 /// The post's choice: a side of 4 to half the page, anywhere on a page of size x size pixels.
 inline Square random_square(std::int64_t size, flowmatch::Rng& rng) {
-  if (size < 8 || size > 512)
-    throw flowmatch::OptionError("--size is " + std::to_string(size) + "; choose 8 to 512");
+  if (size < 8 || size > 256)
+    throw flowmatch::OptionError("--size is " + std::to_string(size) + "; choose 8 to 256");
   const auto up_to = [&](std::int64_t low, std::int64_t high) {  // both ends included
     const double u = rng.uniform({1}, at::kDouble).item<double>();
     return low + static_cast<std::int64_t>(u * static_cast<double>(high - low + 1));

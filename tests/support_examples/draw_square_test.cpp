@@ -73,8 +73,8 @@ TEST_CASE("draw_square: squares lie on the page and their sides take every lengt
 
 TEST_CASE("draw_square: sizes out of range are refused") {
   fm::Rng rng(3);
-  require_error<fm::OptionError>([&] { random_square(7, rng); }, "--size is 7; choose 8 to 512");
-  require_error<fm::OptionError>([&] { random_square(513, rng); }, "513");
+  require_error<fm::OptionError>([&] { random_square(7, rng); }, "--size is 7; choose 8 to 256");
+  require_error<fm::OptionError>([&] { random_square(257, rng); }, "257");
 }
 
 TEST_CASE("draw_square: the four ORGB steps share no pixel and end in the picture") {
