@@ -32,6 +32,8 @@ add_test(NAME "snippets/the pages show what is compiled"
 
 # Train, refuse to overwrite, resume, refuse to resume with other options, sample: on 64 images.
 set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist)
+add_test(NAME "run/train leaves its records"
+         COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
 add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
@@ -52,7 +54,7 @@ flowmatch_expect("run/export" 0 "wrote exported" fashion_mnist_export --checkpoi
 set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
 set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
 set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
-set_tests_properties("run/train over a run" "run/train resumed" "run/train resumed with other options" "run/sample npy"
+set_tests_properties("run/train leaves its records" "run/train over a run" "run/train resumed" "run/train resumed with other options" "run/sample npy"
                      "run/sample pictures" "run/sample dopri5" "run/export" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
 set_tests_properties("run/sample ddim" PROPERTIES FIXTURES_REQUIRED ddim)
 set_tests_properties("run/compare" PROPERTIES FIXTURES_REQUIRED "run;ddim")

@@ -46,13 +46,11 @@ struct Options {
   std::int64_t n = 40;
   std::int64_t steps = 100;
   std::uint64_t seed = 42;
-  int threads = 0;
-  std::string device = "cpu";
+  support::MachineOptions machine;
 };
 
 int compare(const Options& o) {
-  support::set_up_machine(o.threads);
-  const c10::Device device = support::parse_device(o.device);
+  const c10::Device device = o.machine.set_up();
   if (o.n < 10 || o.n > 10000)
     throw fm::OptionError("--n is " + std::to_string(o.n) + "; choose 10 to 10000");
   TrainedModel flow = load_model(o.flow, std::nullopt, device);
@@ -63,7 +61,7 @@ int compare(const Options& o) {
         "--flow needs a run of --method flow and --ddim one of --method ddim, both of the same "
         "--model");
   }
-  const at::Tensor labels = at::arange(o.n, at::kLong).remainder(10).to(device);
+  const at::Tensor labels = classes_in_turn(o.n).to(device);
   fm::Rng rng(o.seed);
   const at::Tensor x_0 = starts(flow.recipe, o.n, rng).to(device);
   const int flow_lines = lines_of_sampling_code("bare_euler.hpp");
@@ -79,11 +77,11 @@ int compare(const Options& o) {
   const std::vector<Row> rows = {{&flow, "flow, Euler", "euler", 0, flow_lines},
                                  {&ddim, "DDIM, notebook, eta 1", "ddim", 1, ddim_lines},
                                  {&ddim, "DDIM, fair, eta 0", "ddim_fair", 0, ddim_lines}};
-  std::vector<support::Picture> pictures;
-  std::vector<std::string> captions;
+  std::vector<std::vector<support::Captioned>> pictures;  // a row for each number of steps
   std::cout << fmt::format("{:<24} {:>11} {:>10} {:>6}\n", "method", "evaluations", "seconds",
                            "lines");
   for (const std::int64_t steps : {std::int64_t{10}, o.steps}) {
+    pictures.emplace_back();
     for (const Row& row : rows) {
       support::StepProgress progress(row.name);
       SamplingOptions options;
@@ -101,21 +99,11 @@ int compare(const Options& o) {
           std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
       std::cout << fmt::format("{:<24} {:>11} {:>10.2f} {:>6}\n", row.name, samples.evaluations,
                                seconds, row.lines);
-      pictures.push_back(support::image_grid(from_pixels(samples.x).cpu(), 10));
-      captions.push_back(fmt::format("{}, {} steps", row.name, steps));
+      pictures.back().push_back({fmt::format("{}, {} steps", row.name, steps),
+                                 support::image_grid(from_pixels(samples.x).cpu(), 10)});
     }
   }
-  // Two rows of pictures, ten evaluations above.
-  const std::int64_t width = pictures[0].width + 12;
-  const std::int64_t height = pictures[0].height + 24;
-  support::Canvas canvas(3 * width, 2 * height);
-  for (std::size_t i = 0; i < pictures.size(); ++i) {
-    const std::int64_t left = static_cast<std::int64_t>(i % 3) * width;
-    const std::int64_t top = static_cast<std::int64_t>(i / 3) * height;
-    canvas.text(left + 4, top + 6, captions[i]);
-    canvas.place(left, top + 18, pictures[i]);
-  }
-  support::write_png(o.out, canvas.picture());
+  support::write_png(o.out, support::sheet(pictures));
   std::cout << fmt::format("lines of sampling code: flow {} against DDIM {}, {:.0f} % less\n",
                            flow_lines, ddim_lines, 100.0 * (ddim_lines - flow_lines) / ddim_lines);
   std::cerr << "wrote " << o.out.string() << '\n';
@@ -131,7 +119,6 @@ int main(int argc, char** argv) {
   app.add_option("--n", o.n, "samples of each");
   app.add_option("--steps", o.steps, "evaluations beside 10");
   app.add_option("--seed", o.seed, "of the noise");
-  app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
-  app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  o.machine.add_to(app);
   return support::run_main(app, argc, argv, [&] { return compare(o); });
 }

@@ -4,8 +4,8 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
+#include <utility>
 
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/support/run_main.hpp"
@@ -24,11 +24,8 @@ int export_model(const fs::path& checkpoint, const fs::path& out) {
   fm::AtomicDirectory directory(out);
   fm::save_state_dict(directory.path() / "model.pt", state);
   fm::Manifest manifest;
-  manifest.set("format", "flowmatch checkpoint 1");
   for (const auto& [name, value] : model.recipe.notes()) manifest.set("note." + name, value);
-  manifest.set("file.model.pt", fm::detail::file_signature(directory.path() / "model.pt"));
-  std::ofstream(directory.path() / "manifest.txt") << manifest.to_text();
-  directory.commit();
+  fm::commit_checkpoint(directory, std::move(manifest));
   std::cerr << "wrote " << out.string() << '\n';
   return support::success;
 }

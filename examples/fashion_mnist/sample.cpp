@@ -29,16 +29,15 @@ struct Options {
   std::string classes = "all";
   std::string grid = "uniform";
   std::string weights = "auto";
-  std::string device = "cpu";
+  support::MachineOptions machine;
   fs::path out;
   fs::path trajectory;
   bool bytes = false;
-  int threads = 0;
   SamplingOptions sampling;
 };
 
 at::Tensor class_labels(const std::string& classes, std::int64_t n) {
-  if (classes == "all") return at::arange(n, at::kLong).remainder(10);
+  if (classes == "all") return classes_in_turn(n);
   if (classes.size() == 1 && classes[0] >= '0' && classes[0] <= '9')
     return at::full({n}, classes[0] - '0', at::kLong);
   throw fm::OptionError("--class is '" + classes + "'; choose all, or one of 0 to 9");
@@ -64,8 +63,7 @@ void write_images(const fs::path& out, const at::Tensor& images, bool bytes) {
 }
 
 int sample(Options o) {
-  support::set_up_machine(o.threads);
-  const c10::Device device = support::parse_device(o.device);
+  const c10::Device device = o.machine.set_up();
   if (o.n < 1 || o.n > 1000000)
     throw fm::OptionError("--n is " + std::to_string(o.n) + "; choose 1 to 1000000");
   if (o.sampling.steps < 1 || o.sampling.steps > 100000) {
@@ -137,7 +135,6 @@ int main(int argc, char** argv) {
   app.add_flag("--uint8", o.bytes, "write the .npy as uint8 in 0 to 255");
   app.add_option("--trajectory", o.trajectory,
                  "also write a picture of eight samples on their way from the noise");
-  app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
-  app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  o.machine.add_to(app);
   return support::run_main(app, argc, argv, [&] { return sample(o); });
 }

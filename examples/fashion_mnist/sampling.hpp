@@ -71,6 +71,9 @@ inline TrainedModel load_model(const std::filesystem::path& path, std::optional<
   return model;
 }
 
+/// Sample i is of class i mod 10: int64 [n].
+inline at::Tensor classes_in_turn(std::int64_t n) { return at::arange(n, at::kLong).remainder(10); }
+
 /// Noise, or the blank page that the recipe starts from.
 inline at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng) {
   at::Tensor x_0 = rng.normal({n, 1, 32, 32});

@@ -2,11 +2,13 @@
 //   fashion_mnist_train --out runs/flow --model small --epochs 5
 // Writes into the run's folder: checkpoints, metrics.csv, loss.png and samples-epoch-N.png.
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,10 +37,9 @@ struct Options {
   double ema = 0;
   std::uint64_t seed = 42;
   std::int64_t limit = 0;
-  int threads = 0;
   std::int64_t checkpoint_every = 0;
   bool resume = false;
-  std::string device = "cpu";
+  support::MachineOptions machine;
 };
 
 /// metrics.csv, a row a step, and loss.png. A resumed run keeps the rows of the steps before.
@@ -89,9 +90,22 @@ class Metrics {
   std::vector<double> steps_, losses_, smooth_;
 };
 
+/// A grid of eight samples of each class, always from the same noise.
+void draw_samples(const Options& o, const UNet& net, const fs::path& file) {
+  constexpr std::int64_t n = 80;
+  const c10::Device device = net->parameters().front().device();
+  TrainedModel model{o.recipe, net};
+  fm::Rng rng(o.seed);
+  SamplingOptions options;
+  options.steps = 25;
+  options.seed = o.seed;
+  const Samples samples = sample_images(model, starts(o.recipe, n, rng).to(device),
+                                        classes_in_turn(n).to(device), options);
+  support::write_png(file, support::image_grid(from_pixels(samples.x).cpu(), 10));
+}
+
 int train(const Options& o) {
-  support::set_up_machine(o.threads);
-  const c10::Device device = support::parse_device(o.device);
+  const c10::Device device = o.machine.set_up();
   if (o.limit < 0)
     throw fm::OptionError("--limit is " + std::to_string(o.limit) +
                           "; choose at least 1, or 0 for all");
@@ -134,8 +148,15 @@ int train(const Options& o) {
         })) {
       std::cerr << "resuming at step " << trainer.steps() << '\n';
     }
+    Metrics metrics(o.out, trainer.steps());
+    const auto draw = [&](const fm::EpochReport& r) {
+      std::optional<fm::Ema::Scope> averaged;
+      if (trainer.ema() != nullptr) averaged.emplace(*trainer.ema());
+      const fm::EvalScope eval(*net);
+      draw_samples(o, net, o.out / fmt::format("samples-epoch-{}.png", r.epoch + 1));
+    };
     const fm::TrainResult result =
-        trainer.fit(batches, fm::ProgressBar(std::cerr, isatty(STDERR_FILENO) == 1));
+        trainer.fit(batches, fm::ProgressBar(std::cerr, support::on_terminal()), metrics, draw);
     return result.stopped ? support::interrupted : support::success;
   });
 }
@@ -161,10 +182,9 @@ int main(int argc, char** argv) {
   app.add_option("--ema", o.ema, "decay of averaged weights, such as 0.999; 0 for none");
   app.add_option("--limit", o.limit, "train on the first images only; 0 for all");
   app.add_option("--seed", o.seed, "of initial weights, order, times and noise");
-  app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
   app.add_option("--checkpoint-every", o.checkpoint_every,
                  "steps between checkpoints; 0 for one an epoch");
   app.add_flag("--resume", o.resume, "go on from the newest checkpoint in --out");
-  app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  o.machine.add_to(app);
   return support::run_main(app, argc, argv, [&] { return train(o); });
 }

@@ -48,4 +48,22 @@ inline c10::Device parse_device(const std::string& name) {
   }
 }
 
+/// The two options that say what a program runs on.
+struct MachineOptions {
+  int threads = 0;
+  std::string device = "cpu";
+
+  /// To a CLI::App.
+  template <class App>
+  void add_to(App& app) {
+    app.add_option("--threads", threads, "CPU threads; 0 for all cores");
+    app.add_option("--device", device, "cpu, cuda or cuda:N");
+  }
+  /// Sets the machine up and gives the device.
+  c10::Device set_up() const {
+    set_up_machine(threads);
+    return parse_device(device);
+  }
+};
+
 }  // namespace support

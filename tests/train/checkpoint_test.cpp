@@ -31,7 +31,7 @@ struct Run {
   fm::FusedAdam optimizer;
 };
 
-std::string bytes_of(const fs::path& path) { return fm::detail::read_file(path); }
+std::string bytes_of(const fs::path& path) { return fm::read_file<fm::CheckpointError>(path); }
 
 void write_bytes(const fs::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;

@@ -9,7 +9,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/read_file.hpp"
 
 /// NumPy's .npy files (format 1.0, C order, little-endian) of float32, float64, uint8 and int64.
 
@@ -139,11 +139,7 @@ inline at::Tensor parse_npy(std::string_view bytes, const std::string& name) {
 
 /// Reads a .npy file. Throws DataError where it is missing or not usable.
 inline at::Tensor load_npy(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path))
-    throw DataError("cannot read " + path.string() + "; check the path and its permissions");
-  const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return parse_npy(bytes, path.string());
+  return parse_npy(read_file<DataError>(path), path.string());
 }
 
 }  // namespace flowmatch::inline v0

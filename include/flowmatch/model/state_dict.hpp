@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/read_file.hpp"
 
 namespace flowmatch::inline v0 {
 
@@ -85,11 +86,8 @@ inline void save_state_dict(const std::filesystem::path& path, const StateDict& 
 /// Reads a file of `save_state_dict`. Throws CheckpointError where it is missing, damaged or holds
 /// something else.
 inline StateDict read_state_dict(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path))
-    throw CheckpointError("cannot read " + path.string() + "; check the path and its permissions");
-  const std::vector<char> bytes((std::istreambuf_iterator<char>(file)),
-                                std::istreambuf_iterator<char>());
+  const std::string text = read_file<CheckpointError>(path);
+  const std::vector<char> bytes(text.begin(), text.end());
   try {
     StateDict state;
     for (const auto& entry : torch::jit::pickle_load(bytes).toGenericDict()) {

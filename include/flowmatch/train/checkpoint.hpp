@@ -14,8 +14,10 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
+#include "flowmatch/core/read_file.hpp"
 #include "flowmatch/io/atomic_directory.hpp"
 #include "flowmatch/io/manifest.hpp"
 #include "flowmatch/model/state_dict.hpp"
@@ -33,21 +35,12 @@
 
 namespace flowmatch::inline v0 {
 
+inline constexpr const char* checkpoint_format = "flowmatch checkpoint 1";
+
 namespace detail {
 
-inline std::string read_file(const std::filesystem::path& path) {
-  std::error_code error;  // set for what is no file, too
-  const std::uintmax_t size = std::filesystem::file_size(path, error);
-  std::ifstream file(path, std::ios::binary);
-  std::string bytes(error ? 0 : size, '\0');
-  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (error || !file)
-    throw CheckpointError("cannot read " + path.string() + "; check the path and its permissions");
-  return bytes;
-}
-
 inline std::string file_signature(const std::filesystem::path& path) {
-  const std::string bytes = read_file(path);
+  const std::string bytes = read_file<CheckpointError>(path);
   return std::to_string(bytes.size()) + " bytes crc32 " + Manifest::hex(crc32(bytes));
 }
 
@@ -69,8 +62,8 @@ inline Checkpoint open_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) throw damaged("there is no such folder");
   Checkpoint checkpoint{path, {}};
   try {
-    checkpoint.manifest = Manifest::from_text(detail::read_file(path / "manifest.txt"));
-    if (checkpoint.manifest.get("format") != "flowmatch checkpoint 1") {
+    checkpoint.manifest = Manifest::from_text(read_file<CheckpointError>(path / "manifest.txt"));
+    if (checkpoint.manifest.get("format") != checkpoint_format) {
       throw CheckpointError("its format is '" + checkpoint.manifest.get("format") +
                             "', this program reads 1");
     }
@@ -158,6 +151,22 @@ inline void load_optimizer(const std::filesystem::path& checkpoint,
   }
 }
 
+/// Ends the writing of a checkpoint's directory: signs every file in it in the manifest, adds that,
+/// and commits. Throws CheckpointError.
+inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
+  manifest.set("format", checkpoint_format);
+  for (const auto& file : std::filesystem::directory_iterator(directory.path())) {
+    manifest.set("file." + file.path().filename().string(), detail::file_signature(file.path()));
+  }
+  std::ofstream file(directory.path() / "manifest.txt", std::ios::binary);
+  file << manifest.to_text() << std::flush;
+  if (!file)
+    throw CheckpointError("cannot write the manifest in " + directory.path().string() +
+                          "; check the free space");
+  file.close();
+  directory.commit();
+}
+
 /// Writes a checkpoint into `folder` and removes all but the `keep` newest. `manifest` holds step
 /// and position; the files' signatures are added here. Throws CheckpointError; older checkpoints
 /// are touched only after success.
@@ -181,18 +190,7 @@ inline std::filesystem::path write_checkpoint(const std::filesystem::path& folde
     throw CheckpointError("cannot write " + (directory.path() / "optimizer.pt").string() + ": " +
                           error.what_without_backtrace() + "; check the free space");
   }
-  manifest.set("format", "flowmatch checkpoint 1");
-  for (const auto& file : std::filesystem::directory_iterator(directory.path())) {
-    manifest.set("file." + file.path().filename().string(), detail::file_signature(file.path()));
-  }
-  const std::string text = manifest.to_text();
-  std::ofstream file(directory.path() / "manifest.txt", std::ios::binary);
-  file << text << std::flush;
-  if (!file)
-    throw CheckpointError("cannot write the manifest in " + folder.string() +
-                          "; check the free space");
-  file.close();
-  directory.commit();
+  commit_checkpoint(directory, std::move(manifest));
 
   std::vector<std::filesystem::path> all = list_checkpoints(folder);
   for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < all.size(); ++i) {
