@@ -14,6 +14,12 @@ namespace nn = torch::nn;
 
 namespace {
 
+// `contiguous` would leave a tensor of one channel as it is, which is contiguous in either sense;
+// convolutions would read its strides as the other layout, and every layer after would follow.
+torch::Tensor in_layout(const torch::Tensor& x, torch::MemoryFormat layout) {
+  return x.to(x.options(), /*non_blocking=*/false, /*copy=*/false, layout);
+}
+
 nn::Conv2dOptions conv3x3(std::int64_t in, std::int64_t out) {
   return nn::Conv2dOptions(in, out, 3).padding(1);
 }
@@ -112,7 +118,7 @@ torch::Tensor UNetImpl::embed(const torch::Tensor& t, const torch::Tensor& class
 torch::Tensor UNetImpl::forward(const torch::Tensor& x, const torch::Tensor& t,
                                 const torch::Tensor& classes) {
   const torch::Tensor embedding = embed(t, classes);
-  torch::Tensor h = first_->forward(x.contiguous(first_->weight.suggest_memory_format()));
+  torch::Tensor h = first_->forward(in_layout(x, first_->weight.suggest_memory_format()));
   std::vector<torch::Tensor> skips = {h};
   for (std::size_t level = 0; level < down_.size(); ++level) {
     for (ResidualBlock& block : down_[level]) skips.push_back(h = block->forward(h, embedding));
@@ -133,7 +139,7 @@ torch::Tensor UNetImpl::forward(const torch::Tensor& x, const torch::Tensor& t,
 void to_channels_last(torch::nn::Module& module) {
   torch::NoGradGuard no_grad;
   for (torch::Tensor& p : module.parameters()) {
-    if (p.dim() == 4) p.set_data(p.detach().contiguous(torch::MemoryFormat::ChannelsLast));
+    if (p.dim() == 4) p.set_data(in_layout(p.detach(), torch::MemoryFormat::ChannelsLast));
   }
 }
 

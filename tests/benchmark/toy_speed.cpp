@@ -1,8 +1,8 @@
 // Speed of training and sampling a network of four hidden layers in the plane, to run beside a
 // Python peer:
-//   toy_speed [width] [batch] [steps] [threads]
-// Prints training steps/s and the median milliseconds of Euler (100 steps), midpoint (50) and
-// dopri5 (1e-5).
+//   toy_speed [width] [batch] [steps]
+// Prints training steps/s on one thread, and the median milliseconds of Euler (100 steps), midpoint
+// (50) and dopri5 (1e-5) on one thread and on all, batches side by side.
 
 #include <torch/torch.h>
 
@@ -48,7 +48,8 @@ int main(int argc, char** argv) {
   const std::int64_t width = argc > 1 ? std::atoll(argv[1]) : 64;
   const std::int64_t batch = argc > 2 ? std::atoll(argv[2]) : 256;
   const std::int64_t steps = argc > 3 ? std::atoll(argv[3]) : 400;
-  at::set_num_threads(argc > 4 ? std::atoi(argv[4]) : 1);
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
   torch::manual_seed(0);
   Mlp net(width);
   fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), {.epochs = 2});
@@ -57,14 +58,19 @@ int main(int argc, char** argv) {
   double all = 0;
   trainer.fit(data, [&](const fm::EpochReport& r) { (r.epoch == 0 ? first : all) = r.seconds; });
   std::cout << "width " << width << ", batch " << batch << ": "
-            << static_cast<double>(steps) / (all - first) << " training steps/s";
+            << static_cast<double>(steps) / (all - first) << " training steps/s\n";
   fm::Rng rng(1);
   const at::Tensor x_0 = rng.normal({batch, 2});
-  fm::Sampler euler(net, fm::ode::Euler{}, fm::TimeGrid::uniform(100));
-  fm::Sampler midpoint(net, fm::ode::Midpoint{}, fm::TimeGrid::uniform(50));
-  fm::Sampler dopri5(net, fm::ode::Dopri5{}, fm::AdaptiveOptions{.rtol = 1e-5, .atol = 1e-5});
-  std::cout << "; euler 100 " << milliseconds([&] { euler.sample_from(x_0); })
-            << " ms, midpoint 50 " << milliseconds([&] { midpoint.sample_from(x_0); })
-            << " ms, dopri5 " << milliseconds([&] { dopri5.sample_from(x_0); }) << " ms ("
-            << dopri5.solve(x_0).statistics.evaluations << " evaluations)\n";
+  for (const bool parallel : {false, true}) {
+    at::set_num_threads(parallel ? threads : 1);
+    const fm::SamplerOptions options{.parallel = parallel};
+    fm::Sampler euler(net, fm::ode::Euler{}, fm::TimeGrid::uniform(100), options);
+    fm::Sampler midpoint(net, fm::ode::Midpoint{}, fm::TimeGrid::uniform(50), options);
+    fm::Sampler dopri5(net, fm::ode::Dopri5{}, fm::AdaptiveOptions{.rtol = 1e-5, .atol = 1e-5},
+                       options);
+    std::cout << "  " << at::get_num_threads() << " threads: euler 100 "
+              << milliseconds([&] { euler.sample_from(x_0); }) << " ms, midpoint 50 "
+              << milliseconds([&] { midpoint.sample_from(x_0); }) << " ms, dopri5 "
+              << milliseconds([&] { dopri5.sample_from(x_0); }) << " ms\n";
+  }
 }

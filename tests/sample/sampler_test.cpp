@@ -87,6 +87,57 @@ TEST_CASE("sampler: results do not depend on the batch size") {
   }
 }
 
+TEST_CASE("sampler: batches side by side give what they give one after the other") {
+  const Threads two(2);
+  torch::manual_seed(0);
+  networks::Conditional net;
+  net->eval();
+  const at::Tensor x_0 = torch::randn({7, 1, 8, 8});
+  const at::Tensor labels = torch::arange(7);
+  const auto grid = fm::TimeGrid::uniform(5);
+  const at::Tensor whole = fm::Sampler(net, ode::RK4{}, grid).sample_from(x_0, labels);
+  for (const std::int64_t size : {0, 1, 3, 100}) {
+    fm::Sampler sampler(net, ode::RK4{}, grid, {.batch_size = size, .parallel = true});
+    const fm::SampleResult result = sampler.solve(x_0, labels);
+    CHECK(close(result.x, whole, 1e-4, 1e-5));
+    const std::int64_t batches = size == 0 ? 2 : (7 + size - 1) / size;
+    CHECK(result.statistics.evaluations == batches * 20);
+    CHECK(close(sampler.trajectory(x_0, labels)[5], whole, 1e-4, 1e-5));
+  }
+  CHECK(at::get_num_threads() == 2);
+}
+
+TEST_CASE("sampler: batches side by side share the observer, the stop and the first error") {
+  const Threads two(2);
+  const at::Tensor x_0 = torch::randn({6, 2});
+  fm::SamplerOptions options{.batch_size = 1, .parallel = true};
+  std::vector<int> steps(6);  // without a lock: the observer hears one step at a time
+  options.observer = [&](const fm::SampleStep& step) {
+    ++steps[static_cast<std::size_t>(step.first)];
+    return true;
+  };
+  fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(4), options).sample_from(x_0);
+  CHECK(steps == std::vector<int>(6, 4));
+
+  int heard = 0;
+  options.observer = [&](const fm::SampleStep&) { return ++heard < 2; };
+  const fm::SampleResult stopped =
+      fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(4), options).solve(x_0);
+  CHECK(stopped.statistics.stopped);
+  CHECK(stopped.statistics.evaluations <= 4);
+  CHECK(stopped.x.sizes() == x_0.sizes());
+  CHECK(at::equal(stopped.x.slice(0, 5), x_0.slice(0, 5)));  // never begun
+
+  auto failing = [](const at::Tensor& x, const at::Tensor&) { return x / 0.0; };
+  CHECK_THROWS_AS(fm::Sampler(failing, ode::Dopri5{}, fm::AdaptiveOptions{},
+                              {.batch_size = 1, .parallel = true})
+                      .solve(x_0),
+                  fm::SolverError);
+  CHECK_THROWS_AS(
+      fm::Sampler(flow, ode::Dopri5{}, fm::AdaptiveOptions{}, {.parallel = true}).trajectory(x_0),
+      fm::OptionError);
+}
+
 TEST_CASE("sampler: tuple conditions are split with the batches") {
   using Condition = std::tuple<at::Tensor, at::Tensor>;
   auto model = [](const at::Tensor& x, const at::Tensor&, const Condition& c) {

@@ -25,6 +25,18 @@ inline at::Tensor doubles(std::vector<double> values) {
   return torch::tensor(values, torch::kDouble);
 }
 
+/// LibTorch's number of threads, while it lives.
+class Threads {
+ public:
+  explicit Threads(int n) { at::set_num_threads(n); }
+  ~Threads() { at::set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_ = at::get_num_threads();
+};
+
 /// An empty folder that goes with its scope.
 class TemporaryFolder {
  public:

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -15,6 +18,7 @@
 
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/parallel.hpp"
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/velocity_model.hpp"
@@ -39,7 +43,11 @@ struct SampleStep {
 
 struct SamplerOptions {
   std::int64_t batch_size = 0;  ///< samples that go through the model together; 0: all
-  std::function<bool(const SampleStep&)> observer{};  ///< returns false to stop
+  /// On the CPU: batches side by side, one on each of LibTorch's threads, instead of each operation
+  /// on all threads; small networks gain most. A batch_size of 0 then means an equal share for each
+  /// thread. The model must bear calls from several threads, as a module in evaluation mode does.
+  bool parallel = false;
+  std::function<bool(const SampleStep&)> observer{};  ///< returns false to stop; one call at a time
   std::stop_token stop{};                             ///< asked after each step
 };
 
@@ -119,55 +127,51 @@ class Sampler {
   /// The same, with the evaluations and steps that it took (summed over batches).
   template <Condition C = NoCondition>
   SampleResult solve(const at::Tensor& x_0, const C& condition = C{}) {
+    std::vector<Part> parts = run(x_0, condition, /*keep_points=*/false);
     SampleResult result;
-    std::vector<at::Tensor> parts;
-    run(
-        x_0, condition, [](double, const at::Tensor&) {},
-        [&](at::Tensor x, const ode::Statistics& s) {
-          parts.push_back(std::move(x));
-          result.statistics += s;
-        });
-    result.x = parts.size() == 1 ? parts.front() : at::cat(parts);
+    std::vector<at::Tensor> ends;
+    for (Part& part : parts) {
+      ends.push_back(std::move(part.x));
+      result.statistics += part.statistics;
+    }
+    result.x = ends.size() == 1 ? ends.front() : at::cat(ends);
     return result;
   }
 
   /// x after every step, x_0 included: [steps + 1, B, …]. Adaptive methods have as many steps as
-  /// they need, so there batch_size must be 0 or at least B. Where sampling was stopped, it ends
+  /// they need, so there all samples must go as one batch. Where sampling was stopped, it ends
   /// with the last step made, and samples that had not come so far stay as they were.
   template <Condition C = NoCondition>
   at::Tensor trajectory(const at::Tensor& x_0, const C& condition = C{}) {
     check_start(x_0);
-    if (adaptive && options_.batch_size > 0 && x_0.size(0) > options_.batch_size) {
+    if (adaptive && batch_size(x_0.size(0)) < x_0.size(0)) {
       throw OptionError(
-          "an adaptive method steps each batch differently; set batch_size to 0 for a trajectory");
+          "an adaptive method steps each batch differently; set batch_size to 0 and parallel to "
+          "false for a trajectory");
     }
-    std::vector<at::Tensor> points;
-    std::vector<at::Tensor> parts;
-    run(
-        x_0, condition, [&](double, const at::Tensor& x) { points.push_back(x.clone()); },
-        [&](const at::Tensor&, const ode::Statistics&) {
-          parts.push_back(at::stack(points));
-          points.clear();
-        });
-    if (parts.size() == 1) return parts.front();
-    std::int64_t length = 0;
-    for (const at::Tensor& part : parts) length = std::max(length, part.size(0));
-    for (at::Tensor& part : parts) {
-      const at::Tensor end = part.slice(0, part.size(0) - 1);
-      if (const std::int64_t missing = length - part.size(0); missing > 0) {
-        std::vector<std::int64_t> shape = part.sizes().vec();
-        shape.front() = missing;
-        part = at::cat({part, end.expand(shape)});
-      }
+    const std::vector<Part> parts = run(x_0, condition, /*keep_points=*/true);
+    std::size_t length = 0;
+    for (const Part& part : parts) length = std::max(length, part.points.size());
+    std::vector<at::Tensor> paths;
+    for (const Part& part : parts) {
+      std::vector<at::Tensor> points = part.points;
+      points.resize(length, points.back());
+      paths.push_back(at::stack(points));
     }
-    return at::cat(parts, 1);
+    return at::cat(paths, 1);
   }
 
  private:
-  /// Integrates batch by batch: on_point(t, x) at the start and after each step, on_end(x,
-  /// statistics) for each batch.
-  template <class C, class OnPoint, class OnEnd>
-  void run(const at::Tensor& x_0, const C& condition, OnPoint on_point, OnEnd on_end) {
+  /// What became of one batch.
+  struct Part {
+    at::Tensor x;
+    ode::Statistics statistics;
+    std::vector<at::Tensor> points{};  // x_0 and x after each step, if they are asked for
+  };
+
+  /// Integrates batch by batch, or the batches side by side.
+  template <class C>
+  std::vector<Part> run(const at::Tensor& x_0, const C& condition, bool keep_points) {
     static_assert(VelocityModel<Model, C>,
                   "flowmatch: this model cannot be called as forward(x, t) or, with a condition, "
                   "forward(x, t, "
@@ -179,33 +183,44 @@ class Sampler {
     if constexpr (ModuleHandle<Model>) eval.emplace(module_of(model_));
 
     const std::int64_t samples = x_0.size(0);
-    const std::int64_t size =
-        options_.batch_size > 0 ? options_.batch_size : std::max<std::int64_t>(samples, 1);
-    bool stopped = false;
-    for (std::int64_t first = 0; first == 0 || first < samples; first += size) {
+    const std::int64_t size = batch_size(samples);
+    std::vector<Part> parts(
+        static_cast<std::size_t>(std::max<std::int64_t>((samples + size - 1) / size, 1)));
+    std::mutex observing;
+    std::atomic<bool> stopped = false;
+    const auto solve_part = [&](std::int64_t i) {
+      Part& part = parts[static_cast<std::size_t>(i)];
+      const std::int64_t first = i * size;
       const std::int64_t last = std::min(first + size, samples);
-      const bool whole = first == 0 && last == samples;
-      at::Tensor x = x_0.slice(0, first, last).clone();
-      const at::Tensor index =
-          whole ? at::Tensor{}
-                : at::arange(first, last, at::TensorOptions(at::kLong).device(x.device()));
-      const C part = whole ? condition : condition_traits<C>::index_select(condition, index);
+      part.x = x_0.slice(0, first, last).clone();
+      if (keep_points) part.points.push_back(part.x.clone());
       // Once stopped, what is left comes back as it started, so that rows stay where they belong.
-      ode::Statistics statistics;
-      on_point(start(), x);
-      if (!stopped) {
-        std::int64_t step = 0;
-        statistics = integrate(x, part, [&](double t, const at::Tensor& now) {
-          on_point(t, now);
-          ++step;
-          const bool proceed =
-              !options_.observer || options_.observer({t, now, first, samples, step, steps()});
-          return proceed && !options_.stop.stop_requested();
-        });
-      }
-      stopped = stopped || statistics.stopped;
-      on_end(x, statistics);
+      if (stopped) return;
+      const C own =
+          parts.size() == 1
+              ? condition
+              : condition_traits<C>::index_select(
+                    condition,
+                    at::arange(first, last, at::TensorOptions(at::kLong).device(x_0.device())));
+      std::int64_t step = 0;
+      part.statistics = integrate(part.x, own, [&](double t, const at::Tensor& now) {
+        if (keep_points) part.points.push_back(now.clone());
+        ++step;
+        if (options_.observer) {
+          const std::lock_guard lock(observing);
+          if (!options_.observer({t, now, first, samples, step, steps()})) stopped = true;
+        }
+        if (options_.stop.stop_requested()) stopped = true;
+        return !stopped;
+      });
+    };
+    const auto count = static_cast<std::int64_t>(parts.size());
+    if (options_.parallel) {
+      parallel_for(count, solve_part);
+    } else {
+      for (std::int64_t i = 0; i < count; ++i) solve_part(i);
     }
+    return parts;
   }
 
   template <class C, class Observer>
@@ -222,19 +237,19 @@ class Sampler {
     }
   }
 
+  /// How many samples go through the model together.
+  std::int64_t batch_size(std::int64_t samples) const {
+    if (options_.batch_size > 0) return options_.batch_size;
+    const std::int64_t batches = options_.parallel ? at::get_num_threads() : 1;
+    return std::max<std::int64_t>((samples + batches - 1) / batches, 1);
+  }
+
   static void check_start(const at::Tensor& x_0) {
     if (!x_0.defined() || x_0.dim() == 0 || !x_0.is_floating_point()) {
       throw ShapeError("samples start from a floating tensor x_0 [B, …]; got " + shape_text(x_0));
     }
   }
 
-  double start() const {
-    if constexpr (adaptive) {
-      return 0;
-    } else {
-      return plan_.t0();
-    }
-  }
   std::int64_t steps() const {
     if constexpr (adaptive) {
       return 0;
