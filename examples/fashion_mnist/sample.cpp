@@ -1,7 +1,6 @@
 // Draws clothes with a trained network:
-//   fashion_mnist_sample --out clothes.png                       with the network that comes with
-//   the project fashion_mnist_sample --checkpoint runs/flow --n 2048 --solver midpoint --steps 5
-//   --out samples.npy
+//   fashion_mnist_sample --out clothes.png      (with the network that comes with the project)
+//   fashion_mnist_sample --checkpoint runs/flow --n 2048 --solver midpoint --out samples.npy
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
@@ -69,6 +68,9 @@ int sample(Options o) {
   if (o.sampling.steps < 1 || o.sampling.steps > 100000) {
     throw fm::OptionError("--steps is " + std::to_string(o.sampling.steps) +
                           "; choose 1 to 100000");
+  }
+  for (const fs::path& file : {o.out, o.trajectory}) {  // now, not after the sampling
+    if (file.extension() == ".png") support::check_png_path(file);
   }
   const at::Tensor labels = class_labels(o.classes, o.n).to(device);
   o.sampling.post_grid = o.grid == "post";

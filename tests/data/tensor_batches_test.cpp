@@ -173,4 +173,15 @@ TEST_CASE("tensor_batches: the fingerprint tells data and order and batch size a
       fm::TensorBatches(points(9), 4, last(fm::LastBatch::keep)).fingerprint(),
   };
   for (const std::string& other : others) CHECK(other != print);
+
+  using Pair = std::tuple<at::Tensor, at::Tensor>;
+  const auto of = [](const auto& condition) {
+    return fm::TensorBatches(points(9), condition, 4).fingerprint();
+  };
+  const at::Tensor labels = torch::arange(9);
+  CHECK(of(labels) == of(labels.clone()));
+  CHECK(of(labels) != of(labels.flip(0)));
+  CHECK(of(labels) != of(labels.to(torch::kInt)));
+  CHECK(of(labels) != print);
+  CHECK(of(Pair{labels, labels}) != of(Pair{labels, labels.flip(0)}));
 }

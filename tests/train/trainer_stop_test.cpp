@@ -137,6 +137,20 @@ TEST_CASE("trainer: a loss of infinity stops training as well") {
   require_error<fm::TrainingError>([&] { trainer.fit(batches()); }, "at step 0;");
 }
 
+TEST_CASE("trainer: weights that a finite loss has spoiled reach no checkpoint") {
+  const TemporaryFolder folder;
+  // 0, with a gradient of 0 times infinity.
+  const auto spoiling = [](auto& model, const fm::Noised<>& noised) {
+    return (fm::call_model(model, noised.x_t, noised.t) * 0).square().sum().sqrt();
+  };
+  fm::Trainer trainer(mlp(), noisifier(),
+                      fm::TrainOptions{.checkpoints = folder.path(), .checkpoint_every = 1},
+                      spoiling);
+  require_error<fm::TrainingError>([&] { trainer.fit(batches()); },
+                                   "the weights hold NaN or infinity after 1 steps;");
+  REQUIRE(fm::list_checkpoints(folder.path()).empty());
+}
+
 TEST_CASE("trainer: a source that ends early is an error with both counts") {
   fm::Trainer trainer(mlp(), noisifier());
   require_error<fm::DataError>([&] { trainer.fit(PlainSource(4)); },

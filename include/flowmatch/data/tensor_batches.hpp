@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "flowmatch/core/condition.hpp"
@@ -104,22 +105,36 @@ class TensorBatches {
                     condition_traits<C>::index_select(condition_, index)};
   }
 
-  /// Shape, dtype, batch size, order, and a CRC-32 of (up to 64 evenly spaced samples of) the data.
+  /// Shape, dtype, batch size, order, and a CRC-32 of (up to 64 evenly spaced samples of) the data
+  /// and of its condition, where that is a tensor or a tuple of tensors.
   std::string fingerprint() const {
     const std::int64_t n = x_1_.size(0);
     const at::Tensor some =
         at::arange(0, n, std::max<std::int64_t>(1, n / 64), x_1_.options().dtype(at::kLong));
-    const at::Tensor bytes = x_1_.index_select(0, some).cpu().contiguous();
-    const auto* data = static_cast<const std::byte*>(bytes.const_data_ptr());
-    const std::uint32_t crc = crc32({data, static_cast<std::size_t>(bytes.nbytes())});
-    return "x_1 " + shape_text(x_1_) + " " + std::string(toString(x_1_.scalar_type())) + " crc " +
-           std::to_string(crc) + ", batch " + std::to_string(batch_size_) + ", " +
+    return "x_1 " + shape_text(x_1_) + checksum(x_1_.index_select(0, some)) + ", condition" +
+           checksum(condition_traits<C>::index_select(condition_, some)) + ", batch " +
+           std::to_string(batch_size_) + ", " +
            (options_.shuffle ? "shuffled by seed " + std::to_string(options_.seed)
                              : std::string("in order")) +
            ", last batch " + std::to_string(static_cast<int>(options_.last_batch));
   }
 
  private:
+  static std::string checksum(const at::Tensor& samples) {
+    const at::Tensor bytes = samples.cpu().contiguous();
+    const auto* data = static_cast<const std::byte*>(bytes.const_data_ptr());
+    return " " + std::string(toString(bytes.scalar_type())) + " crc " +
+           std::to_string(crc32({data, static_cast<std::size_t>(bytes.nbytes())}));
+  }
+  template <class... Parts>
+  static std::string checksum(const std::tuple<Parts...>& parts) {
+    return std::apply([](const auto&... p) { return (std::string() + ... + checksum(p)); }, parts);
+  }
+  template <class Other>
+  static std::string checksum(const Other&) {
+    return " not looked at";
+  }
+
   at::Tensor x_1_;
   C condition_;
   std::int64_t batch_size_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/Context.h>
+#include <ATen/Functions.h>
 #include <torch/optim/optimizer.h>
 #include <torch/serialize/input-archive.h>
 #include <torch/serialize/output-archive.h>
@@ -10,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -167,14 +169,27 @@ inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
   directory.commit();
 }
 
+/// Throws TrainingError where a parameter holds NaN or infinity. A finite loss can have an infinite
+/// gradient, so a step may spoil the weights before any loss shows it.
+inline void check_finite(const torch::nn::Module& module, std::int64_t step) {
+  const at::NoGradGuard no_grad;
+  constexpr double largest = std::numeric_limits<double>::infinity();  // the norm of that order
+  const std::vector<at::Tensor> norms = at::_foreach_norm(module.parameters(), largest);
+  if (norms.empty() || at::stack(norms).isfinite().all().item<bool>()) return;
+  throw TrainingError("the weights hold NaN or infinity after " + std::to_string(step) +
+                          " steps; lower the learning rate, or clip gradients (clip_norm)",
+                      step - 1);
+}
+
 /// Writes a checkpoint into `folder` and removes all but the `keep` newest. `manifest` holds step
-/// and position; the files' signatures are added here. Throws CheckpointError; older checkpoints
-/// are touched only after success.
+/// and position; the files' signatures are added here. Throws TrainingError for weights that are
+/// not finite, CheckpointError; older checkpoints are touched only after success.
 inline std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
                                               Manifest manifest, const torch::nn::Module& module,
                                               const std::optional<StateDict>& ema,
                                               const torch::optim::Optimizer& optimizer,
                                               c10::Device device, std::int64_t keep) {
+  check_finite(module, manifest.get_int("step"));
   std::string number = std::to_string(manifest.get_int("step"));
   number.insert(0, 9 - std::min<std::size_t>(number.size(), 9), '0');
   const std::filesystem::path target = folder / ("step-" + number);
