@@ -93,6 +93,8 @@ int main() {
   const fm::SampleResult result = adaptive.solve(rng.normal({10, 2}), classes);
   std::cout << result.statistics.evaluations << " evaluations\n";
 
+  fm::Sampler fast(net, fm::ode::Euler{}, fm::TimeGrid::uniform(100), {.parallel = true});
+
   auto velocity = [](const at::Tensor& x, const at::Tensor&, const Weather& weather) {
     return weather.temperature.unsqueeze(1) - x;
   };

@@ -29,6 +29,10 @@ int run_main(CLI::App& app, int argc, char** argv, Body body) {
     std::cerr << app.get_name() << ": " << message << '\n';
     return code;
   };
+  for (CLI::Option* option : app.get_options()) {  // --help shows what holds unless one says else
+    option->capture_default_str();
+    if (option->get_default_str() == "\"\"") option->default_str("");
+  }
   try {
     try {
       app.parse(argc, argv);

@@ -2,12 +2,15 @@
 
 #include <ATen/core/Dict.h>
 #include <ATen/core/ivalue.h>
+#include <caffe2/serialize/inline_container.h>
+#include <torch/csrc/jit/serialization/import_read.h>
 #include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/nn/module.h>
 
 #include <filesystem>
 #include <fstream>
 #include <ios>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -86,11 +89,13 @@ inline void save_state_dict(const std::filesystem::path& path, const StateDict& 
 /// Reads a file of `save_state_dict`. Throws CheckpointError where it is missing, damaged or holds
 /// something else.
 inline StateDict read_state_dict(const std::filesystem::path& path) {
-  const std::string text = read_file<CheckpointError>(path);
-  const std::vector<char> bytes(text.begin(), text.end());
+  std::istringstream stream(read_file<CheckpointError>(path));
   try {
+    // Not torch::jit::pickle_load, which reads beyond the end of a file that is cut.
+    caffe2::serialize::PyTorchStreamReader reader(&stream);
+    const c10::IValue value = torch::jit::readArchiveAndTensors("data", "", "", {}, {}, {}, reader);
     StateDict state;
-    for (const auto& entry : torch::jit::pickle_load(bytes).toGenericDict()) {
+    for (const auto& entry : value.toGenericDict()) {
       state.insert(entry.key().toStringRef(), entry.value().toTensor());
     }
     return state;
