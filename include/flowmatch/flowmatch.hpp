@@ -31,9 +31,15 @@
 #include "flowmatch/train/trainer.hpp"
 
 // Sampling: noise -> ode -> sample
+#include "flowmatch/ode/adams.hpp"
+#include "flowmatch/ode/adapt.hpp"
+#include "flowmatch/ode/dopri8_tableau.hpp"
+#include "flowmatch/ode/embedded_tableau.hpp"
+#include "flowmatch/ode/events.hpp"
 #include "flowmatch/ode/integrate.hpp"
 #include "flowmatch/ode/method.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
+#include "flowmatch/ode/statistics.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/solve/odeint.hpp"
 #include "flowmatch/version.hpp"

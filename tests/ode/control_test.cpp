@@ -7,9 +7,8 @@
 namespace ode = flowmatch::ode;
 
 TEST_CASE("control: the integral rule follows its formula within its limits") {
-  const ode::IntegralController control;
-  static_assert(ode::StepController<ode::IntegralController> &&
-                ode::StepController<ode::PIController>);
+  ode::PIDController control;
+  static_assert(ode::StepController<ode::PIDController>);
   static_assert(!ode::StepController<double>);
   CHECK(control(0.5, 5).accept);
   CHECK(control(0.5, 5).factor == Approx(0.9 * std::pow(0.5, -0.2)));
@@ -23,7 +22,7 @@ TEST_CASE("control: the integral rule follows its formula within its limits") {
 }
 
 TEST_CASE("control: the PI rule remembers the last error") {
-  ode::PIController control;
+  ode::PIDController control = ode::pi_controller();
   const double first = control(0.5, 5).factor;
   CHECK(first == Approx(0.9 * std::pow(0.5, -0.14)));
   const double second = control(0.5, 5).factor;
@@ -34,7 +33,7 @@ TEST_CASE("control: the PI rule remembers the last error") {
 }
 
 TEST_CASE("control: the PI rule keeps its memory over a rejection and may shrink accepted steps") {
-  ode::PIController control;
+  ode::PIDController control = ode::pi_controller();
   control(0.25, 4);
   CHECK_FALSE(control(16, 4).accept);
   CHECK(control(16, 4).factor == Approx(0.9 * std::pow(16, -0.25)));
@@ -49,8 +48,17 @@ TEST_CASE("control: the PI rule keeps its memory over a rejection and may shrink
 }
 
 TEST_CASE("control: rules refuse an error that is not a number") {
-  CHECK_FALSE(ode::IntegralController{}(std::nan(""), 5).accept);
-  ode::PIController control;
+  CHECK_FALSE(ode::PIDController{}(std::nan(""), 5).accept);
+  ode::PIDController control = ode::pi_controller();
   CHECK_FALSE(control(std::nan(""), 5).accept);
   CHECK(control.previous == 1);
+}
+
+TEST_CASE("control: the PID rule follows its formula") {
+  ode::PIDController control{
+      .proportional = 0.2, .integral = 0.4, .derivative = 0.1, .min_factor_accepted = 0.2};
+  control(0.3, 4);
+  control(0.6, 4);
+  CHECK(control(0.9, 4).factor ==
+        Approx(0.9 * std::pow(0.9, -0.7 / 4) * std::pow(0.6, 0.4 / 4) * std::pow(0.3, -0.1 / 4)));
 }

@@ -5,6 +5,7 @@
 #include <new>
 #include <vector>
 
+#include "flowmatch/ode/adapt.hpp"
 #include "flowmatch/ode/method.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "tests/ode/problems.hpp"
@@ -35,6 +36,11 @@ void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
+
+const char* const methods[] = {"euler",  "midpoint",      "heun2",          "heun3",
+                               "rk4",    "rk4_classic",   "explicit_adams", "implicit_adams",
+                               "bosh3",  "adaptive_heun", "fehlberg2",      "tsit5",
+                               "dopri5", "dopri8"};
 
 constexpr double quiet_nan = std::numeric_limits<double>::quiet_NaN();
 
@@ -74,8 +80,7 @@ TEST_CASE("integrate: fixed steps end at t1 and count themselves") {
 TEST_CASE("integrate: no method evaluates outside the interval") {
   const double ends[][2] = {{0, 1}, {1, 0}, {0.1, 0.7}, {0.7, 0.1}, {-0.3, 1.1}, {5, 5.3}};
   for (const auto& [t0, t1] : ends) {
-    for (const char* name :
-         {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+    for (const char* name : methods) {
       for (const std::int64_t steps : {1, 3, 7, 10}) {
         std::vector<double> times;
         INFO(name << " from " << t0 << " to " << t1 << " in " << steps);
@@ -265,12 +270,12 @@ TEST_CASE("integrate: an observer sees every step and may stop the solve") {
         return t < 0.45;
       });
   CHECK(seen.size() == 5);
-  CHECK(s.stopped);
+  CHECK(s.status == ode::Status::stopped);
   CHECK(x == Approx(1.5));
   x = 1;
   const auto adaptive = ode::integrate(ode::Dopri5{}, f, x, 0, 1, {.max_step = 0.1},
                                        [](double, double) { return false; });
-  CHECK(adaptive.stopped);
+  CHECK(adaptive.status == ode::Status::stopped);
   CHECK(adaptive.accepted == 1);
 }
 
@@ -292,7 +297,7 @@ TEST_CASE("integrate: nothing is allocated after the first step") {
     k[1] = -x[0];
   };
   CHECK(count(std::vector<double>{1, 0}, turn) == 0);
-  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
+  for (const char* name : methods) {
     INFO(name);
     ode::with_method(name, [&](auto method) {
       std::vector<double> x = {1, 0};
@@ -413,7 +418,7 @@ TEST_CASE("integrate: dopri5 keeps to its tolerance in the maximum norm and with
     CHECK(problems::error(x, p.solution(p.t1)) < 1e-7);
     Pair y = p.solution(p.t0);
     const auto s = ode::integrate(ode::Dopri5{}, p.f, y, p.t0, p.t1, options, ode::NoObserver{},
-                                  ode::PIController{});
+                                  ode::pi_controller());
     CHECK(problems::error(y, p.solution(p.t1)) < 1e-7);
     CHECK(y != x);
     CHECK(s.evaluations == 2 + 6 * (s.accepted + s.rejected));
@@ -545,12 +550,62 @@ TEST_CASE("integrate: floats choose their steps and meet a float tolerance") {
 }
 
 TEST_CASE("integrate: statistics of solves add up") {
-  ode::Statistics a{10, 2, 1, 0.1, 0.3, false};
-  a += ode::Statistics{6, 1, 0, 0.05, 0.05, true};
+  ode::Statistics a{10, 2, 1, 0.1, 0.3};
+  a += ode::Statistics{6, 1, 0, 0.05, 0.05, ode::Status::stopped};
   CHECK(a.evaluations == 16);
   CHECK(a.accepted == 3);
   CHECK(a.rejected == 1);
   CHECK(a.smallest_step == 0.05);
   CHECK(a.largest_step == 0.3);
-  CHECK(a.stopped);
+  CHECK(a.status == ode::Status::stopped);
+}
+
+TEST_CASE("integrate: at the step limit the last state comes back where that is asked for") {
+  double x = 1;
+  double last = 0;
+  const auto s = ode::integrate(
+      ode::Dopri5{}, [](double y, double) { return -y; }, x, 0, 1000,
+      {.rtol = 1e-8, .atol = 1e-8, .max_steps = 10, .at_limit = ode::AtLimit::stop},
+      [&](double t, double) { last = t; });
+  CHECK(s.status == ode::Status::step_limit);
+  CHECK(s.accepted + s.rejected == 10);
+  CHECK(last > 0);
+  CHECK(x == Approx(std::exp(-last)).epsilon(1e-6));
+}
+
+TEST_CASE("integrate: a jump in the right-hand side costs next to nothing where it is named") {
+  const auto f = [](double, double t) { return t < 0.3 ? 1.0 : t < 0.7 ? -20.0 : 3.0; };
+  const double end = 0.3 - 20 * 0.4 + 3 * 0.3;
+  for (const bool reverse : {false, true}) {
+    const double t0 = reverse ? 1 : 0;
+    const auto solve = [&](std::vector<double> jumps, double& x) {
+      return ode::integrate(ode::Dopri5{}, f, x, t0, 1 - t0,
+                            {.rtol = 1e-9, .atol = 1e-9, .jumps = std::move(jumps)});
+    };
+    double with = 0;
+    const auto named = solve({0.7, 5, 0.3, -1, 0}, with);
+    CHECK(with == Approx(reverse ? -end : end).epsilon(1e-12));
+    CHECK(named.rejected == 0);
+    double without = 0;
+    CHECK(solve({}, without).evaluations > 2 * named.evaluations);
+  }
+}
+
+TEST_CASE("integrate: a norm of the user's decides what counts as an error") {
+  // Only the first component counts; the second is hard.
+  const auto f = [](const Pair& x, double t) {
+    return Pair{-x[0], std::cos(200 * t) * 200 + 0 * x[1]};
+  };
+  const auto first_only = [](const Pair& error, const Pair& a, const Pair&,
+                             const ode::Tolerance& tolerance) {
+    return std::abs(error[0]) / (tolerance.atol + tolerance.rtol * std::abs(a[0])) + 0 * error[1];
+  };
+  Pair x = {1, 0};
+  Pair y = {1, 0};
+  const ode::AdaptiveOptions options{.rtol = 1e-6, .atol = 1e-6};
+  const auto both = ode::integrate(ode::Dopri5{}, f, x, 0, 1, options);
+  const auto one = ode::integrate(ode::Dopri5{}, f, y, 0, 1, options, ode::NoObserver{},
+                                  ode::PIDController{}, first_only);
+  CHECK(one.accepted < both.accepted / 4);
+  CHECK(y[0] == Approx(std::exp(-1)).epsilon(1e-5));
 }

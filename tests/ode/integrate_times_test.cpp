@@ -5,6 +5,8 @@
 #include <limits>
 #include <vector>
 
+#include "flowmatch/ode/integrate.hpp"
+#include "flowmatch/ode/method.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "tests/ode/problems.hpp"
 #include "tests/support/test_std.hpp"
@@ -15,7 +17,7 @@ using problems::Pair;
 
 namespace {
 
-constexpr ode::AdaptiveOptions tight{.rtol = 1e-9, .atol = 1e-9};
+const ode::AdaptiveOptions tight{.rtol = 1e-9, .atol = 1e-9};
 
 std::vector<double> between(double t0, double t1, int n) {
   std::vector<double> times;
@@ -32,16 +34,66 @@ TEST_CASE("integrate_times: the observer hears of the solution at the times exac
       std::vector<double> seen;
       double worst = 0;
       Pair x = p.solution(times.front());
-      const auto s =
-          ode::integrate_times(ode::Dopri5{}, p.f, x, times, tight, [&](double t, const Pair& now) {
+      const auto s = ode::integrate_times(
+          ode::Dopri5{}, p.f, x, times, tight,
+          [&](double t, const Pair& now) {
             seen.push_back(t);
             worst = std::max(worst, problems::error(now, p.solution(t)));
-          });
+          },
+          ode::Output::cut);
       INFO(p.name << (reverse ? ", in reverse" : ""));
       CHECK(seen == std::vector<double>(times.begin() + 1, times.end()));
       CHECK(worst < 1e-8);
       CHECK(s.evaluations == 2 + 6 * (s.accepted + s.rejected));
     }
+  }
+}
+
+TEST_CASE("integrate_times: dense output takes the steps of a plain solve however many times") {
+  for (const problems::Problem& p : problems::all()) {
+    for (const bool reverse : {false, true}) {
+      const std::vector<double> times =
+          reverse ? between(p.t1, p.t0, 500) : between(p.t0, p.t1, 500);
+      INFO(p.name << (reverse ? ", in reverse" : ""));
+      Pair plain = p.solution(times.front());
+      const auto without =
+          ode::integrate(ode::Dopri5{}, p.f, plain, times.front(), times.back(), tight);
+      std::vector<double> seen;
+      double worst = 0;
+      Pair x = p.solution(times.front());
+      const auto s =
+          ode::integrate_times(ode::Dopri5{}, p.f, x, times, tight, [&](double t, const Pair& now) {
+            seen.push_back(t);
+            worst = std::max(worst, problems::error(now, p.solution(t)));
+          });
+      CHECK(seen == std::vector<double>(times.begin() + 1, times.end()));
+      CHECK(worst < 3e-8);
+      CHECK(s.evaluations == without.evaluations);
+      CHECK(x == plain);
+    }
+  }
+}
+
+TEST_CASE("integrate_times: every adaptive method interpolates") {
+  const problems::Problem& p = problems::all().front();
+  for (const char* name : {"adaptive_heun", "fehlberg2", "bosh3", "tsit5", "dopri5", "dopri8"}) {
+    INFO(name);
+    ode::with_method(name, [&](auto method) {
+      if constexpr (ode::ErrorStepper<decltype(method), Pair>) {
+        Pair x = p.solution(p.t0);
+        double worst = 0;
+        ode::integrate_times(method, p.f, x, between(p.t0, p.t1, 100), {.rtol = 1e-6, .atol = 1e-6},
+                             [&](double t, const Pair& now) {
+                               worst = std::max(worst, problems::error(now, p.solution(t)));
+                             });
+        // fehlberg2's estimate is a 512th of a stage's difference: its own error is larger.
+        const double end = problems::error(x, p.solution(p.t1));
+        CHECK(end < (method.name == "fehlberg2" ? 5e-4 : 1e-5));
+        CHECK(worst < 2 * end + 2e-5);
+      } else {
+        FAIL("not adaptive");
+      }
+    });
   }
 }
 
@@ -51,7 +103,7 @@ TEST_CASE("integrate_times: step size and first stage carry over from time to ti
   const auto without = ode::integrate(ode::Dopri5{}, f, plain, 0, 10, tight);
   Pair x = {0, 1};
   const auto with = ode::integrate_times(ode::Dopri5{}, f, x, {0, 0.001, 0.002, 5, 5.0001, 10},
-                                         tight, ode::NoObserver{});
+                                         tight, ode::NoObserver{}, ode::Output::cut);
   // Each time costs one cut step at most, and the cut step does not throw away the size before it.
   CHECK(with.accepted + with.rejected <= without.accepted + without.rejected + 5);
   CHECK(with.evaluations == 2 + 6 * (with.accepted + with.rejected));
@@ -97,7 +149,7 @@ TEST_CASE("integrate_times: the observer may stop the solve") {
         return t < 1;
       });
   CHECK(heard == 2);
-  CHECK(s.stopped);
+  CHECK(s.status == ode::Status::stopped);
   CHECK(x == Approx(std::exp(-1.0)).epsilon(1e-8));
 }
 

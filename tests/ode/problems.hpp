@@ -45,6 +45,28 @@ inline const std::vector<Problem>& all() {
   return list;
 }
 
+/// Problems that are hard enough for the error of a method of high order to be seen above that of
+/// long double numbers. Their solutions come from 3,000 steps of dopri8.
+using Long = std::array<long double, 3>;
+
+struct HardProblem {
+  const char* name;
+  Long (*f)(const Long&, double);
+  Long start;
+  double t1;
+};
+
+inline Long lotka_volterra(const Long& x, double) {
+  return {x[0] * (1.5L - x[1]), x[1] * (x[0] - 3), 0};
+}
+inline Long duffing(const Long& x, double t) {
+  return {x[1], x[0] - x[0] * x[0] * x[0] - 0.2L * x[1] + std::cos(static_cast<long double>(t)), 0};
+}
+/// Euler's equations of a rigid body.
+inline Long rigid_body(const Long& x, double) {
+  return {x[1] * x[2], -x[0] * x[2], -0.51L * x[0] * x[1]};
+}
+
 inline double error(const Pair& a, const Pair& b) { return std::hypot(a[0] - b[0], a[1] - b[1]); }
 
 }  // namespace problems

@@ -6,11 +6,18 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/ode/state.hpp"
 
 namespace flowmatch::inline v0::ode {
+
+/// What happens when a solve has tried max_steps steps.
+enum class AtLimit {
+  fail,  ///< SolverError
+  stop,  ///< the state where it got to, with Status::step_limit
+};
 
 /// How an adaptive solve goes about it.
 struct AdaptiveOptions {
@@ -21,6 +28,10 @@ struct AdaptiveOptions {
   double min_step = 0;    ///< smaller steps are an error
   double max_step = std::numeric_limits<double>::infinity();
   std::int64_t max_steps = 100000;  ///< tried steps, accepted or not
+  AtLimit at_limit = AtLimit::fail;
+  /// Where the right-hand side jumps: steps end there and start anew, and no evaluation is made at
+  /// the jump itself, but next to it on the step's own side. Times outside the solve do not matter.
+  std::vector<double> jumps{};
 
   /// Throws OptionError naming what is out of range.
   void validate() const {
@@ -40,6 +51,7 @@ struct AdaptiveOptions {
     check("max_step", max_step, max_step > 0 && max_step >= min_step,
           "one above 0 and not below min_step");
     check("max_steps", static_cast<double>(max_steps), max_steps >= 1, "at least 1");
+    for (const double jump : jumps) check("a jump", jump, std::isfinite(jump), "a finite time");
   }
 };
 
@@ -57,44 +69,47 @@ concept StepController = std::copyable<C> && requires(C& c, double error, int or
   { c(error, order) } -> std::same_as<StepDecision>;
 };
 
-/// Integral control, with torchdiffeq's numbers: factor = safety error^(-1/order), between
-/// min_factor and max_factor; never below 1 after an accepted step (Hairer, Nørsett & Wanner 1993,
-/// eq. II.4.13).
-struct IntegralController {
+/// Proportional, integral and derivative control of the step size:
+///   factor = safety e_n^(-(p + i + d)/order) e_(n-1)^((p + 2 d)/order) e_(n-2)^(-d/order),
+/// kept between min_factor and max_factor; e_n is the error of accepted step n. A rejected step
+/// shrinks by integral control and is not remembered (Gustafsson 1991; Söderlind 2003).
+///
+/// The default is integral control with torchdiffeq's numbers (Hairer, Nørsett & Wanner 1993, eq.
+/// II.4.13), where an accepted step never makes the next one smaller. `pi_controller()` makes
+/// smoother steps on mildly stiff problems.
+struct PIDController {
+  double proportional = 0;
+  double integral = 1;
+  double derivative = 0;
   double safety = 0.9;
   double min_factor = 0.2;
   double max_factor = 10;
-
-  StepDecision operator()(double error, int order) const {
-    if (error == 0) return {true, max_factor};
-    const bool accept = error <= 1;
-    const double factor = safety * std::pow(error, -1.0 / order);
-    return {accept,
-            std::clamp(factor, accept ? std::max(1.0, min_factor) : min_factor, max_factor)};
-  }
-};
-
-/// Proportional-integral control: factor = safety error^(-alpha/order) previous^(beta/order).
-/// Smoother step sizes on mildly stiff problems (Gustafsson 1991; Hairer & Wanner 1996, eq.
-/// IV.2.43).
-struct PIController {
-  double alpha = 0.7;
-  double beta = 0.4;
-  double safety = 0.9;
-  double min_factor = 0.2;
-  double max_factor = 10;
-  double previous = 1;
+  double min_factor_accepted = 1;  ///< after an accepted step
+  double previous = 1;             ///< e_(n-1)
+  double before = 1;               ///< e_(n-2)
 
   StepDecision operator()(double error, int order) {
-    const double bounded = std::max(error, 1e-10);
+    const double k = 1.0 / order;
     if (!(error <= 1)) {
-      return {false, std::clamp(safety * std::pow(bounded, -1.0 / order), min_factor, 1.0)};
+      const double factor = safety * std::pow(error, -k);
+      return {false, std::isnan(factor) ? min_factor : std::clamp(factor, min_factor, 1.0)};
     }
-    const double factor =
-        safety * std::pow(bounded, -alpha / order) * std::pow(previous, beta / order);
-    previous = std::max(error, 1e-4);
-    return {true, std::clamp(factor, min_factor, max_factor)};
+    const double bounded = std::max(error, 1e-10);
+    double factor = safety * std::pow(bounded, -(proportional + integral + derivative) * k);
+    if (proportional != 0 || derivative != 0) {
+      factor *= std::pow(previous, (proportional + 2 * derivative) * k) *
+                std::pow(before, -derivative * k);
+      before = previous;
+      previous = std::max(error, 1e-4);
+    }
+    return {true, std::clamp(factor, min_factor_accepted, max_factor)};
   }
 };
+
+/// Proportional-integral control with alpha = 0.7 and beta = 0.4 (Hairer & Wanner 1996, eq.
+/// IV.2.43).
+inline PIDController pi_controller() {
+  return {.proportional = 0.4, .integral = 0.3, .min_factor_accepted = 0.2};
+}
 
 }  // namespace flowmatch::inline v0::ode

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/ode/adams.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 
 namespace flowmatch::inline v0::ode {
@@ -23,7 +24,14 @@ auto with_method(std::string_view name, Visitor visit) {
   if (is(Heun3{})) return visit(Heun3{});
   if (is(RK4{})) return visit(RK4{});
   if (is(RK4Classic{})) return visit(RK4Classic{});
+  if (is(ExplicitAdams<>{})) return visit(ExplicitAdams<>{});
+  if (is(ImplicitAdams<>{})) return visit(ImplicitAdams<>{});
+  if (is(AdaptiveHeun{})) return visit(AdaptiveHeun{});
+  if (is(Fehlberg2{})) return visit(Fehlberg2{});
+  if (is(Bosh3{})) return visit(Bosh3{});
+  if (is(Tsit5{})) return visit(Tsit5{});
   if (is(Dopri5{})) return visit(Dopri5{});
+  if (is(Dopri8{})) return visit(Dopri8{});
   throw OptionError("there is no method '" + std::string(name) + "'; choose one of " + known);
 }
 

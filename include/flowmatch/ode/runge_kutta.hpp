@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "flowmatch/ode/dopri8_tableau.hpp"
+#include "flowmatch/ode/embedded_tableau.hpp"
 #include "flowmatch/ode/stepper.hpp"
 #include "flowmatch/ode/tableau.hpp"
 
@@ -34,6 +36,7 @@ struct RungeKutta {
     evaluate_stages(f, w, x, t, dt);
     if constexpr (first_same_as_last) {
       std::swap(w.next, w.stage);  // as in try_step, without an error that nobody asks for
+      w.end_is_current = true;
       accept(w, x);
     } else {
       combine(x, x, Tableau::b.data(), nodes, dt, w);
@@ -54,19 +57,51 @@ struct RungeKutta {
     const auto weights = scaled(Tableau::error.data(), nodes, dt);
     state_traits<X>::difference(w.error, std::span(weights).first(nodes),
                                 std::span<const X>(w.k).first(nodes));
+    w.end_is_current = first_same_as_last;
+  }
+
+  /// Dense output: x(t + theta dt), 0 <= theta <= 1, within the tried step, to w.stage, by the
+  /// tableau's continuous extension or, without one, by Hermite's cubic (Hairer, Nørsett & Wanner
+  /// 1993, II.6). Costs no evaluation: the one at the step's end is the next step's first.
+  template <State X, System<X> F>
+  void interpolate(F& f, Workspace<X>& w, const X& x, double t, double dt,
+                   double theta) const requires has_error {
+    if (!w.end_is_current) {
+      if (w.k.size() < nodes + 1) w.k.resize(nodes + 1);
+      evaluate(f, w, w.next, t + dt, nodes);
+      w.end_is_current = true;
+    }
+    constexpr std::size_t count = nodes + (first_same_as_last ? 0 : 1);
+    std::array<double, count> weights = dense_weights(theta);
+    for (double& weight : weights) weight *= dt;
+    state_traits<X>::combine(w.stage, x, weights, std::span<const X>(w.k).first(count));
   }
 
   template <State X>
   void accept(Workspace<X>& w, X& x) const requires has_error {
     std::swap(x, w.next);
-    if constexpr (first_same_as_last) {
-      std::swap(w.k.front(), w.k[nodes - 1]);
-    } else {
-      w.k0_is_current = false;
-    }
+    if (w.end_is_current) std::swap(w.k.front(), w.k[first_same_as_last ? nodes - 1 : nodes]);
+    w.k0_is_current = w.end_is_current;
   }
 
  private:
+  /// b_i(theta), for the stages and (not first same as last) the derivative at the step's end.
+  static constexpr auto dense_weights(double theta) {
+    std::array<double, nodes + (first_same_as_last ? 0 : 1)> weights{};
+    if constexpr (requires { Tableau::dense; }) {
+      for (std::size_t i = 0; i < nodes; ++i) {
+        const auto& row = Tableau::dense[i];
+        for (std::size_t p = row.size(); p-- > 0;) weights[i] = theta * (weights[i] + row[p]);
+      }
+    } else {
+      const double square = theta * theta;
+      for (std::size_t i = 0; i < nodes; ++i) weights[i] = Tableau::b[i] * square * (3 - 2 * theta);
+      weights.front() += theta * (1 - theta) * (1 - theta);
+      weights.back() += square * (theta - 1);
+    }
+    return weights;
+  }
+
   static std::array<double, nodes> scaled(const double* weights, std::size_t count, double dt) {
     std::array<double, nodes> product{};
     for (std::size_t i = 0; i < count; ++i) product[i] = dt * weights[i];
@@ -104,6 +139,11 @@ using Heun2 = RungeKutta<Heun2Tableau>;
 using Heun3 = RungeKutta<Heun3Tableau>;
 using RK4 = RungeKutta<Rk4Tableau>;
 using RK4Classic = RungeKutta<Rk4ClassicTableau>;
+using AdaptiveHeun = RungeKutta<AdaptiveHeunTableau>;
+using Fehlberg2 = RungeKutta<Fehlberg2Tableau>;
+using Bosh3 = RungeKutta<Bosh3Tableau>;
+using Tsit5 = RungeKutta<Tsit5Tableau>;
 using Dopri5 = RungeKutta<Dopri5Tableau>;
+using Dopri8 = RungeKutta<Dopri8Tableau>;
 
 }  // namespace flowmatch::inline v0::ode

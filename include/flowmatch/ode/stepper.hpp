@@ -13,11 +13,15 @@ namespace flowmatch::inline v0::ode {
 /// so that after the first step nothing is allocated. One workspace serves one solve at a time.
 template <State X>
 struct Workspace {
-  std::vector<X> k;            ///< stage derivatives
-  X stage{};                   ///< the point that a stage is evaluated at
-  X next{};                    ///< the end of a tried step
-  X error{};                   ///< its estimated error
-  bool k0_is_current = false;  ///< k[0] holds f(x, t) already (first same as last)
+  std::vector<X> k;             ///< stage derivatives
+  X stage{};                    ///< the point that a stage is evaluated at
+  X next{};                     ///< the end of a tried step
+  X error{};                    ///< its estimated error
+  bool k0_is_current = false;   ///< k[0] holds f(x, t) already (first same as last)
+  bool end_is_current = false;  ///< the derivative at the end of the tried step is known
+  std::vector<X> history;       ///< derivatives at earlier steps, newest first (Adams methods)
+  std::int64_t past = 0;        ///< how many of them are in use
+  double last_dt = 0;           ///< the step that they are apart
   std::int64_t evaluations = 0;
 };
 
@@ -58,13 +62,18 @@ concept Stepper = std::copyable<S> && State<X> &&
 };
 
 /// A method that estimates its own error.
-/// 1. It is a Stepper. 2. `s.try_step(f, workspace, x, t, dt)` leaves x alone, the end in
-/// `workspace.next`, the error in
-///    `workspace.error`. 3. `s.accept(workspace, x)` moves on to it.
+/// 1. It is a Stepper.
+/// 2. `s.try_step(f, workspace, x, t, dt)` leaves x alone, the end in `workspace.next`, the error
+/// in
+///    `workspace.error`.
+/// 3. `s.interpolate(f, workspace, x, t, dt, theta)` writes x(t + theta dt) within the tried step,
+///    0 <= theta <= 1, to `workspace.stage`.
+/// 4. `s.accept(workspace, x)` moves on to the step's end.
 template <class S, class X = double>
 concept ErrorStepper = Stepper<S, X> &&
     requires(const S& s, detail::AnySystem& f, Workspace<X>& w, X& x) {
   s.try_step(f, w, x, 0.0, 1.0);
+  s.interpolate(f, w, x, 0.0, 1.0, 0.5);
   s.accept(w, x);
 };
 

@@ -22,8 +22,9 @@ struct OdeResult {
 
 /// How `odeint` goes about it.
 struct OdeOptions {
-  std::int64_t steps = 1;           ///< of fixed-step methods, between two requested times
-  ode::AdaptiveOptions adaptive{};  ///< of methods with an error estimate
+  std::int64_t steps = 1;                   ///< of fixed-step methods, between two requested times
+  ode::AdaptiveOptions adaptive{};          ///< of methods with an error estimate
+  ode::Output output = ode::Output::dense;  ///< how those come to the requested times
 };
 
 /// Solves dx/dt = f(x, t) from x_0 at times[0] and returns x at all the times (rising or falling),
@@ -57,8 +58,9 @@ odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
   };
   ode::Statistics statistics;
   if constexpr (ode::ErrorStepper<Method, at::Tensor>) {
-    statistics = ode::integrate_times(method, f, x, times, options.adaptive,
-                                      [&](double, const at::Tensor& now) { keep(now); });
+    statistics = ode::integrate_times(
+        method, f, x, times, options.adaptive, [&](double, const at::Tensor& now) { keep(now); },
+        options.output);
   } else {
     std::vector<double> nodes = {times.front()};
     for (std::size_t i = 0; i + 1 < times.size(); ++i) {

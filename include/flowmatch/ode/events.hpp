@@ -1,0 +1,122 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <functional>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "flowmatch/ode/adapt.hpp"
+
+namespace flowmatch::inline v0::ode {
+
+enum class Direction { any, rising, falling };
+
+/// Something to look for on the way: where g(t, x) passes through 0.
+template <State X>
+struct Event {
+  std::function<double(double t, const X& x)> g;
+  Direction direction = Direction::any;  ///< of g along the solve
+  bool terminal = true;                  ///< the solve ends there
+};
+
+/// An event that took place.
+template <State X>
+struct EventHit {
+  std::size_t event;  ///< which of those asked for
+  double t;
+  X x;
+};
+
+template <State X>
+struct EventResult {
+  Statistics statistics;  ///< with Status::event where a terminal event ended the solve
+  std::vector<EventHit<X>> hits;
+};
+
+namespace detail {
+
+inline bool crosses(double before, double after, Direction direction) {
+  const bool rising = before < 0 && after >= 0;
+  const bool falling = before > 0 && after <= 0;
+  return (rising && direction != Direction::falling) || (falling && direction != Direction::rising);
+}
+
+/// The zero of g between a and b, where its signs differ, to the precision of time: regula falsi
+/// with the Illinois rule (Dowell & Jarratt 1971), and a bisection where that is slow.
+template <class G>
+double find_zero(G g, double a, double ga, double b, double gb) {
+  int side = 0;
+  for (int i = 0; i < 200; ++i) {
+    const double width = std::abs(b - a);
+    if (gb == 0) return b;
+    if (width <= 2 * std::numeric_limits<double>::epsilon() * std::max(std::abs(a), std::abs(b)))
+      break;
+    double t = i % 4 == 3 ? (a + b) / 2 : b - gb * (b - a) / (gb - ga);
+    if (!(std::min(a, b) < t && t < std::max(a, b))) t = (a + b) / 2;
+    if (t == a || t == b) break;
+    const double gt = g(t);
+    if ((gt > 0) == (gb > 0) && gt != 0) {
+      b = t;
+      gb = gt;
+      if (side == 1) ga /= 2;
+      side = 1;
+    } else if (gt == 0) {
+      return t;
+    } else {
+      a = t;
+      ga = gt;
+      if (side == -1) gb /= 2;
+      side = -1;
+    }
+  }
+  return b;
+}
+
+}  // namespace detail
+
+/// The adaptive solve of adapt.hpp that looks for events on the way, by root finding on the dense
+/// output of each step: an event takes place where its g changes sign between two steps' ends, and
+/// its time is exact to the interpolant. The first terminal event ends the solve there, x and its
+/// time being the last entry of `hits`. A g that is 0 at t0 has not taken place; two zeros of one g
+/// within a step are not seen: bound the step by max_step. Hits come in the order of their times.
+template <class S, State X, System<X> F, Observer<X> O = NoObserver,
+          StepController C = PIDController, class Norm = StateNorm>
+requires ErrorStepper<S, X> EventResult<X> integrate_events(
+    const S& stepper, F&& f, X& x, double t0, double t1, const std::vector<Event<X>>& events,
+    const AdaptiveOptions& options, O&& observer = {}, C controller = {}, const Norm& norm = {}) {
+  options.validate();
+  detail::check_interval(t0, t1);
+  EventResult<X> result;
+  std::vector<double> before;
+  for (const Event<X>& event : events) before.push_back(event.g(t0, x));
+  const auto visit = [&](const auto& step) {
+    std::vector<std::pair<double, std::size_t>> found;
+    for (std::size_t i = 0; i < events.size(); ++i) {
+      const double after = events[i].g(step.t1, step.end());
+      if (detail::crosses(before[i], after, events[i].direction)) {
+        const auto along = [&](double t) { return events[i].g(t, step.at(t)); };
+        found.emplace_back(detail::find_zero(along, step.t0, before[i], step.t1, after), i);
+      }
+      before[i] = after;
+    }
+    std::sort(found.begin(), found.end(), [&](const auto& a, const auto& b) {
+      return t1 > t0 ? a.first < b.first : a.first > b.first;
+    });
+    for (const auto& [t, i] : found) {
+      X copy{};
+      state_traits<X>::combine(copy, step.at(t), {}, {});
+      result.hits.push_back({i, t, std::move(copy)});
+      if (events[i].terminal) return detail::Verdict{Status::event, t};
+    }
+    const bool proceed = detail::go_on(observer, step.t1, step.end());
+    return detail::Verdict{proceed ? Status::finished : Status::stopped, step.t1};
+  };
+  result.statistics = detail::adapt(stepper, f, x, t0, detail::cuts(t0, t1, options.jumps), true,
+                                    options, visit, controller, norm);
+  return result;
+}
+
+}  // namespace flowmatch::inline v0::ode
