@@ -9,6 +9,7 @@
 
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/support/run_main.hpp"
+#include "flowmatch/train/checkpoint.hpp"
 
 namespace fs = std::filesystem;
 using namespace fashion_mnist;

@@ -119,11 +119,12 @@ int main(int argc, char** argv) {
   app.add_option("--n", o.n, "number of samples");
   app.add_option("--class", o.classes, "all (sample i is of class i mod 10), or 0 to 9");
   app.add_option("--solver", o.sampling.solver,
-                 "euler, midpoint, heun2, heun3, rk4, rk4_classic, dopri5; for DDIM runs ddim (the "
-                 "notebook's) or ddim_fair");
+                 "euler, midpoint, heun2, heun3, rk4, rk4_classic, explicit_adams, implicit_adams; "
+                 "adaptive: adaptive_heun, fehlberg2, bosh3, tsit5, dopri5, dopri8; for DDIM runs "
+                 "ddim (the notebook's) or ddim_fair");
   app.add_option("--steps", o.sampling.steps, "steps of the fixed-step methods and of DDIM");
-  app.add_option("--rtol", o.sampling.rtol, "relative tolerance of dopri5");
-  app.add_option("--atol", o.sampling.atol, "absolute tolerance of dopri5");
+  app.add_option("--rtol", o.sampling.rtol, "relative tolerance of adaptive methods");
+  app.add_option("--atol", o.sampling.atol, "absolute tolerance of adaptive methods");
   app.add_option("--grid", o.grid, "uniform, or the blog post's")
       ->check(CLI::IsMember({"uniform", "post"}));
   app.add_option("--eta", o.sampling.eta, "noise of DDIM, 0 to 1");

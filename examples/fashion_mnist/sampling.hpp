@@ -5,12 +5,9 @@
 #include <optional>
 #include <string>
 
-#include "examples/fashion_mnist/ddim.hpp"
 #include "examples/fashion_mnist/recipe.hpp"
 #include "examples/fashion_mnist/unet.hpp"
-#include "flowmatch/model/adapters.hpp"
-#include "flowmatch/sample/sampler.hpp"
-#include "flowmatch/train/checkpoint.hpp"
+#include "flowmatch/core/random.hpp"
 
 namespace fashion_mnist {
 
@@ -25,7 +22,7 @@ struct SamplingOptions {
   std::string
       solver;  ///< a method of the library, ddim or ddim_fair; empty: euler, or ddim for such runs
   std::int64_t steps = 100;  ///< of fixed-step methods
-  double rtol = 1e-3;        ///< of dopri5
+  double rtol = 1e-3;        ///< of adaptive methods
   double atol = 1e-3;
   bool post_grid = false;  ///< the blog post's time grid instead of i/N
   double eta = 1;          ///< of DDIM
@@ -42,120 +39,20 @@ struct Samples {
 };
 
 /// Loads a run's newest checkpoint, or a folder that is one itself. `averaged`: the EMA weights;
-/// default: if there are.
-inline TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> averaged,
-                               c10::Device device) {
-  std::optional<fm::Checkpoint> found;
-  if (std::filesystem::exists(path / "manifest.txt")) {
-    found = fm::open_checkpoint(path);
-  } else {
-    found = fm::latest_checkpoint(path);
-  }
-  if (!found) {
-    throw fm::CheckpointError("there is no checkpoint in " + path.string() +
-                              "; give the --out folder of a training run");
-  }
-  const bool has_average = found->manifest.contains("file.ema.pt");
-  if (averaged == true && !has_average) {
-    throw fm::OptionError(
-        "this run kept no averaged weights; give --weights raw, or train with --ema 0.999");
-  }
-  TrainedModel model{Recipe::from(found->manifest), {}};
-  model.net = UNet(UNetOptions::named(model.recipe.model));
-  fm::load_state_dict(
-      *model.net,
-      fm::read_state_dict(found->path / (averaged.value_or(has_average) ? "ema.pt" : "model.pt")));
-  to_channels_last(*model.net);
-  model.net->to(device);
-  model.net->eval();
-  return model;
-}
+/// default: if there are. Throws CheckpointError where there is none, OptionError for averaged
+/// weights that were not kept.
+TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> averaged,
+                        c10::Device device);
 
 /// Sample i is of class i mod 10: int64 [n].
 inline at::Tensor classes_in_turn(std::int64_t n) { return at::arange(n, at::kLong).remainder(10); }
 
 /// Noise, or the blank page that the recipe starts from.
-inline at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng) {
-  at::Tensor x_0 = rng.normal({n, 1, 32, 32});
-  return recipe.source == "blank" ? at::full_like(x_0, white_page) : x_0;
-}
-
-/// DDIM in batches; its noise does not depend on their size.
-inline Samples sample_ddim(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
-                           const SamplingOptions& o) {
-  const at::NoGradGuard no_grad;
-  const fm::EvalScope eval(*model.net);
-  const std::int64_t n = x_0.size(0);
-  const std::int64_t batches = (n + o.batch - 1) / o.batch;
-  std::vector<at::Tensor> parts;
-  bool stopped = false;
-  for (std::int64_t i = 0; i < batches && !stopped; ++i) {
-    const std::int64_t first = i * o.batch;
-    const std::int64_t last = std::min(first + o.batch, n);
-    fm::Rng rng = fm::Rng(o.seed).fork("ddim", static_cast<std::uint64_t>(i));
-    DdimOptions ddim{o.steps, o.eta, o.solver != "ddim_fair", {}};
-    ddim.observer = [&](std::int64_t step, const at::Tensor& x) {
-      stopped = o.observer && !o.observer(x, i * o.steps + step, batches * o.steps);
-      return !stopped;
-    };
-    parts.push_back(
-        ddim_sample(model.net, x_0.slice(0, first, last), labels.slice(0, first, last), rng, ddim));
-  }
-  return {at::cat(parts), o.steps};
-}
-
-/// The network's output as a velocity, whatever it was trained to predict.
-template <class F>
-auto with_velocity(TrainedModel& model, F f) {
-  if (model.recipe.method == "ddim")
-    return f(fm::VelocityFromEpsilon(model.net, fm::CosineScheduler{}));
-  if (model.recipe.target == "difference") {
-    return f(
-        [net = model.net](const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) mutable {
-          return net->forward(x, t, c) / difference_step;
-        });
-  }
-  return f(model.net);
-}
+at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng);
 
 /// Samples from the starts x_0 [N, 1, 32, 32] with labels int64 [N]. Throws OptionError for a
 /// solver that is unknown or does not go with the run.
-inline Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
-                             SamplingOptions o) {
-  if (o.batch < 1)
-    throw fm::OptionError("--batch is " + std::to_string(o.batch) + "; choose at least 1");
-  if (o.solver.empty()) o.solver = model.recipe.method == "ddim" ? "ddim" : "euler";
-  if (o.solver == "ddim" || o.solver == "ddim_fair") {
-    if (model.recipe.method != "ddim") {
-      throw fm::OptionError("--solver " + o.solver +
-                            " is for runs of --method ddim; this one is of flow");
-    }
-    if (o.post_grid) throw fm::OptionError("--grid post is for --solver euler, not DDIM");
-    return sample_ddim(model, x_0, labels, o);
-  }
-  const std::int64_t batches = (x_0.size(0) + o.batch - 1) / o.batch;
-  fm::SamplerOptions options;
-  options.batch_size = o.batch;
-  options.observer = [&](const fm::SampleStep& s) {
-    return !o.observer || o.observer(s.x, s.first / o.batch * s.steps + s.step, batches * s.steps);
-  };
-  const auto run = [&](auto velocity, auto method, auto plan) {
-    // A network inside an adapter is in evaluation mode already (load_model).
-    const fm::SampleResult result = fm::Sampler(velocity, method, plan, options).solve(x_0, labels);
-    return Samples{result.x, result.statistics.evaluations / batches};
-  };
-  return with_velocity(model, [&](auto velocity) {
-    return fm::ode::with_method(o.solver, [&](auto method) {
-      if constexpr (fm::ode::ErrorStepper<decltype(method), at::Tensor>) {
-        if (o.post_grid)
-          throw fm::OptionError("--grid post is for --solver euler; dopri5 chooses its own steps");
-        return run(velocity, method, fm::AdaptiveOptions{.rtol = o.rtol, .atol = o.atol});
-      } else {
-        return run(velocity, method,
-                   o.post_grid ? fm::TimeGrid::post(o.steps) : fm::TimeGrid::uniform(o.steps));
-      }
-    });
-  });
-}
+Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
+                      SamplingOptions options);
 
 }  // namespace fashion_mnist

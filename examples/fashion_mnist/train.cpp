@@ -21,6 +21,7 @@
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
+#include "flowmatch/train/checkpoint.hpp"
 #include "flowmatch/train/progress.hpp"
 #include "flowmatch/train/trainer.hpp"
 
@@ -152,7 +153,6 @@ int train(const Options& o) {
     const auto draw = [&](const fm::EpochReport& r) {
       std::optional<fm::Ema::Scope> averaged;
       if (trainer.ema() != nullptr) averaged.emplace(*trainer.ema());
-      const fm::EvalScope eval(*net);
       draw_samples(o, net, o.out / fmt::format("samples-epoch-{}.png", r.epoch + 1));
     };
     const fm::TrainResult result =

@@ -257,6 +257,9 @@ TEST_CASE("integrate: the post's grid goes with euler only") {
   require_error<OptionError>(
       [&] { ode::integrate(ode::Midpoint{}, Recorder{&times}, x, ode::TimeGrid::post(5)); },
       "TimeGrid::uniform");
+  require_error<OptionError>(
+      [&] { ode::integrate(ode::ExplicitAdams<>{}, Recorder{&times}, x, ode::TimeGrid::post(5)); },
+      "not explicit_adams");
 }
 
 TEST_CASE("integrate: an observer sees every step and may stop the solve") {

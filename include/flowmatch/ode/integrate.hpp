@@ -20,7 +20,7 @@ namespace flowmatch::inline v0::ode {
 template <class S, State X, System<X> F, Observer<X> O = NoObserver>
 requires Stepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, const TimeGrid& grid,
                                             O&& observer = {}) {
-  if (!grid.contiguous() && S::stages > 1) {
+  if (!grid.contiguous() && S::order > 1) {
     throw OptionError(
         "the post's time grid evaluates the model at t = 1 and is for euler only, not " +
         std::string(S::name) + "; use TimeGrid::uniform");

@@ -1,0 +1,134 @@
+#include "examples/fashion_mnist/sampling.hpp"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "examples/fashion_mnist/ddim.hpp"
+#include "flowmatch/model/adapters.hpp"
+#include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/sample/sampler.hpp"
+#include "flowmatch/train/checkpoint.hpp"
+
+namespace fashion_mnist {
+
+TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> averaged,
+                        c10::Device device) {
+  std::optional<fm::Checkpoint> found;
+  if (std::filesystem::exists(path / "manifest.txt")) {
+    found = fm::open_checkpoint(path);
+  } else {
+    found = fm::latest_checkpoint(path);
+  }
+  if (!found) {
+    throw fm::CheckpointError("there is no checkpoint in " + path.string() +
+                              "; give the --out folder of a training run");
+  }
+  const bool has_average = found->manifest.contains("file.ema.pt");
+  if (averaged == true && !has_average) {
+    throw fm::OptionError(
+        "this run kept no averaged weights; give --weights raw, or train with --ema 0.999");
+  }
+  TrainedModel model{Recipe::from(found->manifest), {}};
+  model.net = UNet(UNetOptions::named(model.recipe.model));
+  fm::load_state_dict(
+      *model.net,
+      fm::read_state_dict(found->path / (averaged.value_or(has_average) ? "ema.pt" : "model.pt")));
+  to_channels_last(*model.net);
+  model.net->to(device);
+  model.net->eval();
+  return model;
+}
+
+at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng) {
+  at::Tensor x_0 = rng.normal({n, 1, 32, 32});
+  return recipe.source == "blank" ? at::full_like(x_0, white_page) : x_0;
+}
+
+namespace {
+
+/// DDIM in batches; its noise does not depend on their size.
+Samples sample_ddim(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
+                    const SamplingOptions& o) {
+  const at::NoGradGuard no_grad;
+  const fm::EvalScope eval(*model.net);
+  const std::int64_t n = x_0.size(0);
+  const std::int64_t batches = (n + o.batch - 1) / o.batch;
+  std::vector<at::Tensor> parts;
+  bool stopped = false;
+  for (std::int64_t i = 0; i < batches && !stopped; ++i) {
+    const std::int64_t first = i * o.batch;
+    const std::int64_t last = std::min(first + o.batch, n);
+    fm::Rng rng = fm::Rng(o.seed).fork("ddim", static_cast<std::uint64_t>(i));
+    DdimOptions ddim{o.steps, o.eta, o.solver != "ddim_fair", {}};
+    ddim.observer = [&](std::int64_t step, const at::Tensor& x) {
+      stopped = o.observer && !o.observer(x, i * o.steps + step, batches * o.steps);
+      return !stopped;
+    };
+    parts.push_back(
+        ddim_sample(model.net, x_0.slice(0, first, last), labels.slice(0, first, last), rng, ddim));
+  }
+  return {at::cat(parts), o.steps};
+}
+
+using Velocity =
+    std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label)>;
+
+/// The network's output as a velocity, whatever it was trained to predict. Every method is compiled
+/// for this one type, not for each kind of network.
+Velocity velocity_of(TrainedModel& model) {
+  if (model.recipe.method == "ddim")
+    return fm::VelocityFromEpsilon(model.net, fm::CosineScheduler{});
+  if (model.recipe.target == "difference") {
+    return
+        [net = model.net](const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) mutable {
+          return net->forward(x, t, c) / difference_step;
+        };
+  }
+  return [net = model.net](const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) mutable {
+    return net->forward(x, t, c);
+  };
+}
+
+}  // namespace
+
+Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
+                      SamplingOptions o) {
+  if (o.batch < 1)
+    throw fm::OptionError("--batch is " + std::to_string(o.batch) + "; choose at least 1");
+  if (o.solver.empty()) o.solver = model.recipe.method == "ddim" ? "ddim" : "euler";
+  if (o.solver == "ddim" || o.solver == "ddim_fair") {
+    if (model.recipe.method != "ddim") {
+      throw fm::OptionError("--solver " + o.solver +
+                            " is for runs of --method ddim; this one is of flow");
+    }
+    if (o.post_grid) throw fm::OptionError("--grid post is for --solver euler, not DDIM");
+    return sample_ddim(model, x_0, labels, o);
+  }
+  const std::int64_t batches = (x_0.size(0) + o.batch - 1) / o.batch;
+  fm::SamplerOptions options;
+  options.batch_size = o.batch;
+  options.observer = [&](const fm::SampleStep& s) {
+    return !o.observer || o.observer(s.x, s.first / o.batch * s.steps + s.step, batches * s.steps);
+  };
+  const fm::EvalScope eval(*model.net);
+  const Velocity velocity = velocity_of(model);
+  const auto run = [&](auto method, auto plan) {
+    const fm::SampleResult result = fm::Sampler(velocity, method, plan, options).solve(x_0, labels);
+    return Samples{result.x, result.statistics.evaluations / batches};
+  };
+  return fm::ode::with_method(o.solver, [&](auto method) {
+    if constexpr (fm::ode::ErrorStepper<decltype(method), at::Tensor>) {
+      if (o.post_grid) {
+        throw fm::OptionError("--grid post is for --solver euler; " + o.solver +
+                              " chooses its own steps");
+      }
+      return run(method, fm::AdaptiveOptions{.rtol = o.rtol, .atol = o.atol});
+    } else {
+      return run(method,
+                 o.post_grid ? fm::TimeGrid::post(o.steps) : fm::TimeGrid::uniform(o.steps));
+    }
+  });
+}
+
+}  // namespace fashion_mnist
