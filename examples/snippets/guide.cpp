@@ -93,6 +93,12 @@ int main() {
   const fm::SampleResult result = adaptive.solve(rng.normal({10, 2}), classes);
   std::cout << result.statistics.evaluations << " evaluations\n";
 
+  std::array<double, 2> ball = {10, 0};  // height, speed
+  const auto fall = [](const auto& s, double) { return std::array<double, 2>{s[1], -9.81}; };
+  const fm::ode::Event<std::array<double, 2>> lands{[](double, const auto& s) { return s[0]; }};
+  const auto flight = fm::ode::integrate_events(fm::ode::Dopri5{}, fall, ball, 0, 100, {lands}, {});
+  std::cout << "lands at " << flight.hits.front().t << '\n';
+
   fm::Sampler fast(net, fm::ode::Euler{}, fm::TimeGrid::uniform(100), {.parallel = true});
 
   auto velocity = [](const at::Tensor& x, const at::Tensor&, const Weather& weather) {

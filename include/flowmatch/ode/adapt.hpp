@@ -141,7 +141,9 @@ Statistics adapt(const S& stepper, F& f, X& x, double t0, const std::vector<doub
     // A step to a given time up to 1 % longer saves a sliver of a step (as in Hairer's dopri5.f);
     // max_step holds to rounding.
     const bool arrives = left <= std::min(1.01 * size, (1 + 1e-12) * options.max_step);
-    const double dt = direction * (arrives ? left : size);
+    // Where two steps are left anyhow, two equal ones err less than a long and a short one.
+    const bool halves = !arrives && left < 2 * size && left / 2 >= options.min_step;
+    const double dt = direction * (arrives ? left : halves ? left / 2 : size);
     if (t + dt == t)
       fail(
           "the step is too small for the time's precision; raise the tolerances, or look for a "
@@ -173,7 +175,7 @@ Statistics adapt(const S& stepper, F& f, X& x, double t0, const std::vector<doub
     if (verdict.status != Status::finished) return s;
     t = end;
     // That a step was cut says nothing against the size it was cut from.
-    size = arrives ? std::max(size, proposed) : proposed;
+    size = arrives || halves ? std::max(size, proposed) : proposed;
     if (arrives && ++next < cuts.size()) {
       enter(next);
       if (jumping) w.k0_is_current = false;
