@@ -69,6 +69,10 @@ int sample(Options o) {
     throw fm::OptionError("--steps is " + std::to_string(o.sampling.steps) +
                           "; choose 1 to 100000");
   }
+  if (o.out.empty()) throw fm::OptionError("--out is empty; name a file or a folder");
+  if (!(o.sampling.eta >= 0 && o.sampling.eta <= 1)) {
+    throw fm::OptionError("--eta is " + std::to_string(o.sampling.eta) + "; choose 0 to 1");
+  }
   for (const fs::path& file : {o.out, o.trajectory}) {  // now, not after the sampling
     if (file.extension() == ".png") support::check_png_path(file);
   }
@@ -131,7 +135,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", o.sampling.batch, "samples that go through the network together");
   app.add_option("--weights", o.weights, "ema, raw, or auto: ema if the run kept them")
       ->check(CLI::IsMember({"auto", "ema", "raw"}));
-  app.add_option("--seed", o.sampling.seed, "of the noise");
+  app.add_option("--seed", o.sampling.seed, "of the noise")->check(support::unsigned_number);
   app.add_option("--out", o.out,
                  "FILE.npy (float32 [N, 1, 28, 28] in [-1, 1]), FILE.png (a grid) or a folder")
       ->required();

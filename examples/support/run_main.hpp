@@ -3,9 +3,13 @@
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdint>
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string>
+#include <system_error>
 
 #include "flowmatch/core/error.hpp"
 
@@ -21,6 +25,15 @@ enum ExitCode {
   solver_failed = 5,
   interrupted = 130
 };
+
+/// A check for options that hold a 64-bit number without a sign: CLI11 would take -1 for the
+/// largest of them, and the largest for whatever is larger.
+inline std::string unsigned_number(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc{} && end == text.data() + text.size()) return "";
+  return "'" + text + "' is no whole number from 0 to 18446744073709551615";
+}
 
 /// Runs a program's body and turns whatever it throws into one message on stderr and an exit code.
 template <class Body>

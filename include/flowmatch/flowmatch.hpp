@@ -33,6 +33,8 @@
 // Sampling: noise -> ode -> sample
 #include "flowmatch/ode/adams.hpp"
 #include "flowmatch/ode/adapt.hpp"
+#include "flowmatch/ode/batch.hpp"
+#include "flowmatch/ode/batch_state.hpp"
 #include "flowmatch/ode/dopri8_tableau.hpp"
 #include "flowmatch/ode/embedded_tableau.hpp"
 #include "flowmatch/ode/events.hpp"

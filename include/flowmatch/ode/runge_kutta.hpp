@@ -18,6 +18,7 @@ namespace flowmatch::inline v0::ode {
 /// b_i k_i. With an embedded error estimate dt sum_i error_i k_i where the tableau has one.
 template <class Tableau>
 struct RungeKutta {
+  using tableau = Tableau;
   static constexpr std::string_view name = Tableau::name;
   static constexpr int order = Tableau::order;
   static constexpr std::size_t nodes = Tableau::c.size();
