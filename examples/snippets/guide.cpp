@@ -93,6 +93,12 @@ int main() {
   const fm::SampleResult result = adaptive.solve(rng.normal({10, 2}), classes);
   std::cout << result.statistics.evaluations << " evaluations\n";
 
+  const auto each =
+      fm::odeint_per_sample([&](const at::Tensor& x, const at::Tensor& t,
+                                const at::Tensor& label) { return net->forward(x, t, label); },
+                            rng.normal({10, 2}), {0, 1}, classes);
+  std::cout << each.statistics.evaluations << " evaluations for 10 samples\n";
+
   std::array<double, 2> ball = {10, 0};  // height, speed
   const auto fall = [](const auto& s, double) { return std::array<double, 2>{s[1], -9.81}; };
   const fm::ode::Event<std::array<double, 2>> lands{[](double, const auto& s) { return s[0]; }};

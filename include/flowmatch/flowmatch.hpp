@@ -44,4 +44,5 @@
 #include "flowmatch/ode/statistics.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/solve/odeint.hpp"
+#include "flowmatch/solve/per_sample.hpp"
 #include "flowmatch/version.hpp"

@@ -1,0 +1,106 @@
+#include "flowmatch/solve/per_sample.hpp"
+
+#include <limits>
+#include <numeric>
+
+#include "flowmatch/solve/odeint.hpp"
+#include "tests/support/test.hpp"
+
+namespace ode = flowmatch::ode;
+
+namespace {
+
+const ode::AdaptiveOptions tight{.rtol = 1e-8, .atol = 1e-8};
+
+/// Decay towards the time, at a rate of its own for each sample: dx/dt = rate (t - x).
+at::Tensor decay(const at::Tensor& x, const at::Tensor& t, const at::Tensor& rate) {
+  return (t - x.flatten(1).transpose(0, 1)).mul(rate).transpose(0, 1).reshape(x.sizes());
+}
+
+/// x(t) from x(0) = 1: t - 1/r + (1 + 1/r) exp(-r t).
+at::Tensor exact(const at::Tensor& rate, double t) {
+  return t - 1 / rate + (1 + 1 / rate) * at::exp(-rate * t);
+}
+
+}  // namespace
+
+TEST_CASE("per_sample: each sample keeps its condition while others leave the batch") {
+  const at::Tensor rate = doubles({0.5, 200, 3, 20, 1});
+  const std::vector<double> times = {0, 0.2, 1};
+  std::vector<std::int64_t> sizes;
+  const auto f = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
+    REQUIRE(t.sizes() == at::IntArrayRef{x.size(0)});
+    REQUIRE(r.size(0) == x.size(0));
+    REQUIRE(t.scalar_type() == torch::kDouble);
+    sizes.push_back(x.size(0));
+    return decay(x, t, r);
+  };
+  const auto result = fm::odeint_per_sample(f, torch::ones({5, 2, 3}, torch::kDouble), times, rate,
+                                            ode::Dopri5{}, tight);
+  REQUIRE(result.x.sizes() == at::IntArrayRef{3, 5, 2, 3});
+  for (std::size_t i = 0; i < 3; ++i) {
+    const at::Tensor expected = exact(rate, times[i]).view({5, 1, 1}).expand({5, 2, 3});
+    CHECK(close(result.x[static_cast<std::int64_t>(i)], expected, 1e-6, 1e-6));
+  }
+  CHECK(sizes.front() == 5);
+  CHECK(sizes.back() == 1);  // the stiff one comes last
+  CHECK(result.statistics.evaluations ==
+        std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}));
+}
+
+TEST_CASE("per_sample: one per cent of stiff samples costs less than a third of shared steps") {
+  at::Tensor rate = torch::ones({200}, torch::kDouble);
+  rate[17] = 300;
+  rate[99] = 300;
+  const at::Tensor x_0 = torch::ones({200, 2}, torch::kDouble);
+  const auto own =
+      fm::odeint_per_sample(decay, x_0, {0, 1}, rate, ode::Dopri5{}, {.rtol = 1e-5, .atol = 1e-5});
+  const auto shared =
+      fm::odeint([&](const at::Tensor& x,
+                     double t) { return decay(x, at::full({200}, t, torch::kDouble), rate); },
+                 x_0, {0, 1}, ode::Dopri5{},
+                 {.adaptive = {.rtol = 1e-5, .atol = 1e-5, .norm = ode::ErrorNorm::max}});
+  CHECK(close(own.x[1], shared.x[1], 1e-4, 1e-4));
+  CHECK(3 * own.statistics.evaluations < 200 * shared.statistics.evaluations);
+}
+
+TEST_CASE("per_sample: samples of one number and float32 and a model that returns its input") {
+  const auto growth = [](const at::Tensor& x, const at::Tensor& t) {
+    CHECK(t.scalar_type() == torch::kFloat);
+    return x;
+  };
+  const auto result = fm::odeint_per_sample(growth, torch::tensor({1.0f, 2.0f, -3.0f}), {0, 1});
+  REQUIRE(result.x.sizes() == at::IntArrayRef{2, 3});
+  CHECK(close(result.x[1], torch::tensor({1.0f, 2.0f, -3.0f}) * std::exp(1.0f), 1e-4, 1e-5));
+}
+
+TEST_CASE("per_sample: bad input is refused with a remedy") {
+  const auto f = [](const at::Tensor& x, const at::Tensor&) { return x; };
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::odeint_per_sample(f, torch::arange(3), {0, 1});
+      },
+      "floating tensor x_0 [B, …]");
+  const auto longer = [](const at::Tensor& x, const at::Tensor&) { return at::cat({x, x}); };
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::odeint_per_sample(longer, torch::ones({3}), {0, 1});
+      },
+      "the model's output");
+  const auto conditional = [](const at::Tensor& x, const at::Tensor&, const at::Tensor&) {
+    return x;
+  };
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::odeint_per_sample(conditional, torch::ones({3}), {0, 1}, torch::ones({2}));
+      },
+      "one entry a sample");
+  const auto bad = [](const at::Tensor& x, const at::Tensor& t) {
+    return at::where(t > 0.5, std::numeric_limits<float>::quiet_NaN(), x);
+  };
+  require_error<fm::SolverError>(
+      [&] {
+        fm::odeint_per_sample(bad, torch::ones({3}), {0, 1});
+      },
+      "in sample 0");
+}
