@@ -5,7 +5,8 @@ target_compile_options(flowmatch_warnings INTERFACE -Wall -Wextra -Wpedantic -Wc
                                                     $<$<BOOL:${FLOWMATCH_WERROR}>:-Werror>)
 if(FLOWMATCH_SANITIZE)
   # UBSan's checks of every pointer would double the build's time; ASan sees wild pointers too.
-  target_compile_options(flowmatch_warnings INTERFACE -fsanitize=${FLOWMATCH_SANITIZE} -fno-sanitize=null,alignment,object-size,vptr
+  target_compile_options(flowmatch_warnings INTERFACE -fsanitize=${FLOWMATCH_SANITIZE} -fno-sanitize-recover=all
+                                                      -fno-sanitize=null,alignment,object-size,vptr
                                                       -fno-omit-frame-pointer)
   target_link_options(flowmatch_warnings INTERFACE -fsanitize=${FLOWMATCH_SANITIZE})
 endif()

@@ -39,7 +39,8 @@ at::Tensor read_array(const fs::path& folder, const std::string& name, std::size
                                "; check that it is the right file");
   }
   at::Tensor array = at::empty(idx.shape, at::kByte);
-  std::memcpy(array.mutable_data_ptr(), idx.values.data(), idx.values.size());
+  if (array.numel() > 0)
+    std::memcpy(array.mutable_data_ptr(), idx.values.data(), idx.values.size());
   return array;
 }
 

@@ -42,6 +42,8 @@
 #include "flowmatch/ode/method.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "flowmatch/ode/statistics.hpp"
+#include "flowmatch/sample/divergence.hpp"
+#include "flowmatch/sample/likelihood.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/solve/odeint.hpp"
 #include "flowmatch/solve/per_sample.hpp"

@@ -62,6 +62,16 @@ class TimeGrid {
     return grid;
   }
 
+  /// The same times the other way round. Throws OptionError for the post's grid, which has none.
+  TimeGrid reversed() const {
+    if (!contiguous_) {
+      throw OptionError("the post's time grid cannot be walked back; use TimeGrid::uniform");
+    }
+    std::vector<double> times = {t1_};
+    for (std::size_t i = steps_.size(); i-- > 0;) times.push_back(steps_[i].t);
+    return nodes(times);
+  }
+
   const std::vector<Step>& steps() const noexcept { return steps_; }
   double t0() const noexcept { return t0_; }
   double t1() const noexcept { return t1_; }

@@ -1,0 +1,140 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+#include <concepts>
+#include <functional>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "flowmatch/core/condition.hpp"
+#include "flowmatch/core/expand.hpp"
+#include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/ode/integrate.hpp"
+#include "flowmatch/sample/divergence.hpp"
+#include "flowmatch/sample/sampler.hpp"
+#include "flowmatch/solve/tensor_state.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// log N(x; 0, I) for x [B, …]: [B].
+inline at::Tensor standard_normal_log_prob(const at::Tensor& x) {
+  const double log_2_pi = std::log(2 * std::acos(-1.0));
+  return -0.5 * (detail::rows(x).square() + log_2_pi).sum(1);
+}
+
+struct LikelihoodOptions {
+  /// log p_0(x_0) -> [B], the density of the source.
+  std::function<at::Tensor(const at::Tensor&)> source_log_prob = standard_normal_log_prob;
+  bool gradients = false;  ///< let them through, to x, the parameters and the condition
+};
+
+struct LikelihoodResult {
+  at::Tensor log_prob;  ///< [B], in nats
+  at::Tensor x;         ///< [B, …] at the other end: x_0 of log_prob, x_1 of sample_from
+  ode::Statistics statistics;
+};
+
+/// The density of what a flow generates, by the change of variables along its trajectories,
+///   log p_1(x_1) = log p_0(x_0) - integral over t in [0, 1] of div v(x_t, t)
+/// (Chen et al. 2018, eq. 8; Lipman et al. 2023, appendix C). Position and integral are solved as
+/// one equation, by any method.
+///
+/// `Likelihood(net, ode::Dopri5{}, AdaptiveOptions{})`, or with a TimeGrid from 0 to 1; a fourth
+/// argument chooses the divergence: ExactDivergence{} (the default) or Hutchinson{}. Models are
+/// taken as the Sampler takes them, and must treat samples independently, as networks in
+/// evaluation mode do. Throws OptionError, ShapeError, SolverError as the Sampler does.
+template <class Model, class Method, class Plan, class Divergence = ExactDivergence>
+class Likelihood {
+  static constexpr bool adaptive = std::is_same_v<Plan, AdaptiveOptions>;
+
+ public:
+  Likelihood(Model model, Method method, Plan plan, Divergence divergence = {},
+             LikelihoodOptions options = {})
+      : model_(std::move(model)),
+        method_(method),
+        plan_(std::move(plan)),
+        divergence_(std::move(divergence)),
+        options_(std::move(options)) {}
+
+  /// log p_1 of data x_1 [B, …], and the noise x_0 that it encodes to: solved from t = 1 to 0.
+  template <Condition C = NoCondition>
+  LikelihoodResult log_prob(const at::Tensor& x_1, const C& condition = C{}) {
+    auto [x_0, integral, statistics] = solve(x_1, condition, /*backwards=*/true);
+    return {options_.source_log_prob(x_0) + integral, x_0, statistics};
+  }
+
+  /// Samples x_1 from starts x_0 [B, …] together with their log p_1, in one solve from 0 to 1.
+  template <Condition C = NoCondition>
+  LikelihoodResult sample_from(const at::Tensor& x_0, const C& condition = C{}) {
+    auto [x_1, integral, statistics] = solve(x_0, condition, /*backwards=*/false);
+    return {options_.source_log_prob(x_0) - integral, x_1, statistics};
+  }
+
+ private:
+  struct Solved {
+    at::Tensor x;
+    at::Tensor integral;  // of the divergence, in the solve's direction
+    ode::Statistics statistics;
+  };
+
+  template <class C>
+  Solved solve(const at::Tensor& x, const C& condition, bool backwards) {
+    static_assert(VelocityModel<Model, C>,
+                  "flowmatch: this model cannot be called as forward(x, t) or, with a condition, "
+                  "forward(x, t, condition), giving a tensor; see model/velocity_model.hpp");
+    if (!x.defined() || x.dim() < 1 || !x.is_floating_point()) {
+      throw ShapeError("a likelihood needs a floating tensor [B, …]; got " + shape_text(x));
+    }
+    check_condition_size(condition, x.size(0));
+    const at::AutoGradMode gradients(options_.gradients);
+    std::optional<EvalScope> eval;
+    if constexpr (ModuleHandle<Model>) eval.emplace(module_of(model_));
+    divergence_.prepare(x);
+
+    const std::vector<std::int64_t> shape = x.sizes().vec();
+    const auto system = [&](const at::Tensor& state, double t) {
+      const at::AutoGradMode on(true);  // the divergence is a derivative
+      const at::Tensor at_x = state.slice(1, 0, -1).view(shape);
+      auto field = [&](const at::Tensor& many, std::int64_t n) {
+        const at::Tensor time = at::full(
+            {many.size(0)}, t, many.options().dtype(time_dtype(many)).requires_grad(false));
+        return n == 1 ? call_model(model_, many, time, condition)
+                      : call_model(model_, many, time,
+                                   condition_traits<C>::repeat_interleave(condition, n));
+      };
+      const Divergent d = divergence_(field, at_x, options_.gradients);
+      const at::Tensor change = at::cat({detail::rows(d.v), d.divergence.unsqueeze(1)}, 1);
+      return options_.gradients ? change : change.detach();
+    };
+    at::Tensor state = at::cat({detail::rows(x), at::zeros({x.size(0), 1}, x.options())}, 1);
+    ode::Statistics statistics;
+    if constexpr (adaptive) {
+      statistics =
+          ode::integrate(method_, system, state, backwards ? 1 : 0, backwards ? 0 : 1, plan_);
+    } else {
+      statistics = ode::integrate(method_, system, state, backwards ? plan_.reversed() : plan_);
+    }
+    return {state.slice(1, 0, -1).view(shape), state.select(1, -1), statistics};
+  }
+
+  Model model_;
+  Method method_;
+  Plan plan_;
+  Divergence divergence_;
+  LikelihoodOptions options_;
+};
+
+template <class M, class Method, class Plan>
+Likelihood(M&&, Method, Plan) -> Likelihood<model_storage_t<M>, Method, Plan>;
+template <class M, class Method, class Plan, class D>
+Likelihood(M&&, Method, Plan, D) -> Likelihood<model_storage_t<M>, Method, Plan, D>;
+template <class M, class Method, class Plan, class D>
+Likelihood(M&&, Method, Plan, D, LikelihoodOptions)
+    -> Likelihood<model_storage_t<M>, Method, Plan, D>;
+
+}  // namespace flowmatch::inline v0
