@@ -16,6 +16,8 @@ function(flowmatch_expect name exit regex program)
 endfunction()
 
 flowmatch_expect("run/toy_2d" 0 "checkerboard  loss .*wrote toy.png" toy_2d --steps 60 --out toy.png)
+flowmatch_expect("run/toy_2d density" 0 "integral of the density (0\\.9|1\\.0)" toy_2d --steps 300 --data moons --density
+                 --out density.png)
 flowmatch_expect("run/draw_square" 0 "wrote drawing.png" draw_square --out drawing.png)
 flowmatch_expect("run/custom_path" 0 "radius of the samples (0\\.9|1\\.0)" custom_path)
 flowmatch_expect("run/inference_only" 0 "wrote clothes.png" inference_only)

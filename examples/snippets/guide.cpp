@@ -99,6 +99,11 @@ int main() {
                             rng.normal({10, 2}), {0, 1}, classes);
   std::cout << each.statistics.evaluations << " evaluations for 10 samples\n";
 
+  fm::Likelihood likelihood(net, fm::ode::Dopri5{},
+                            fm::AdaptiveOptions{.rtol = 1e-5, .atol = 1e-5});
+  const fm::LikelihoodResult density = likelihood.log_prob(samples, classes);
+  std::cout << "log p(x) on average: " << density.log_prob.mean().item<double>() << '\n';
+
   std::array<double, 2> ball = {10, 0};  // height, speed
   const auto fall = [](const auto& s, double) { return std::array<double, 2>{s[1], -9.81}; };
   const fm::ode::Event<std::array<double, 2>> lands{[](double, const auto& s) { return s[0]; }};

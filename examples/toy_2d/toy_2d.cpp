@@ -28,9 +28,12 @@ struct Options {
   std::int64_t steps = 5000;
   std::int64_t batch = 256;
   std::uint64_t seed = 1;
+  bool density = false;
   int threads = 1;  // for tensors as small as these two threads are slower than one
   std::filesystem::path out = "toy_2d.png";
 };
+
+constexpr double window = 2.6;  // pictures show the plane from -2.6 to 2.6
 
 const std::vector<std::string> names = {"checkerboard", "moons", "gaussians"};
 
@@ -83,6 +86,26 @@ double energy_distance(const at::Tensor& x, const at::Tensor& y) {
   return 2 * mean(x, y) - mean(x, x) - mean(y, y);
 }
 
+struct Density {
+  support::Picture picture;
+  double integral;  ///< over the window, so 1 but for what lies outside
+};
+
+/// The density that the flow gives the plane: dark where it is high, white a factor of e^6 below.
+Density density(Network& net) {
+  constexpr std::int64_t size = 160;
+  const at::Tensor line = (at::arange(size) + 0.5) / size * 2 * window - window;
+  const std::vector<at::Tensor> yx = at::meshgrid({-line, line}, "ij");  // y downwards, as pixels
+  fm::Likelihood likelihood(net, fm::ode::RK4{}, fm::TimeGrid::uniform(20));
+  const at::Tensor log_p =
+      likelihood.log_prob(at::stack({yx[1].flatten(), yx[0].flatten()}, 1)).log_prob;
+  const at::Tensor brightness = (log_p.max() - log_p).clamp_max(6) / 3 - 1;
+  support::Canvas canvas(2 * size, 2 * size);
+  canvas.image(0, 0, brightness.view({1, size, size}), 2);
+  const double pixel = 2 * window / size;
+  return {canvas.picture(), log_p.exp().sum().item<double>() * pixel * pixel};
+}
+
 int run(const Options& o) {
   support::set_up_machine(o.threads);
   if (o.steps < 1 || o.steps > 100000)
@@ -116,10 +139,16 @@ int run(const Options& o) {
                              energy_distance(draw_points(name, 4000, rng), data))
               << std::flush;
     rows.push_back(
-        {{name + ": data", support::plane(data, {}, 2.6, 320, support::orange)},
-         {"samples", support::plane(samples, {}, 2.6, 320, support::blue)},
+        {{name + ": data", support::plane(data, {}, window, 320, support::orange)},
+         {"samples", support::plane(samples, {}, window, 320, support::blue)},
          {"their ways from noise", support::plane(samples.slice(0, 0, 300), ways.slice(1, 0, 300),
-                                                  2.6, 320, support::blue)}});
+                                                  window, 320, support::blue)}});
+    if (o.density) {
+      const Density d = density(net);
+      rows.back().push_back({"density", d.picture});
+      std::cout << fmt::format("{:<12}  integral of the density {:.4f}\n", name, d.integral)
+                << std::flush;
+    }
   }
   support::write_png(o.out, support::sheet(rows));
   std::cout << "wrote " << o.out.string() << '\n';
@@ -136,6 +165,7 @@ int main(int argc, char** argv) {
   app.add_option("--steps", o.steps, "training steps for each");
   app.add_option("--seed", o.seed, "of data, weights, times and noise")
       ->check(support::unsigned_number);
+  app.add_flag("--density", o.density, "also draw the density that the flow gives the plane");
   app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
   app.add_option("--out", o.out, "picture to write");
   return support::run_main(app, argc, argv, [&] { return run(o); });
