@@ -171,7 +171,7 @@ demo() {
   load_data
   # The same number of images from either set: some minutes on two cores.
   if [ $# -eq 0 ]; then
-    epochs=6
+    epochs=8
     [ ! -e "${FLOWMATCH_DATA:-data}/fashion-mnist/train-images-idx3-ubyte.gz" ] || epochs=1
     set -- --epochs "$epochs" --batch 128
   fi

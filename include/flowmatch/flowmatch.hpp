@@ -45,6 +45,7 @@
 #include "flowmatch/sample/divergence.hpp"
 #include "flowmatch/sample/likelihood.hpp"
 #include "flowmatch/sample/sampler.hpp"
+#include "flowmatch/solve/adjoint.hpp"
 #include "flowmatch/solve/odeint.hpp"
 #include "flowmatch/solve/per_sample.hpp"
 #include "flowmatch/version.hpp"

@@ -1,0 +1,121 @@
+#include "flowmatch/solve/adjoint.hpp"
+
+#include <cmath>
+
+#include "flowmatch/solve/odeint.hpp"
+#include "tests/support/networks.hpp"
+#include "tests/support/test.hpp"
+
+namespace ode = flowmatch::ode;
+
+namespace {
+
+const ode::AdaptiveOptions tight{.rtol = 1e-9, .atol = 1e-9};
+
+/// The derivative of value() with respect to one element, by central differences.
+template <class F>
+double difference(at::Tensor element, F value) {
+  const at::NoGradGuard no_grad;
+  const double step = 1e-5;
+  element.add_(step);
+  const double up = value();
+  element.sub_(2 * step);
+  const double down = value();
+  element.add_(step);
+  return (up - down) / (2 * step);
+}
+
+}  // namespace
+
+TEST_CASE("adjoint: gradients of a network's solution agree with finite differences") {
+  torch::manual_seed(0);
+  networks::Mlp net(2, 8);
+  net->to(torch::kDouble);
+  at::Tensor x_0 = torch::randn({3, 2}, torch::kDouble).requires_grad_();
+  at::Tensor times = doubles({0, 0.4, 1}).requires_grad_();
+  const at::Tensor weights = torch::randn({3, 3, 2}, torch::kDouble);  // every output counts
+  const auto f = [&](const at::Tensor& x, double t) {
+    return net->forward(x, at::full({x.size(0)}, t, torch::kDouble));
+  };
+  const auto loss = [&] {
+    return (fm::odeint_adjoint(f, x_0, times, net->parameters(), ode::Dopri5{}, tight) * weights)
+        .sum();
+  };
+  loss().backward();
+  const auto value = [&] { return loss().item<double>(); };
+  CHECK(x_0.grad()[1][0].item<double>() ==
+        Approx(difference(x_0.detach()[1][0], value)).epsilon(1e-6));
+  CHECK(x_0.grad()[2][1].item<double>() ==
+        Approx(difference(x_0.detach()[2][1], value)).epsilon(1e-6));
+  for (const at::Tensor& p : net->parameters()) {
+    at::Tensor flat = p.detach().view({-1});
+    CHECK(p.grad().view({-1})[1].item<double>() ==
+          Approx(difference(flat[1], value)).epsilon(1e-5).margin(1e-8));
+  }
+  for (std::int64_t i = 0; i < 3; ++i) {
+    CHECK(times.grad()[i].item<double>() ==
+          Approx(difference(times.detach()[i], value)).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("adjoint: gradients agree with those through the solver, forward and in reverse") {
+  for (const bool reverse : {false, true}) {
+    torch::manual_seed(1);
+    networks::Mlp net(3, 8);
+    net->to(torch::kDouble);
+    const auto f = [&](const at::Tensor& x, double t) {
+      return net->forward(x, at::full({x.size(0)}, t, torch::kDouble));
+    };
+    const at::Tensor start = torch::randn({2, 3}, torch::kDouble);
+    const double t0 = reverse ? 1 : 0;
+    at::Tensor a = start.clone().requires_grad_();
+    fm::odeint(f, a, {t0, 1 - t0}, ode::Tsit5{}, {.adaptive = tight})
+        .x[1]
+        .square()
+        .sum()
+        .backward();
+    std::vector<at::Tensor> through;
+    for (const at::Tensor& p : net->parameters()) through.push_back(p.grad().clone());
+    net->zero_grad();
+    at::Tensor b = start.clone().requires_grad_();
+    fm::odeint_adjoint(f, b, doubles({t0, 1 - t0}), net->parameters(), ode::Tsit5{}, tight)[1]
+        .square()
+        .sum()
+        .backward();
+    CHECK(close(a.grad(), b.grad(), 1e-6, 1e-7));
+    for (std::size_t i = 0; i < through.size(); ++i)
+      CHECK(close(net->parameters()[i].grad(), through[i], 1e-6, 1e-7));
+  }
+}
+
+TEST_CASE("adjoint: what needs no gradient gets none and a field without parameters is solved") {
+  at::Tensor x_0 = torch::ones({2}, torch::kDouble).requires_grad_();
+  const auto decay = [](const at::Tensor& x, double) { return -x; };
+  const at::Tensor x = fm::odeint_adjoint(decay, x_0, doubles({0, 1}), {}, ode::Dopri5{}, tight);
+  CHECK(close(x[1].detach(), torch::full({2}, std::exp(-1.0), torch::kDouble), 1e-8, 1e-8));
+  x[1].sum().backward();
+  CHECK(close(x_0.grad(), torch::full({2}, std::exp(-1.0), torch::kDouble), 1e-7, 1e-8));
+  const at::Tensor plain = torch::ones({2}, torch::kDouble);
+  CHECK_FALSE(fm::odeint_adjoint(decay, plain, doubles({0, 1}), {}).requires_grad());
+  const auto constant = [](const at::Tensor& y, double) { return at::ones_like(y); };
+  at::Tensor y_0 = torch::ones({2}, torch::kDouble).requires_grad_();
+  fm::odeint_adjoint(constant, y_0, doubles({0, 1}), {})[1].sum().backward();
+  CHECK(close(y_0.grad(), torch::ones({2}, torch::kDouble)));
+}
+
+TEST_CASE("adjoint: bad input is refused with a remedy") {
+  const auto decay = [](const at::Tensor& x, double) { return -x; };
+  const at::Tensor x_0 = torch::ones({2});
+  require_error<fm::ShapeError>([&] { fm::odeint_adjoint(decay, x_0, torch::ones({2}), {}); },
+                                "float64 tensor [T] on the CPU");
+  require_error<fm::OptionError>(
+      [&] {
+        fm::odeint_adjoint(decay, x_0, doubles({0, 0}), {});
+      },
+      "rise or fall");
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::odeint_adjoint(decay, torch::arange(2), doubles({0, 1}), {});
+      },
+      "floating tensor");
+}
