@@ -47,13 +47,12 @@ TEST_CASE("grid: bad grids are refused with a remedy") {
 }
 
 TEST_CASE("grid: reversed walks the same times back") {
-  const ode::TimeGrid grid = ode::TimeGrid::nodes({0, 0.1, 0.5, 1}).reversed();
+  const TimeGrid grid = TimeGrid::nodes({0, 0.1, 0.5, 1}).reversed();
   REQUIRE(grid.steps().size() == 3);
   CHECK(grid.t0() == 1);
   CHECK(grid.t1() == 0);
   CHECK(grid.steps()[0].dt == -0.5);
   CHECK(grid.steps()[1].t == 0.5);
   CHECK(grid.steps()[2].t == 0.1);
-  require_error<flowmatch::OptionError>([] { ode::TimeGrid::post(5).reversed(); },
-                                        "TimeGrid::uniform");
+  require_error<flowmatch::OptionError>([] { TimeGrid::post(5).reversed(); }, "TimeGrid::uniform");
 }
