@@ -1,14 +1,17 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <concepts>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/expand.hpp"
