@@ -99,6 +99,13 @@ int main() {
                             rng.normal({10, 2}), {0, 1}, classes);
   std::cout << each.statistics.evaluations << " evaluations for 10 samples\n";
 
+  const auto field = [&](const at::Tensor& x, double t) {
+    return net->forward(x, at::full({10}, t), classes);
+  };
+  const at::Tensor ends =
+      fm::odeint_adjoint(field, samples, at::tensor({0.0, 1.0}, at::kDouble), net->parameters());
+  ends[1].square().mean().backward();
+
   fm::Likelihood likelihood(net, fm::ode::Dopri5{},
                             fm::AdaptiveOptions{.rtol = 1e-5, .atol = 1e-5});
   const fm::LikelihoodResult density = likelihood.log_prob(samples, classes);
