@@ -73,8 +73,7 @@ int main(int argc, char** argv) {
   Options o;
   app.add_option("--size", o.size,
                  "width of the square's page in pixels; the toucan's is 3 times it");
-  app.add_option("--seed", o.seed, "of the square's place and of the noise")
-      ->check(support::unsigned_number);
+  app.add_option("--seed", o.seed, "of the square's place and of the noise");
   app.add_option("--out", o.out, "picture to write");
   return support::run_main(app, argc, argv, [&] { return draw(o); });
 }

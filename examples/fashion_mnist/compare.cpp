@@ -118,7 +118,7 @@ int main(int argc, char** argv) {
   app.add_option("--out", o.out, "picture");
   app.add_option("--n", o.n, "samples of each");
   app.add_option("--steps", o.steps, "evaluations beside 10");
-  app.add_option("--seed", o.seed, "of the noise")->check(support::unsigned_number);
+  app.add_option("--seed", o.seed, "of the noise");
   o.machine.add_to(app);
   return support::run_main(app, argc, argv, [&] { return compare(o); });
 }

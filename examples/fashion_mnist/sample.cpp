@@ -135,7 +135,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", o.sampling.batch, "samples that go through the network together");
   app.add_option("--weights", o.weights, "ema, raw, or auto: ema if the run kept them")
       ->check(CLI::IsMember({"auto", "ema", "raw"}));
-  app.add_option("--seed", o.sampling.seed, "of the noise")->check(support::unsigned_number);
+  app.add_option("--seed", o.sampling.seed, "of the noise");
   app.add_option("--out", o.out,
                  "FILE.npy (float32 [N, 1, 28, 28] in [-1, 1]), FILE.png (a grid) or a folder")
       ->required();

@@ -181,8 +181,7 @@ int main(int argc, char** argv) {
   app.add_option("--lr", o.learning_rate, "the one-cycle policy's maximum learning rate");
   app.add_option("--ema", o.ema, "decay of averaged weights, such as 0.999; 0 for none");
   app.add_option("--limit", o.limit, "train on the first images only; 0 for all");
-  app.add_option("--seed", o.seed, "of initial weights, order, times and noise")
-      ->check(support::unsigned_number);
+  app.add_option("--seed", o.seed, "of initial weights, order, times and noise");
   app.add_option("--checkpoint-every", o.checkpoint_every,
                  "steps between checkpoints; 0 for one an epoch");
   app.add_flag("--resume", o.resume, "go on from the newest checkpoint in --out");

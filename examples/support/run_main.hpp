@@ -42,8 +42,9 @@ int run_main(CLI::App& app, int argc, char** argv, Body body) {
     std::cerr << app.get_name() << ": " << message << '\n';
     return code;
   };
-  for (CLI::Option* option : app.get_options()) {  // --help shows what holds unless one says else
-    option->capture_default_str();
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_type_name() == "UINT") option->check(unsigned_number);
+    option->capture_default_str();  // --help shows what holds unless one says else
     if (option->get_default_str() == "\"\"") option->default_str("");
   }
   try {

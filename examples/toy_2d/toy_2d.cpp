@@ -163,8 +163,7 @@ int main(int argc, char** argv) {
   app.add_option("--data", o.data, "checkerboard, moons, gaussians or all")
       ->check(CLI::IsMember(known));
   app.add_option("--steps", o.steps, "training steps for each");
-  app.add_option("--seed", o.seed, "of data, weights, times and noise")
-      ->check(support::unsigned_number);
+  app.add_option("--seed", o.seed, "of data, weights, times and noise");
   app.add_flag("--density", o.density, "also draw the density that the flow gives the plane");
   app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
   app.add_option("--out", o.out, "picture to write");

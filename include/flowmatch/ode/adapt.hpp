@@ -42,7 +42,7 @@ double first_step(const S&, F& f, Workspace<X>& w, const X& x, double t0, double
   const double d1 = norm(w.k[0], x, x, tolerance);
   if (!std::isfinite(d0) || !std::isfinite(d1)) return d0 + d1;  // reported by the caller
   const double span = std::abs(t1 - t0);
-  const double h0 = std::min(d0 < 1e-5 || d1 < 1e-5 ? 1e-6 : 0.01 * d0 / d1, span);
+  const double h0 = trial_step(d0, d1, span);
   const double direction = t1 > t0 ? 1 : -1;
   const double euler[1] = {direction * h0};
   Traits::combine(w.stage, x, euler, std::span<const X>(w.k).first(1));
@@ -50,9 +50,7 @@ double first_step(const S&, F& f, Workspace<X>& w, const X& x, double t0, double
   const double change[2] = {-1, 1};
   Traits::difference(w.error, change, std::span<const X>(w.k).first(2));
   const double d2 = norm(w.error, x, x, tolerance) / h0;
-  const double h1 = std::max(d1, d2) <= 1e-15 ? std::max(1e-6, h0 * 1e-3)
-                                              : std::pow(0.01 / std::max(d1, d2), 1.0 / S::order);
-  return std::min({100 * h0, h1, span});
+  return first_step_size(d1, d2, h0, S::order, span);
 }
 
 /// An accepted step, for those who look between its ends.

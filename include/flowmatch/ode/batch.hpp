@@ -64,7 +64,7 @@ std::vector<double> first_steps(Evaluate& evaluate, const X& x, std::vector<X>& 
   const std::vector<double> d1 = Traits::norms(k[0], one, x, x, tolerance);
   std::vector<double> h0(n), dt(n), t(n);
   for (std::size_t b = 0; b < n; ++b) {
-    h0[b] = std::min(d0[b] < 1e-5 || d1[b] < 1e-5 ? 1e-6 : 0.01 * d0[b] / d1[b], span);
+    h0[b] = trial_step(d0[b], d1[b], span);
     if (!std::isfinite(d0[b] + d1[b])) h0[b] = span;  // reported after the first tried step
     dt[b] = direction * h0[b];
     t[b] = t0 + dt[b];
@@ -77,10 +77,9 @@ std::vector<double> first_steps(Evaluate& evaluate, const X& x, std::vector<X>& 
   Traits::difference(change, weights, std::span<const X>(k).first(2));
   const std::vector<double> d2 = Traits::norms(change, one, x, x, tolerance);
   for (std::size_t b = 0; b < n; ++b) {
-    const double largest = std::max(d1[b], d2[b] / h0[b]);
-    const double h1 =
-        largest <= 1e-15 ? std::max(1e-6, h0[b] * 1e-3) : std::pow(0.01 / largest, 1.0 / order);
-    h0[b] = std::isfinite(largest) ? std::min({100 * h0[b], h1, span}) : span;
+    const double rate = d2[b] / h0[b];
+    h0[b] = std::isfinite(std::max(d1[b], rate)) ? first_step_size(d1[b], rate, h0[b], order, span)
+                                                 : span;
   }
   return h0;
 }

@@ -69,6 +69,22 @@ concept StepController = std::copyable<C> && requires(C& c, double error, int or
   { c(error, order) } -> std::same_as<StepDecision>;
 };
 
+namespace detail {
+
+/// A first step size (Hairer, Nørsett & Wanner 1993, II.4) from norms in units of the tolerance: d0
+/// of x, d1 of its derivative, and d2 of the derivative's rate of change over the trial step h0.
+inline double trial_step(double d0, double d1, double span) {
+  return std::min(d0 < 1e-5 || d1 < 1e-5 ? 1e-6 : 0.01 * d0 / d1, span);
+}
+inline double first_step_size(double d1, double d2, double h0, int order, double span) {
+  const double largest = std::max(d1, d2);
+  const double h1 =
+      largest <= 1e-15 ? std::max(1e-6, h0 * 1e-3) : std::pow(0.01 / largest, 1.0 / order);
+  return std::min({100 * h0, h1, span});
+}
+
+}  // namespace detail
+
 /// Proportional, integral and derivative control of the step size:
 ///   factor = safety e_n^(-(p + i + d)/order) e_(n-1)^((p + 2 d)/order) e_(n-2)^(-d/order),
 /// kept between min_factor and max_factor; e_n is the error of accepted step n. A rejected step
