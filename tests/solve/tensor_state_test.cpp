@@ -1,7 +1,13 @@
 #include "flowmatch/solve/tensor_state.hpp"
 
-#include <limits>
+#include <c10/core/CPUAllocator.h>
 
+#include <atomic>
+#include <limits>
+#include <stdexcept>
+
+#include "flowmatch/ode/integrate.hpp"
+#include "flowmatch/ode/method.hpp"
 #include "tests/support/test.hpp"
 
 namespace ode = flowmatch::ode;
@@ -77,4 +83,65 @@ TEST_CASE("tensor_state: a model's output takes the state's dtype and half norms
   const at::Tensor zero = torch::zeros({5}, torch::kHalf);
   CHECK(Traits::norm(large, zero, zero, {0, 1, ode::ErrorNorm::rms}) == Approx(300));
   CHECK(Traits::norm(large, zero, zero, {0, 1e-3, ode::ErrorNorm::max}) == Approx(3e5));
+}
+
+namespace {
+
+/// LibTorch's CPU allocator, with a count of what it is asked for while this lives.
+class CountingAllocator final : public c10::Allocator {
+ public:
+  CountingAllocator() { c10::SetCPUAllocator(this, 100); }
+  ~CountingAllocator() override { c10::SetCPUAllocator(inner_, 100); }
+  CountingAllocator(const CountingAllocator&) = delete;
+  CountingAllocator& operator=(const CountingAllocator&) = delete;
+  c10::DataPtr allocate(std::size_t n) override {
+    ++count;
+    return inner_->allocate(n);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return inner_->raw_deleter(); }
+  void copy_data(void* to, const void* from, std::size_t n) const override {
+    inner_->copy_data(to, from, n);
+  }
+  std::atomic<std::int64_t> count = 0;
+
+ private:
+  c10::Allocator* inner_ = c10::GetCPUAllocator();
+};
+
+/// Whether a solve five times as long allocates no more but for the model, which does so once an
+/// evaluation. solve(f, x, n) gives its statistics.
+template <class Solve>
+bool allocates_at_first_only(std::int64_t size, Solve solve) {
+  const at::NoGradGuard no_grad;
+  const auto model = [](const at::Tensor& x, double) { return at::neg(x); };
+  const auto solvers_own = [&](std::int64_t n) {
+    at::Tensor x = torch::ones({size});
+    const CountingAllocator allocator;
+    const std::int64_t evaluations = solve(model, x, n).evaluations;
+    if (allocator.count < evaluations) throw std::logic_error("allocations are not counted");
+    return allocator.count - evaluations;
+  };
+  return solvers_own(8) == solvers_own(40);
+}
+
+}  // namespace
+
+TEST_CASE("tensor_state: after its first step a solve allocates nothing of its own") {
+  for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic",
+                           "explicit_adams", "implicit_adams", "bosh3", "tsit5", "dopri5"}) {
+    INFO(name);
+    ode::with_method(name, [&](auto method) {
+      const auto fixed = [&](auto f, at::Tensor& x, std::int64_t n) {
+        return ode::integrate(method, f, x, ode::TimeGrid::uniform(n));
+      };
+      CHECK(allocates_at_first_only(64, fixed));
+      CHECK(allocates_at_first_only(100000, fixed));
+      if constexpr (ode::ErrorStepper<decltype(method), at::Tensor>) {
+        CHECK(allocates_at_first_only(64, [&](auto f, at::Tensor& x, std::int64_t n) {
+          return ode::integrate(method, f, x, 0, 0.5 * static_cast<double>(n),
+                                ode::AdaptiveOptions{});
+        }));
+      }
+    });
+  }
 }
