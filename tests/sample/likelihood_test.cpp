@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "tests/support/finite_difference.hpp"
+#include "tests/support/gaussian_flow.hpp"
 #include "tests/support/networks.hpp"
 #include "tests/support/test.hpp"
 
@@ -9,21 +11,9 @@ namespace ode = flowmatch::ode;
 
 namespace {
 
-constexpr double mu = 0.7;
-constexpr double s = 0.4;
-
-/// The velocity that takes N(0, 1) to N(mu, s^2) in each dimension.
-at::Tensor gaussian(const at::Tensor& x, const at::Tensor& t_) {
-  const at::Tensor t = fm::expand_time(t_, x);
-  return mu + (s * s * t - (1 - t)) / ((1 - t).square() + s * s * t.square()) * (x - t * mu);
-}
-const auto flow = [](const at::Tensor& x, const at::Tensor& t) { return gaussian(x, t); };
-
-at::Tensor gaussian_log_prob(const at::Tensor& x) {
-  const at::Tensor z = (fm::detail::rows(x) - mu) / s;
-  return -0.5 * (z.square() + std::log(2 * std::acos(-1.0)) + 2 * std::log(s)).sum(1);
-}
-
+using gaussian_flow::flow;
+using gaussian_flow::mu;
+using gaussian_flow::s;
 const fm::AdaptiveOptions tight{.rtol = 1e-8, .atol = 1e-8};
 
 }  // namespace
@@ -32,7 +22,7 @@ TEST_CASE("likelihood: the density of a Gaussian flow is the Gaussian's for any 
   for (const std::vector<std::int64_t>& shape :
        {std::vector<std::int64_t>{6, 1}, {5, 3}, {4, 2, 3, 3}, {3}}) {
     const at::Tensor x_1 = mu + s * torch::randn(shape, torch::kDouble);
-    const at::Tensor exact = gaussian_log_prob(x_1);
+    const at::Tensor exact = gaussian_flow::log_prob(x_1);
     for (const std::int64_t chunk : {1, 2, 32}) {
       fm::Likelihood likelihood(flow, ode::Dopri5{}, tight, fm::ExactDivergence{chunk});
       const fm::LikelihoodResult result = likelihood.log_prob(x_1);
@@ -48,7 +38,7 @@ TEST_CASE(
   fm::Likelihood likelihood(flow, ode::RK4{}, fm::TimeGrid::uniform(40));
   const fm::LikelihoodResult forward = likelihood.sample_from(x_0);
   CHECK(close(forward.x, mu + s * x_0, 1e-5, 1e-5));
-  CHECK(close(forward.log_prob, gaussian_log_prob(forward.x), 1e-4, 1e-4));
+  CHECK(close(forward.log_prob, gaussian_flow::log_prob(forward.x), 1e-4, 1e-4));
   CHECK(forward.statistics.evaluations == 160);
   const fm::LikelihoodResult back = likelihood.log_prob(forward.x);
   CHECK(close(back.x, x_0, 1e-5, 1e-5));
@@ -58,11 +48,11 @@ TEST_CASE(
 TEST_CASE("likelihood: Hutchinson is exact where the derivative is a multiple of the identity") {
   const at::Tensor x_1 = mu + s * torch::randn({5, 4}, torch::kDouble);
   fm::Likelihood rademacher(flow, ode::Dopri5{}, tight, fm::Hutchinson{});
-  CHECK(close(rademacher.log_prob(x_1).log_prob, gaussian_log_prob(x_1), 1e-6, 1e-6));
+  CHECK(close(rademacher.log_prob(x_1).log_prob, gaussian_flow::log_prob(x_1), 1e-6, 1e-6));
   // Gaussian probes only on average: 2000 of them leave an error of about sqrt(2 / 8000).
   fm::Likelihood gaussian_probes(flow, ode::Dopri5{}, tight,
                                  fm::Hutchinson{2000, fm::Probe::gaussian, 3});
-  CHECK(close(gaussian_probes.log_prob(x_1).log_prob, gaussian_log_prob(x_1), 0, 0.4));
+  CHECK(close(gaussian_probes.log_prob(x_1).log_prob, gaussian_flow::log_prob(x_1), 0, 0.4));
 }
 
 TEST_CASE("likelihood: Hutchinson's mean is the exact divergence of a network") {
@@ -113,20 +103,11 @@ TEST_CASE("likelihood: gradients where asked for, checked by finite differences"
         .log_prob.sum()
         .item<double>();
   };
-  const auto difference = [&](at::Tensor element) {
-    const at::NoGradGuard no_grad;
-    const double step = 1e-6;
-    element.add_(step);
-    const double up = value();
-    element.sub_(2 * step);
-    const double down = value();
-    element.add_(step);
-    return (up - down) / (2 * step);
-  };
-  CHECK(x.grad()[1][0].item<double>() == Approx(difference(x.detach()[1][0])).epsilon(1e-6));
+  CHECK(x.grad()[1][0].item<double>() ==
+        Approx(finite_difference(x.detach()[1][0], value)).epsilon(1e-6));
   const at::Tensor weight = net->parameters()[0];
   CHECK(weight.grad()[2][1].item<double>() ==
-        Approx(difference(weight.detach()[2][1])).epsilon(1e-6));
+        Approx(finite_difference(weight.detach()[2][1], value)).epsilon(1e-6));
   // Not asked for, nothing is kept.
   CHECK_FALSE(fm::Likelihood(net, ode::RK4{}, fm::TimeGrid::uniform(4))
                   .log_prob(x)

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <thread>
 
+#include "tests/support/gaussian_flow.hpp"
 #include "tests/support/networks.hpp"
 #include "tests/support/test.hpp"
 
@@ -15,16 +16,9 @@ namespace ode = flowmatch::ode;
 
 namespace {
 
-constexpr double mu = 0.7;
-constexpr double s = 0.4;
-
-/// The velocity that takes N(0, 1) to N(mu, s^2); the flow's end is mu + s x_0.
-at::Tensor gaussian(const at::Tensor& x, const at::Tensor& t_) {
-  const at::Tensor t = fm::expand_time(t_, x);
-  return mu + (s * s * t - (1 - t)) / ((1 - t).square() + s * s * t.square()) * (x - t * mu);
-}
-
-const auto flow = [](const at::Tensor& x, const at::Tensor& t) { return gaussian(x, t); };
+using gaussian_flow::flow;
+using gaussian_flow::mu;
+using gaussian_flow::s;
 
 }  // namespace
 
@@ -50,7 +44,7 @@ TEST_CASE("sampler: the post's grid repeats the post's loop") {
   const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
   at::Tensor x = x_0.clone();
   const at::Tensor steps = torch::linspace(0, 1, 10, torch::kDouble);
-  for (std::int64_t i = 0; i < 10; ++i) x += gaussian(x, steps[i].expand({4})) * 0.1;
+  for (std::int64_t i = 0; i < 10; ++i) x += gaussian_flow::velocity(x, steps[i].expand({4})) * 0.1;
   CHECK(close(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::post(10)).sample_from(x_0), x, 1e-13,
               1e-13));
 }
@@ -314,7 +308,7 @@ TEST_CASE("sampler: the post's grid with the post's additions gives the same bit
     const double dn = 1 / static_cast<double>(n);
     for (std::int64_t i = 0; i < n; ++i) {
       const double t = n == 1 ? 0 : static_cast<double>(i) / static_cast<double>(n - 1);
-      x.add_(gaussian(x, torch::full({4}, t, torch::kDouble)), dn);
+      x.add_(gaussian_flow::velocity(x, torch::full({4}, t, torch::kDouble)), dn);
     }
     CHECK(at::equal(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::post(n)).sample_from(x_0), x));
   }

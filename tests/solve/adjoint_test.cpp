@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "flowmatch/solve/odeint.hpp"
+#include "tests/support/finite_difference.hpp"
 #include "tests/support/networks.hpp"
 #include "tests/support/test.hpp"
 
@@ -11,19 +12,6 @@ namespace ode = flowmatch::ode;
 namespace {
 
 const ode::AdaptiveOptions tight{.rtol = 1e-9, .atol = 1e-9};
-
-/// The derivative of value() with respect to one element, by central differences.
-template <class F>
-double difference(at::Tensor element, F value) {
-  const at::NoGradGuard no_grad;
-  const double step = 1e-5;
-  element.add_(step);
-  const double up = value();
-  element.sub_(2 * step);
-  const double down = value();
-  element.add_(step);
-  return (up - down) / (2 * step);
-}
 
 }  // namespace
 
@@ -44,17 +32,17 @@ TEST_CASE("adjoint: gradients of a network's solution agree with finite differen
   loss().backward();
   const auto value = [&] { return loss().item<double>(); };
   CHECK(x_0.grad()[1][0].item<double>() ==
-        Approx(difference(x_0.detach()[1][0], value)).epsilon(1e-6));
+        Approx(finite_difference(x_0.detach()[1][0], value)).epsilon(1e-6));
   CHECK(x_0.grad()[2][1].item<double>() ==
-        Approx(difference(x_0.detach()[2][1], value)).epsilon(1e-6));
+        Approx(finite_difference(x_0.detach()[2][1], value)).epsilon(1e-6));
   for (const at::Tensor& p : net->parameters()) {
     at::Tensor flat = p.detach().view({-1});
     CHECK(p.grad().view({-1})[1].item<double>() ==
-          Approx(difference(flat[1], value)).epsilon(1e-5).margin(1e-8));
+          Approx(finite_difference(flat[1], value)).epsilon(1e-5).margin(1e-8));
   }
   for (std::int64_t i = 0; i < 3; ++i) {
     CHECK(times.grad()[i].item<double>() ==
-          Approx(difference(times.detach()[i], value)).epsilon(1e-5));
+          Approx(finite_difference(times.detach()[i], value)).epsilon(1e-5));
   }
 }
 

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "flowmatch/ode/method.hpp"
+#include "tests/support/finite_difference.hpp"
 #include "tests/support/test.hpp"
 
 namespace ode = flowmatch::ode;
@@ -70,16 +71,12 @@ TEST_CASE("odeint: gradients of the start and of parameters equal finite differe
       const at::Tensor flat = p.detach().view({-1});
       const at::Tensor gradient = p.grad().view({-1});
       for (std::int64_t i = 0; i < flat.numel(); ++i) {
-        const double h = 1e-6;
-        const double before = flat[i].item<double>();
-        flat[i] = before + h;
-        const double above = loss_of(x_0.detach(), w.detach(), method).template item<double>();
-        flat[i] = before - h;
-        const double below = loss_of(x_0.detach(), w.detach(), method).template item<double>();
-        flat[i] = before;
+        const double expected = finite_difference(
+            flat[i],
+            [&] { return loss_of(x_0.detach(), w.detach(), method).template item<double>(); },
+            1e-6);
         INFO(method.name << ", element " << i);
-        CHECK(gradient[i].item<double>() ==
-              Approx((above - below) / (2 * h)).epsilon(1e-5).margin(1e-7));
+        CHECK(gradient[i].item<double>() == Approx(expected).epsilon(1e-5).margin(1e-7));
       }
     }
   };

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cmath>
+
+#include "flowmatch/core/expand.hpp"
+#include "tests/support/test.hpp"
+
+/// The flow that takes N(0, 1) to N(mu, s^2) in each dimension along the linear path; x_0 ends in
+/// mu + s x_0.
+namespace gaussian_flow {
+
+constexpr double mu = 0.7;
+constexpr double s = 0.4;
+
+inline at::Tensor velocity(const at::Tensor& x, const at::Tensor& time) {
+  const at::Tensor t = fm::expand_time(time, x);
+  return mu + (s * s * t - (1 - t)) / ((1 - t).square() + s * s * t.square()) * (x - t * mu);
+}
+const auto flow = [](const at::Tensor& x, const at::Tensor& t) { return velocity(x, t); };
+
+/// log N(x; mu, s^2), summed over all but the first dimension.
+inline at::Tensor log_prob(const at::Tensor& x) {
+  const at::Tensor z = (x.reshape({x.size(0), -1}) - mu) / s;
+  return -0.5 * (z.square() + std::log(2 * std::acos(-1.0)) + 2 * std::log(s)).sum(1);
+}
+
+}  // namespace gaussian_flow
