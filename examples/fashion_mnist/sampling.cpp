@@ -71,11 +71,8 @@ Samples sample_ddim(TrainedModel& model, const at::Tensor& x_0, const at::Tensor
   return {at::cat(parts), o.steps};
 }
 
-using Velocity =
-    std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label)>;
+}  // namespace
 
-/// The network's output as a velocity, whatever it was trained to predict. Every method is compiled
-/// for this one type, not for each kind of network.
 Velocity velocity_of(TrainedModel& model) {
   if (model.recipe.method == "ddim")
     return fm::VelocityFromEpsilon(model.net, fm::CosineScheduler{});
@@ -89,8 +86,6 @@ Velocity velocity_of(TrainedModel& model) {
     return net->forward(x, t, c);
   };
 }
-
-}  // namespace
 
 Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
                       SamplingOptions o) {

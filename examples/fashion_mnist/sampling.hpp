@@ -44,6 +44,13 @@ struct Samples {
 TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> averaged,
                         c10::Device device);
 
+using Velocity =
+    std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label)>;
+
+/// The network's output as a velocity, whatever it was trained to predict. Every method is compiled
+/// for this one type, not for each kind of network.
+Velocity velocity_of(TrainedModel& model);
+
 /// Sample i is of class i mod 10: int64 [n].
 inline at::Tensor classes_in_turn(std::int64_t n) { return at::arange(n, at::kLong).remainder(10); }
 
