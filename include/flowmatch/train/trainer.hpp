@@ -61,10 +61,8 @@ class Trainer {
         noisifier_(std::move(noisifier)),
         objective_(std::move(objective)),
         options_(validated(std::move(options))),
-        updater_(module(), options_),
-        device_(updater_.device()) {
-    if (options_.channels_last) to_channels_last(module());
-  }
+        updater_(laid_out(), options_),
+        device_(updater_.device()) {}
 
   /// Trains until `epochs` are done, from wherever the trainer stands. Hooks: see train/hooks.hpp.
   /// Throws also CheckpointError for a folder that cannot be written to, DataError for its source.
@@ -143,6 +141,11 @@ class Trainer {
   static TrainOptions validated(TrainOptions options) {
     options.validate();
     return options;
+  }
+
+  auto& laid_out() {
+    if (options_.channels_last) to_channels_last(module());
+    return module();
   }
 
   template <class Source>
