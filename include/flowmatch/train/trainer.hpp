@@ -17,7 +17,6 @@
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/data/source.hpp"
 #include "flowmatch/loss/objective.hpp"
-#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
 #include "flowmatch/train/batch_loss.hpp"
@@ -60,8 +59,8 @@ class Trainer {
       : model_(std::move(model)),
         noisifier_(std::move(noisifier)),
         objective_(std::move(objective)),
-        options_(validated(std::move(options))),
-        updater_(laid_out(), options_),
+        options_(std::move(options)),
+        updater_(module(), options_),
         device_(updater_.device()) {}
 
   /// Trains until `epochs` are done, from wherever the trainer stands. Hooks: see train/hooks.hpp.
@@ -138,16 +137,6 @@ class Trainer {
   std::int64_t steps() const noexcept { return position_.step; }
 
  private:
-  static TrainOptions validated(TrainOptions options) {
-    options.validate();
-    return options;
-  }
-
-  auto& laid_out() {
-    if (options_.channels_last) to_channels_last(module());
-    return module();
-  }
-
   template <class Source>
   void begin(Source& source) {
     batches_ = source.batches_per_epoch();
