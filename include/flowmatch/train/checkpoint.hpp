@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -20,6 +19,7 @@
 #include <vector>
 
 #include "flowmatch/core/read_file.hpp"
+#include "flowmatch/core/write_file.hpp"
 #include "flowmatch/io/atomic_directory.hpp"
 #include "flowmatch/io/manifest.hpp"
 #include "flowmatch/model/state_dict.hpp"
@@ -116,7 +116,7 @@ inline std::optional<Checkpoint> latest_checkpoint(
   return std::nullopt;
 }
 
-/// Writes the optimizer's state. Throws CheckpointError where the file can't be written.
+/// Writes the optimizer's state. Throws CheckpointError.
 inline void save_optimizer(const std::filesystem::path& path,
                            const torch::optim::Optimizer& optimizer) {
   torch::serialize::OutputArchive archive;
@@ -127,12 +127,7 @@ inline void save_optimizer(const std::filesystem::path& path,
     bytes.append(static_cast<const char*>(data), size);
     return size;
   });
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (!file)
-    throw CheckpointError("cannot write " + path.string() +
-                          "; check that the folder exists, is writable and has room");
+  write_file<CheckpointError>(path, bytes);
 }
 
 /// Gives the optimizer the state that a checkpoint holds. Throws CheckpointError where it is of
@@ -195,12 +190,7 @@ inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
   for (const auto& file : std::filesystem::directory_iterator(directory.path())) {
     manifest.set("file." + file.path().filename().string(), detail::file_signature(file.path()));
   }
-  std::ofstream file(directory.path() / "manifest.txt", std::ios::binary);
-  file << manifest.to_text() << std::flush;
-  if (!file)
-    throw CheckpointError("cannot write the manifest in " + directory.path().string() +
-                          "; check the free space");
-  file.close();
+  write_file<CheckpointError>(directory.path() / "manifest.txt", manifest.to_text());
   directory.commit();
 }
 
