@@ -129,7 +129,6 @@ int train(const Options& o) {
 
   at::manual_seed(o.seed);
   UNet net(UNetOptions::named(o.recipe.model));
-  to_channels_last(*net);
   net->to(device);
 
   const support::StopOnSignal signals;
@@ -138,6 +137,7 @@ int train(const Options& o) {
   options.seed = o.seed;
   options.checkpoints = o.out;
   options.checkpoint_every = o.checkpoint_every;
+  options.channels_last = true;
   options.stop = signals.token();
   fm::TensorBatches batches(to_pixels(data.images).to(device), data.labels.to(device), o.batch,
                             {.seed = o.seed});
