@@ -1,16 +1,9 @@
 #pragma once
 
-#include <ATen/Functions.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/grad_mode.h>
 
 #include <concepts>
 #include <cstdint>
-#include <string>
-#include <vector>
-
-#include "flowmatch/core/error.hpp"
-#include "flowmatch/io/crc32.hpp"
 
 namespace flowmatch::inline v0 {
 
@@ -45,36 +38,5 @@ struct SingleProcess {
   void broadcast(const at::Tensor&) const noexcept {}
   void barrier() const noexcept {}
 };
-
-/// Gives these tensors, a module's parameters or buffers, the values that they have on rank 0.
-/// Strides stay.
-template <Communicator C>
-void broadcast_all(const C& communicator, const std::vector<at::Tensor>& tensors) {
-  if (communicator.size() == 1) return;
-  const at::NoGradGuard no_grad;
-  for (const at::Tensor& tensor : tensors) {
-    const at::Tensor values = tensor.detach().contiguous();
-    communicator.broadcast(values);
-    if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
-  }
-}
-
-/// Throws OptionError, on every rank, unless `text`, a description of `what`, is the same on all.
-template <Communicator C>
-void require_same_on_all_ranks(const C& communicator, c10::Device device, const std::string& what,
-                               const std::string& text) {
-  if (communicator.size() == 1) return;
-  const auto mine = static_cast<std::int64_t>(crc32(text));
-  const at::Tensor theirs = at::full({1}, mine, at::TensorOptions(device).dtype(at::kLong));
-  communicator.broadcast(theirs);
-  const at::Tensor differ = theirs.ne(mine).to(at::kLong);
-  communicator.all_reduce(differ).wait();
-  if (const auto ranks = differ.template item<std::int64_t>(); ranks > 0) {
-    throw OptionError(
-        what + " of " + std::to_string(ranks) + " of " + std::to_string(communicator.size()) +
-        " ranks is not that of rank 0; on rank " + std::to_string(communicator.rank()) +
-        " it is: " + text + "; give every rank the same");
-  }
-}
 
 }  // namespace flowmatch::inline v0
