@@ -11,6 +11,7 @@
 #include "flowmatch/loss/mse.hpp"
 #include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/adapters.hpp"
+#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/state_dict.hpp"
 #include "flowmatch/model/velocity_model.hpp"

@@ -82,6 +82,7 @@ TEST_CASE("options: fixed lists what a resumed run must keep with every digit") 
   differs("clip_norm", [](auto& o) { o.clip_norm = 1e-9; });
   differs("ema_decay", [](auto& o) { o.ema_decay = 1e-9; });
   differs("ema_warmup", [](auto& o) { o.ema_warmup = false; });
+  differs("precision", [](auto& o) { o.precision = fm::Precision::bfloat16; });
   differs("seed", [](auto& o) { o.seed = 1; });
   REQUIRE(fm::TrainOptions{.learning_rate = 1e-2}.fixed().at("learning_rate") == "0.01");
 }
@@ -99,13 +100,33 @@ TEST_CASE("options: fixed leaves out what may change between two halves of a run
 
 TEST_CASE("options: require_same names each option that changed with both values") {
   fm::TrainOptions options;
-  auto before = options.fixed();
-  const auto look_up = [&](const std::string& name) { return before.at(name); };
-  REQUIRE_NOTHROW(options.require_same(look_up));
+  fm::Manifest before;
+  options.describe(before);
+  REQUIRE_NOTHROW(options.require_same(before));
   options.learning_rate = 0.5;
   options.seed = 7;
-  const auto check = [&] { options.require_same(look_up); };
+  const auto check = [&] { options.require_same(before); };
   require_error<fm::OptionError>(check, "learning_rate: 0.001 before, 0.5 now");
   require_error<fm::OptionError>(check, "seed: 0 before, 7 now");
   require_error<fm::OptionError>(check, "give them again, or start a new run");
+}
+
+TEST_CASE("options: a checkpoint from before there were precisions is of float32") {
+  fm::TrainOptions options;
+  fm::Manifest before;
+  for (const auto& [name, value] : options.fixed())
+    if (name != "precision") before.set("option." + name, value);
+  REQUIRE_NOTHROW(options.require_same(before));
+  options.precision = fm::Precision::bfloat16;
+  require_error<fm::OptionError>([&] { options.require_same(before); },
+                                 "precision: float32 before, bfloat16 now");
+}
+
+TEST_CASE("options: rolling back needs checkpoints") {
+  refused([](auto& o) { o.on_nonfinite = fm::OnNonfinite::roll_back; },
+          "name a folder in `checkpoints`, or choose skip");
+  fm::TrainOptions options;
+  options.on_nonfinite = fm::OnNonfinite::roll_back;
+  options.checkpoints = "run";
+  REQUIRE_NOTHROW(options.validate());
 }

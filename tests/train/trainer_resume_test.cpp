@@ -36,7 +36,7 @@ void require_same_after_resume(const MakeNet& make_net, const MakeSource& make_s
   auto cut = make_net(1);
   fm::Trainer second(cut, noisifier(), options);
   at::manual_seed(77);
-  REQUIRE_THROWS_AS(second.fit(make_source(), kill_after(killed)), Killed);
+  train_until_killed(second, make_source(), killed);
   REQUIRE(!same_bits(*cut, *through));
 
   auto resumed = make_net(2);
@@ -52,6 +52,26 @@ void require_same_after_resume(const MakeNet& make_net, const MakeSource& make_s
     REQUIRE(same_bits(third.ema()->state(), first.ema()->state()));
   }
 }
+
+/// Two convolutions, from and to one channel.
+struct ConvNetImpl : torch::nn::Module {
+  ConvNetImpl() {
+    const auto conv = [](std::int64_t in, std::int64_t out) {
+      return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, 3).padding(1));
+    };
+    first = register_module("first", conv(1, 4));
+    dropout = register_module("dropout", torch::nn::Dropout(0.2));
+    second = register_module("second", conv(4, 4));
+    last = register_module("last", torch::nn::Conv2d(torch::nn::Conv2dOptions(4, 1, 1)));
+  }
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t) {
+    const torch::Tensor h = dropout->forward(torch::silu(first->forward(x)));
+    return last->forward(torch::silu(second->forward(h + t.view({-1, 1, 1, 1}))));
+  }
+  torch::nn::Conv2d first{nullptr}, second{nullptr}, last{nullptr};
+  torch::nn::Dropout dropout{nullptr};
+};
+TORCH_MODULE(ConvNet);
 
 const auto plain_net = [](std::uint64_t seed) { return mlp(seed); };
 const auto dropout_net = [](std::uint64_t seed) { return mlp(seed, true); };
@@ -114,6 +134,53 @@ TEST_CASE("trainer: frozen parameters resume bit for bit") {
   fm::TrainOptions options = two_epochs();
   options.checkpoint_every = 4;
   require_same_after_resume(net, batches, options, 5, 4);
+}
+
+TEST_CASE("trainer: channels-last weights resume bit for bit with their strides") {
+  const auto net = [](std::uint64_t seed) {
+    at::manual_seed(seed);
+    return ConvNet();
+  };
+  const auto images = [] { return fm::TensorBatches(fm::Rng(4).normal({24, 1, 6, 6}), 4); };
+  fm::TrainOptions options = two_epochs();
+  options.channels_last = true;
+  options.ema_decay = 0.9;
+  options.accumulate = 2;
+  options.checkpoint_every = 1;
+  require_same_after_resume(net, images, options, 1, 1);
+  require_same_after_resume(net, images, options, 5, 5);
+
+  // The strides come with the checkpoint, not with the option.
+  const TemporaryFolder folder;
+  options.checkpoints = folder.path();
+  fm::Trainer(net(1), noisifier(), options).fit(images());
+  options.channels_last = false;
+  ConvNet again = net(2);
+  fm::Trainer trainer(again, noisifier(), options);
+  REQUIRE(trainer.resume());
+  REQUIRE(again->first->weight.is_contiguous(at::MemoryFormat::ChannelsLast));
+  REQUIRE(again->second->weight.strides() == at::IntArrayRef({36, 1, 12, 4}));
+  const auto& state = *trainer.optimizer().state().at(again->second->weight.unsafeGetTensorImpl());
+  REQUIRE(static_cast<const torch::optim::AdamParamState&>(state).exp_avg().strides() ==
+          again->second->weight.strides());
+}
+
+TEST_CASE("trainer: everything at once resumes bit for bit from every step") {
+  fm::TrainOptions options = two_epochs();
+  options.ema_decay = 0.9;
+  options.clip_norm = 0.5;
+  options.accumulate = 2;
+  options.checkpoint_every = 1;
+  options.precision = fm::Precision::bfloat16;
+  for (const std::int64_t step : {1, 2, 4, 5})
+    require_same_after_resume(dropout_net, batches, options, step, step);
+}
+
+TEST_CASE("trainer: float16 resumes bit for bit with its loss scale") {
+  fm::TrainOptions options = two_epochs();
+  options.checkpoint_every = 1;
+  options.precision = fm::Precision::float16;
+  require_same_after_resume(plain_net, batches, options, 5, 5);
 }
 
 TEST_CASE("trainer: checkpoints come every so many steps also where that is an epoch's end") {
@@ -192,7 +259,7 @@ TEST_CASE("trainer: resuming with other data is refused with both descriptions")
   const TemporaryFolder folder;
   fm::TrainOptions options = two_epochs();
   options.checkpoints = folder.path();
-  REQUIRE_THROWS_AS(fm::Trainer(mlp(), noisifier(), options).fit(batches(), kill_after(7)), Killed);
+  train_until_killed(fm::Trainer(mlp(), noisifier(), options), batches(), 7);
   const auto refused = [&](auto source, const std::string& part) {
     fm::Trainer trainer(mlp(), noisifier(), options);
     REQUIRE(trainer.resume());
@@ -253,8 +320,7 @@ TEST_CASE("trainer: a source that cannot restart resumes at an epoch's end only"
   REQUIRE(same_bits(*through, *same_data));
 
   options.checkpoints = folder.path() / "epoch";
-  REQUIRE_THROWS_AS(fm::Trainer(mlp(), noisifier(), options).fit(PlainSource(), kill_after(8)),
-                    Killed);
+  train_until_killed(fm::Trainer(mlp(), noisifier(), options), PlainSource(), 8);
   networks::Mlp resumed = mlp(2);
   fm::Trainer trainer(resumed, noisifier(), options);
   REQUIRE(trainer.resume());
@@ -263,8 +329,7 @@ TEST_CASE("trainer: a source that cannot restart resumes at an epoch's end only"
 
   options.checkpoints = folder.path() / "middle";
   options.checkpoint_every = 4;
-  REQUIRE_THROWS_AS(fm::Trainer(mlp(), noisifier(), options).fit(PlainSource(), kill_after(5)),
-                    Killed);
+  train_until_killed(fm::Trainer(mlp(), noisifier(), options), PlainSource(), 5);
   fm::Trainer in_middle(mlp(), noisifier(), options);
   REQUIRE(in_middle.resume());
   require_error<fm::OptionError>([&] { in_middle.fit(PlainSource()); },

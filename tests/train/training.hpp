@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -80,16 +81,33 @@ class PlainSource {
   std::int64_t given_ = 0;
 };
 
-/// What a program that is killed stands for.
-struct Killed : std::runtime_error {
-  Killed() : std::runtime_error("killed") {}
+/// An error in a hook or source.
+struct Broken : std::runtime_error {
+  Broken() : std::runtime_error("broken") {}
 };
 
-/// A hook that ends the program, as it were, after a step.
-inline auto kill_after(std::int64_t step) {
+/// A hook that throws after a step.
+inline auto break_after(std::int64_t step) {
   return [step](const fm::StepReport& r) {
-    if (r.step == step) throw Killed();
+    if (r.step == step) throw Broken();
   };
+}
+
+/// Trains until the program is killed, as it were, after a step: what then lay in the checkpoints'
+/// folder is all that is left.
+template <class Trainer, class Source>
+void train_until_killed(Trainer&& trainer, Source&& source, std::int64_t step) {
+  namespace fs = std::filesystem;
+  const fs::path folder = trainer.options().checkpoints;
+  const fs::path left = folder.string() + "-left";
+  const auto kill = [&](const fm::StepReport& r) {
+    if (r.step != step) return;
+    fs::copy(folder, left, fs::copy_options::recursive);
+    throw Broken();
+  };
+  REQUIRE_THROWS_AS(trainer.fit(source, kill), Broken);
+  fs::remove_all(folder);
+  fs::rename(left, folder);
 }
 
 inline auto stop_after(std::int64_t step) {

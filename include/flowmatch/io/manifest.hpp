@@ -49,6 +49,18 @@ class Manifest {
     return value;
   }
 
+  /// A number, NaN and infinity among them. Throws CheckpointError where there is no such key, or
+  /// its value is no number.
+  double get_double(const std::string& key) const {
+    const std::string& text = get(key);
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size()) {
+      throw CheckpointError("the manifest's entry '" + key + "' is '" + text + "', not a number");
+    }
+    return value;
+  }
+
   std::string to_text() const {
     std::string text;
     for (const auto& [key, value] : entries_) text += key + " = " + escape(value) + "\n";

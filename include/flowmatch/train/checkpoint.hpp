@@ -1,18 +1,18 @@
 #pragma once
 
-#include <ATen/Context.h>
 #include <ATen/Functions.h>
 #include <torch/optim/optimizer.h>
 #include <torch/serialize/input-archive.h>
 #include <torch/serialize/output-archive.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <limits>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -23,6 +23,7 @@
 #include "flowmatch/io/atomic_directory.hpp"
 #include "flowmatch/io/manifest.hpp"
 #include "flowmatch/model/state_dict.hpp"
+#include "flowmatch/train/generators.hpp"
 
 /// A checkpoint is a directory `step-000000585` in the run's folder:
 ///
@@ -115,28 +116,23 @@ inline std::optional<Checkpoint> latest_checkpoint(
   return std::nullopt;
 }
 
-/// The states of the default generators that a model on `device` may draw from.
-inline StateDict generator_states(c10::Device device) {
-  StateDict states;
-  const auto add = [&](const char* name, c10::Device d) {
-    at::Generator generator = at::globalContext().defaultGenerator(d);
-    const std::lock_guard<std::mutex> lock(generator.mutex());
-    states.insert(name, generator.get_state());
-  };
-  add("cpu", c10::kCPU);
-  if (!device.is_cpu()) add("device", device);
-  return states;
-}
-
-inline void restore_generators(const StateDict& states, c10::Device device) {
-  const auto restore = [&](const char* name, c10::Device d) {
-    if (!states.contains(name)) return;
-    at::Generator generator = at::globalContext().defaultGenerator(d);
-    const std::lock_guard<std::mutex> lock(generator.mutex());
-    generator.set_state(states.at(name));
-  };
-  restore("cpu", c10::kCPU);
-  if (!device.is_cpu()) restore("device", device);
+/// Writes the optimizer's state. Throws CheckpointError where the file can't be written.
+inline void save_optimizer(const std::filesystem::path& path,
+                           const torch::optim::Optimizer& optimizer) {
+  torch::serialize::OutputArchive archive;
+  optimizer.save(archive);
+  // Through memory: LibTorch's file writer ends the program where the disk is full.
+  std::string bytes;
+  archive.save_to([&](const void* data, std::size_t size) {
+    bytes.append(static_cast<const char*>(data), size);
+    return size;
+  });
+  std::ofstream file(path, std::ios::binary);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (!file)
+    throw CheckpointError("cannot write " + path.string() +
+                          "; check that the folder exists, is writable and has room");
 }
 
 /// Gives the optimizer the state that a checkpoint holds. Throws CheckpointError where it is of
@@ -151,6 +147,45 @@ inline void load_optimizer(const std::filesystem::path& checkpoint,
     throw CheckpointError("checkpoint " + checkpoint.string() + " is of another optimizer: " +
                           error.what_without_backtrace() + "; give the one that it was made with");
   }
+}
+
+namespace detail {
+
+/// The checkpoints whose manifest can be read and has a finite score, best (lowest) first; of equal
+/// ones the newest first.
+inline std::vector<std::pair<double, std::filesystem::path>> scored_checkpoints(
+    const std::filesystem::path& folder) {
+  std::vector<std::pair<double, std::filesystem::path>> found;
+  for (const auto& path : list_checkpoints(folder)) {
+    try {
+      const Manifest manifest =
+          Manifest::from_text(read_file<CheckpointError>(path / "manifest.txt"));
+      if (!manifest.contains("score")) continue;
+      const double score = manifest.get_double("score");
+      if (std::isfinite(score)) found.emplace(found.begin(), score, path);
+    } catch (const CheckpointError&) {  // damaged: not among the good ones
+    }
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  return found;
+}
+
+}  // namespace detail
+
+/// The whole checkpoint with the lowest score, or nullopt where none has a score. A damaged one is
+/// passed over, and reported through `on_damaged`.
+inline std::optional<Checkpoint> best_checkpoint(
+    const std::filesystem::path& folder,
+    const std::function<void(const std::string&)>& on_damaged = {}) {
+  for (const auto& [score, path] : detail::scored_checkpoints(folder)) {
+    try {
+      return open_checkpoint(path);
+    } catch (const CheckpointError& error) {
+      if (on_damaged) on_damaged(error.what());
+    }
+  }
+  return std::nullopt;
 }
 
 /// Ends the writing of a checkpoint's directory: signs every file in it in the manifest, adds that,
@@ -169,21 +204,40 @@ inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
   directory.commit();
 }
 
-/// Throws TrainingError where a parameter holds NaN or infinity. A finite loss can have an infinite
-/// gradient, so a step may spoil the weights before any loss shows it.
+/// Throws TrainingError where a parameter or buffer holds NaN or infinity. A finite loss can have
+/// an infinite gradient, so a step may spoil the weights before any loss shows it.
 inline void check_finite(const torch::nn::Module& module, std::int64_t step) {
   const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> weights = module.parameters();
+  for (const at::Tensor& buffer : module.buffers()) {
+    if (buffer.is_floating_point()) weights.push_back(buffer);
+  }
   constexpr double largest = std::numeric_limits<double>::infinity();  // the norm of that order
-  const std::vector<at::Tensor> norms = at::_foreach_norm(module.parameters(), largest);
+  const std::vector<at::Tensor> norms = at::_foreach_norm(weights, largest);
   if (norms.empty() || at::stack(norms).isfinite().all().item<bool>()) return;
   throw TrainingError("the weights hold NaN or infinity after " + std::to_string(step) +
                           " steps; lower the learning rate, or clip gradients (clip_norm)",
                       step - 1);
 }
 
-/// Writes a checkpoint into `folder` and removes all but the `keep` newest. `manifest` holds step
-/// and position; the files' signatures are added here. Throws TrainingError for weights that are
-/// not finite, CheckpointError; older checkpoints are touched only after success.
+/// Removes all checkpoints but the `keep` newest, the best scored one and `fresh`.
+inline void prune_checkpoints(const std::filesystem::path& folder,
+                              const std::filesystem::path& fresh, std::int64_t keep) {
+  const std::vector<std::filesystem::path> all = list_checkpoints(folder);
+  const auto kept = static_cast<std::size_t>(keep);
+  if (all.size() <= kept) return;
+  const auto by_score = detail::scored_checkpoints(folder);
+  for (std::size_t i = 0; i + kept < all.size(); ++i) {
+    const bool best = !by_score.empty() && all[i] == by_score.front().second;
+    std::error_code ignored;
+    if (all[i] != fresh && !best) std::filesystem::remove_all(all[i], ignored);
+  }
+}
+
+/// Writes a checkpoint into `folder` and removes all but the `keep` newest and the best. `manifest`
+/// holds step and position, and perhaps a `score`; the files' signatures are added here. Throws
+/// TrainingError for weights that are not finite, CheckpointError; older checkpoints are touched
+/// only after success.
 inline std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
                                               Manifest manifest, const torch::nn::Module& module,
                                               const std::optional<StateDict>& ema,
@@ -197,21 +251,9 @@ inline std::filesystem::path write_checkpoint(const std::filesystem::path& folde
   save_state_dict(directory.path() / "model.pt", state_dict(module));
   if (ema) save_state_dict(directory.path() / "ema.pt", *ema);
   save_state_dict(directory.path() / "generators.pt", generator_states(device));
-  try {
-    torch::serialize::OutputArchive archive;
-    optimizer.save(archive);
-    archive.save_to((directory.path() / "optimizer.pt").string());
-  } catch (const c10::Error& error) {
-    throw CheckpointError("cannot write " + (directory.path() / "optimizer.pt").string() + ": " +
-                          error.what_without_backtrace() + "; check the free space");
-  }
+  save_optimizer(directory.path() / "optimizer.pt", optimizer);
   commit_checkpoint(directory, std::move(manifest));
-
-  std::vector<std::filesystem::path> all = list_checkpoints(folder);
-  for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < all.size(); ++i) {
-    std::error_code ignored;
-    if (all[i] != target) std::filesystem::remove_all(all[i], ignored);
-  }
+  prune_checkpoints(folder, target, keep);
   return target;
 }
 

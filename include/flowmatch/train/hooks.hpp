@@ -19,9 +19,12 @@ struct StepReport {
   std::optional<double>
       loss{};  ///< of this step; on devices other than the CPU only each `log_every` steps
   double learning_rate = 0;
-  std::int64_t samples = 0;       ///< in this step
-  double seconds = 0;             ///< since fit began
-  double samples_per_second = 0;  ///< over the call to fit
+  std::int64_t samples = 0;           ///< in this step
+  double seconds = 0;                 ///< since fit began
+  double samples_per_second = 0;      ///< over the call to fit
+  std::optional<double> grad_norm{};  ///< before clipping; there when `loss` is
+  std::int64_t skipped = 0;           ///< steps without an update in the run, see OnNonfinite
+  std::int64_t rollbacks = 0;         ///< returns to a checkpoint in the run
 };
 
 /// After an epoch.
@@ -33,6 +36,16 @@ struct EpochReport {
   double loss = 0;     ///< mean over the epoch's steps that this call to fit made
   double seconds = 0;  ///< since fit began
   double samples_per_second = 0;
+};
+
+/// What `fit` did.
+struct TrainResult {
+  std::int64_t steps = 0;      ///< optimizer steps in the run so far
+  double loss = 0;             ///< mean over the steps of the last epoch that was worked on
+  double seconds = 0;          ///< that this call took
+  bool stopped = false;        ///< by a hook or the stop token, before the last step
+  std::int64_t skipped = 0;    ///< steps of the run without an update, see OnNonfinite
+  std::int64_t rollbacks = 0;  ///< returns of the run to a checkpoint
 };
 
 namespace detail {

@@ -5,13 +5,15 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <stop_token>
 #include <string>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/io/manifest.hpp"
+#include "flowmatch/train/nonfinite.hpp"
 #include "flowmatch/train/optimizer.hpp"
+#include "flowmatch/train/precision.hpp"
 #include "flowmatch/train/schedule.hpp"
 
 namespace flowmatch::inline v0 {
@@ -19,19 +21,22 @@ namespace flowmatch::inline v0 {
 struct TrainOptions {
   std::int64_t epochs = 1;      ///< passes over the data, at least 1
   double learning_rate = 1e-3;  ///< what the schedule's factor applies to; one-cycle's maximum
-  OptimizerFactory optimizer = adam();  ///< see train/optimizer.hpp
-  Schedule schedule = constant();       ///< see train/schedule.hpp
-  std::int64_t accumulate = 1;          ///< batches whose gradients are averaged for one step
-  double clip_norm = 0;                 ///< maximum norm of the gradient; 0: no clipping
-  double ema_decay = 0;                 ///< of the averaged weights; 0: none are kept
-  bool ema_warmup = true;               ///< see Ema
-  std::uint64_t seed = 0;               ///< of times, noise and whatever else the noisifier draws
+  OptimizerFactory optimizer = adam();       ///< see train/optimizer.hpp
+  Schedule schedule = constant();            ///< see train/schedule.hpp
+  std::int64_t accumulate = 1;               ///< batches whose gradients are averaged for one step
+  double clip_norm = 0;                      ///< maximum norm of the gradient; 0: no clipping
+  double ema_decay = 0;                      ///< of the averaged weights; 0: none are kept
+  bool ema_warmup = true;                    ///< see Ema
+  Precision precision = Precision::float32;  ///< see train/precision.hpp
+  bool channels_last = false;                ///< lays convolution weights out channels-last
+  OnNonfinite on_nonfinite = OnNonfinite::stop;  ///< see train/nonfinite.hpp
+  std::uint64_t seed = 0;       ///< of times, noise and whatever else the noisifier draws
   std::int64_t log_every = 50;  ///< steps between looks at the loss on devices other than the CPU
 
   std::filesystem::path
       checkpoints{};                  ///< folder of the run's checkpoints; empty: none are written
   std::int64_t checkpoint_every = 0;  ///< steps between checkpoints; 0: one at each epoch's end
-  std::int64_t keep_checkpoints = 2;  ///< older ones are removed
+  std::int64_t keep_checkpoints = 2;  ///< older ones are removed, but for the best scored one
   std::map<std::string, std::string> notes{};  ///< kept in the checkpoints for whoever reads them
   std::stop_token stop{};  ///< asked after every step: ends training with a checkpoint
 
@@ -59,6 +64,11 @@ struct TrainOptions {
       throw OptionError(
           fmt::format("ema_decay is {}; choose one in (0, 1), or 0 for none", ema_decay));
     }
+    if (on_nonfinite == OnNonfinite::roll_back && checkpoints.empty()) {
+      throw OptionError(
+          "on_nonfinite = roll_back goes back to checkpoints, and there are none; name a folder in "
+          "`checkpoints`, or choose skip");
+    }
     if (!schedule.at)
       throw OptionError("the schedule is empty; use constant(), one_cycle(), cosine() …");
     for (const auto& [name, value] : notes) {
@@ -80,15 +90,25 @@ struct TrainOptions {
             {"clip_norm", fmt::format("{}", clip_norm)},
             {"ema_decay", fmt::format("{}", ema_decay)},
             {"ema_warmup", ema_warmup ? "yes" : "no"},
+            {"precision", precision_text(precision)},
             {"seed", std::to_string(seed)}};
   }
 
-  /// Throws OptionError naming each of `fixed()` that differs from `before(name)`, its text when
-  /// the run began.
-  void require_same(const std::function<std::string(const std::string& name)>& before) const {
+  /// `fixed()` and the notes, for a checkpoint.
+  void describe(Manifest& manifest) const {
+    for (const auto& [name, value] : fixed()) manifest.set("option." + name, value);
+    for (const auto& [name, value] : notes) manifest.set("note." + name, value);
+  }
+
+  /// Throws OptionError naming each of `fixed()` that differs from what a checkpoint's manifest
+  /// says.
+  void require_same(const Manifest& manifest) const {
     std::string changed;
     for (const auto& [name, value] : fixed()) {
-      const std::string was = before(name);
+      const std::string key = "option." + name;
+      // The first checkpoints knew one precision only.
+      const bool first_format = name == "precision" && !manifest.contains(key);
+      const std::string was = first_format ? "float32" : manifest.get(key);
       if (was != value) changed += fmt::format("\n  {}: {} before, {} now", name, was, value);
     }
     if (!changed.empty()) {

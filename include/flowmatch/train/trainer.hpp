@@ -1,54 +1,51 @@
 #pragma once
 
-#include <ATen/Functions.h>
+#include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
 
-#include <chrono>
-#include <cmath>
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
+#include <exception>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
-#include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/data/source.hpp"
 #include "flowmatch/loss/objective.hpp"
+#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
+#include "flowmatch/train/batch_loss.hpp"
 #include "flowmatch/train/checkpoint.hpp"
-#include "flowmatch/train/clip.hpp"
 #include "flowmatch/train/ema.hpp"
 #include "flowmatch/train/hooks.hpp"
+#include "flowmatch/train/loss_meter.hpp"
 #include "flowmatch/train/options.hpp"
+#include "flowmatch/train/pace.hpp"
+#include "flowmatch/train/position.hpp"
+#include "flowmatch/train/step_undo.hpp"
+#include "flowmatch/train/updater.hpp"
 
 namespace flowmatch::inline v0 {
 
-/// What `fit` did.
-struct TrainResult {
-  std::int64_t steps = 0;  ///< optimizer steps in the run so far
-  double loss = 0;         ///< mean over the steps of the last epoch that was worked on
-  double seconds = 0;      ///< that this call took
-  bool stopped = false;    ///< by a hook or the stop token, before the last step
-};
-
 /// Trains any torch::nn::Module whose forward takes (x, t) or (x, t, condition).
 ///
-/// Each step: batch -> noisifier -> objective -> backward -> (clip) -> optimizer -> (EMA). The
-/// model is taken as a holder, a std::shared_ptr or an lvalue (kept by address); it is never copied
-/// or moved. Work happens on the device of its parameters. What the noisifier draws for batch k
-/// depends on the seed and k alone.
+/// Each step: batch -> noisifier -> objective -> backward -> (unscale) -> (clip) -> check ->
+/// optimizer -> (EMA). The model is taken as a holder, a std::shared_ptr or an lvalue (kept by
+/// address); it is never copied or moved. Work happens on the device of its parameters. What the
+/// noisifier draws for batch k depends on the seed and k alone (and on the number of rollbacks).
 ///
-/// The constructor throws OptionError for options out of range, before anything happens. `fit`
-/// throws TrainingError where the loss is NaN or infinite: on the CPU before that step changes a
-/// weight; on other devices it is found at the next look at the loss (`log_every`), and no
-/// checkpoint is written after it. Earlier checkpoints stay.
+/// The constructor throws OptionError for options out of range, before anything happens. A loss or
+/// gradient that is NaN or infinite is answered as `on_nonfinite` says: on the CPU before that step
+/// changes anything; on other devices the fused optimizers mask it, and it is found at the next
+/// look at the loss (`log_every`) or checkpoint. Where `fit` throws, the trainer stands at the end
+/// of the last whole step and can go on or be saved; after an error of a hook or source, it has
+/// written a checkpoint.
 template <class Model, class NoisifierT, class ObjectiveT = PredictionLoss<>>
 class Trainer {
   static_assert(
@@ -64,10 +61,9 @@ class Trainer {
         noisifier_(std::move(noisifier)),
         objective_(std::move(objective)),
         options_(validated(std::move(options))),
-        parameters_(detail::distinct(module().parameters())),
-        optimizer_(make_optimizer(options_.optimizer, parameters_, options_.learning_rate)),
-        device_(parameters_.front().device()) {
-    if (options_.ema_decay > 0) ema_.emplace(module(), options_.ema_decay, options_.ema_warmup);
+        updater_(module(), options_),
+        device_(updater_.device()) {
+    if (options_.channels_last) to_channels_last(module());
   }
 
   /// Trains until `epochs` are done, from wherever the trainer stands. Hooks: see train/hooks.hpp.
@@ -83,13 +79,23 @@ class Trainer {
                   "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
                   "see noisify/noisifier.hpp");
     begin(source);
-    while (epoch_ < options_.epochs && !stopping_) {
-      start_epoch(source);
-      while (batch_ < batches_ && !stopping_) step(source, hooks...);
-      if (batch_ == batches_) end_epoch(hooks...);
+    try {
+      run(source, hooks...);
+    } catch (const TrainingError&) {  // weights from the brink are worth no checkpoint
+      throw;
+    } catch (const CheckpointError&) {
+      throw;
+    } catch (...) {
+      save_after_error(RestartableSource<std::remove_cvref_t<Source>>);
+      throw;
     }
-    if (stopping_ && saved_step_ != step_) save();
-    return {step_, mean_loss(), seconds(), stopping_ && epoch_ < options_.epochs};
+    if (stopping_ && saved_step_ != position_.step) save();
+    return {position_.step,
+            meter_.mean(),
+            pace_.seconds(),
+            stopping_ && position_.epoch < options_.epochs,
+            updater_.watch().skipped(),
+            position_.rollbacks};
   }
 
   /// Goes back to the newest whole checkpoint in `options.checkpoints`: weights, averages,
@@ -100,48 +106,40 @@ class Trainer {
   bool resume(const std::function<void(const std::string&)>& on_damaged = {}) {
     const std::optional<Checkpoint> found = latest_checkpoint(options_.checkpoints, on_damaged);
     if (!found) return false;
-    const Manifest& manifest = found->manifest;
-    options_.require_same([&](const std::string& name) { return manifest.get("option." + name); });
+    options_.require_same(found->manifest);
     load_state_dict(module(), read_state_dict(found->path / "model.pt"));
-    if (ema_) ema_->load(read_state_dict(found->path / "ema.pt"), manifest.get_int("ema_updates"));
-    load_optimizer(found->path, *optimizer_, device_);
+    updater_.restore(*found);
     restore_generators(read_state_dict(found->path / "generators.pt"), device_);
-    step_ = saved_step_ = manifest.get_int("step");
-    epoch_ = manifest.get_int("epoch");
-    batch_ = manifest.get_int("batch");
-    data_ = manifest.get("data");
-    bad_step_.reset();
+    position_ = Position::from(found->manifest);
+    saved_step_ = position_.step;
     return true;
   }
 
-  /// Writes a checkpoint of where the trainer stands, if `options.checkpoints` names a folder.
-  void save() {
-    if (options_.checkpoints.empty()) return;
-    check_flag();
+  /// Writes a checkpoint of where the trainer stands, if `options.checkpoints` names a folder. With
+  /// a score, such as a validation loss, the one with the lowest is kept beside the newest, for
+  /// `best_checkpoint`. Throws CheckpointError; nothing has changed then.
+  void save(std::optional<double> score = {}) {
+    if (options_.checkpoints.empty() || look_for_faults()) return;
     Manifest manifest;
-    manifest.set("step", step_);
-    manifest.set("epoch", epoch_);
-    manifest.set("batch", batch_);
-    manifest.set("data", data_);
-    manifest.set("ema_updates", ema_ ? ema_->updates() : 0);
-    for (const auto& [name, value] : options_.fixed()) manifest.set("option." + name, value);
-    for (const auto& [name, value] : options_.notes) manifest.set("note." + name, value);
+    position_.describe(manifest);
+    updater_.describe(manifest);
+    if (score) manifest.set("score", number_text(*score));
+    options_.describe(manifest);
     write_checkpoint(options_.checkpoints, manifest, module(),
-                     ema_ ? std::optional(ema_->state()) : std::nullopt, *optimizer_, device_,
-                     options_.keep_checkpoints);
-    saved_step_ = step_;
+                     ema() != nullptr ? std::optional(ema()->state()) : std::nullopt, optimizer(),
+                     device_, options_.keep_checkpoints);
+    saved_step_ = position_.step;
+    updater_.watch().progressed();
   }
 
   auto& module() noexcept { return module_of(model_); }
-  torch::optim::Optimizer& optimizer() noexcept { return *optimizer_; }
+  torch::optim::Optimizer& optimizer() noexcept { return updater_.optimizer(); }
   /// The averaged weights; nullptr unless `ema_decay` is set.
-  Ema* ema() noexcept { return ema_ ? &*ema_ : nullptr; }
+  Ema* ema() noexcept { return updater_.ema(); }
   const TrainOptions& options() const noexcept { return options_; }
-  std::int64_t steps() const noexcept { return step_; }
+  std::int64_t steps() const noexcept { return position_.step; }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   static TrainOptions validated(TrainOptions options) {
     options.validate();
     return options;
@@ -152,155 +150,164 @@ class Trainer {
     batches_ = source.batches_per_epoch();
     if (batches_ < 1) throw DataError("the source has no batches; give it at least one sample");
     steps_per_epoch_ = (batches_ + options_.accumulate - 1) / options_.accumulate;
-    std::string data = fmt::format("{} batches an epoch", batches_);
-    if constexpr (RestartableSource<Source>) data = source.fingerprint();
-    if (step_ > 0 && data_ != data) {
-      throw OptionError(
-          "this run was begun with other data:\n  " + data_ + " before\n  " + data +
-          " now\ngive it the same data, order and batch size again, or start a new run");
-    }
-    data_ = std::move(data);
+    position_.set_data(data_text(source));
     // A folder that cannot be written to should show now, not after the first epoch.
     if (!options_.checkpoints.empty()) AtomicDirectory(options_.checkpoints / "test");
     stopping_ = options_.stop.stop_requested();
-    samples_ = 0;
-    began_ = Clock::now();
+    rolling_back_ = false;
+    pace_ = Pace();
     module().train();
+    if (options_.on_nonfinite == OnNonfinite::roll_back && saved_step_ != position_.step) save();
+  }
+
+  template <class Source, class... Hooks>
+  void run(Source& source, Hooks&... hooks) {
+    while (position_.epoch < options_.epochs && !stopping_) {
+      start_epoch(source);
+      while (position_.batch < batches_ && !stopping_ && !rolling_back_) step(source, hooks...);
+      if (rolling_back_) {
+        roll_back();
+      } else if (position_.batch == batches_) {
+        end_epoch(hooks...);
+      }
+    }
   }
 
   template <class Source>
   void start_epoch(Source& source) {
+    meter_.reset();
+    if (position_.batch == batches_)
+      return;  // saved by an error between the last step and the epoch's end
     if constexpr (RestartableSource<Source>) {
-      source.start_epoch(epoch_, batch_);
-    } else if (batch_ == 0) {
-      source.start_epoch(epoch_);
+      source.start_epoch(position_.epoch, position_.batch);
+    } else if (position_.batch == 0) {
+      source.start_epoch(position_.epoch);
     } else {
       throw OptionError(
           "this source cannot start in mid-epoch; resume from a checkpoint at an epoch's end, or "
           "give a RestartableSource");
     }
-    loss_sum_ = 0;
-    loss_count_ = 0;
-    device_loss_sum_.reset();
   }
 
   template <class Source, class... Hooks>
   void step(Source& source, Hooks&... hooks) {
-    const std::int64_t parts = std::min(options_.accumulate, batches_ - batch_);
-    const Rates rates = options_.schedule.at(step_, steps_per_epoch_ * options_.epochs);
+    const Rates rates = options_.schedule.at(position_.step, steps_per_epoch_ * options_.epochs);
     const double learning_rate = options_.learning_rate * rates.factor;
-    set_rates(*optimizer_, learning_rate, rates.momentum);
-    optimizer_->zero_grad();
-    std::int64_t samples = 0;
-    at::Tensor loss;
-    for (std::int64_t part = 0; part < parts; ++part) {
-      auto batch = source.next();
-      if (!batch) end_early(batch_ + part);
-      samples += batch->x_1.size(0);
-      const at::Tensor part_loss = batch_loss(*batch, batch_ + part) / static_cast<double>(parts);
-      check_finite(part_loss);
-      part_loss.backward();
-      loss = part == 0 ? part_loss.detach() : loss + part_loss.detach();
+    updater_.begin(learning_rate, rates.momentum);
+    StepUndo undo(module(), device_);
+    const Gradients gradients = compute_gradients(source);
+    if (!updater_.finish(position_.step, gradients.loss, undo)) {
+      rolling_back_ = true;
+      return;
     }
-    if (options_.clip_norm > 0) clip_grad_norm(parameters_, options_.clip_norm);
-    optimizer_->step();
-    if (ema_) ema_->update();
-    ++step_;
-    batch_ += parts;  // not before: what throws above leaves the trainer at a step's boundary
-    samples_ += samples;
+    undo.keep();
+    ++position_.step;
+    position_.batch += gradients.batches;
+    pace_.add(gradients.samples);
 
+    meter_.add(gradients.loss);
     auto report = report_now<StepReport>();
-    report.samples = samples;
+    report.samples = gradients.samples;
     report.learning_rate = learning_rate;
-    note_loss(loss, report);
-    if (options_.checkpoint_every > 0 && step_ % options_.checkpoint_every == 0 &&
-        batch_ < batches_)
-      save();
+    const bool save_now = options_.checkpoint_every > 0 && position_.batch < batches_ &&
+                          position_.step % options_.checkpoint_every == 0;
+    const bool log_now = device_.is_cpu() || position_.step % options_.log_every == 0;
+    if ((log_now || save_now || position_.batch == batches_) && look_for_faults()) return;
+    if (log_now) {
+      report.loss = gradients.loss.template item<double>();
+      if (updater_.norm().defined()) report.grad_norm = updater_.norm().template item<double>();
+    }
+    if (save_now) save();
+    report.skipped = updater_.watch().skipped();
+    report.rollbacks = position_.rollbacks;
     ask(report, hooks...);
+  }
+
+  struct Gradients {
+    at::Tensor loss{};  // mean over the batches, without a gradient
+    std::int64_t batches = 0;
+    std::int64_t samples = 0;
+  };
+
+  // The gradients of the next `accumulate` batches, as far as the epoch has them.
+  template <class Source>
+  Gradients compute_gradients(Source& source) {
+    Gradients sum;
+    sum.batches = std::min(options_.accumulate, batches_ - position_.batch);
+    for (std::int64_t part = 0; part < sum.batches; ++part) {
+      auto batch = source.next();
+      if (!batch) end_early(position_.batch + part);
+      sum.samples += batch->x_1.size(0);
+      const at::Tensor loss = batch_loss(model_, noisifier_, objective_, *batch,
+                                         rng_of(position_.batch + part), options_.precision) /
+                              static_cast<double>(sum.batches);
+      updater_.backward(loss);
+      sum.loss = part == 0 ? loss.detach() : sum.loss + loss.detach();
+    }
+    return sum;
+  }
+
+  // Reads what the device has remembered. Returns whether the run has to roll back.
+  bool look_for_faults() {
+    rolling_back_ = !updater_.look() || rolling_back_;
+    return rolling_back_;
+  }
+
+  void roll_back() {
+    const std::int64_t rollbacks = position_.rollbacks + 1;
+    resume();
+    position_.rollbacks = rollbacks;
+    rolling_back_ = false;
+  }
+
+  // If the run could go on from there, and quietly: the error itself is what people need to hear
+  // of.
+  void save_after_error(bool source_restarts) {
+    const bool between_epochs = position_.batch % batches_ == 0;
+    if (position_.step == 0 || position_.step == saved_step_) return;
+    if (!source_restarts && !between_epochs) return;
+    try {
+      save();
+    } catch (const std::exception&) {
+    }
   }
 
   template <class... Hooks>
   void end_epoch(Hooks&... hooks) {
-    check_flag();
     auto report = report_now<EpochReport>();
-    report.loss = mean_loss();
-    ++epoch_;
-    batch_ = 0;
+    report.loss = meter_.mean();
+    ++position_.epoch;
+    position_.batch = 0;
     const std::int64_t every = options_.checkpoint_every;
-    if (every == 0 || step_ % every == 0 || epoch_ == options_.epochs) save();
+    if (every == 0 || position_.step % every == 0 || position_.epoch == options_.epochs) save();
     ask(report, hooks...);
   }
 
   template <class Report>
   Report report_now() const {
     Report report;
-    report.step = step_;
+    report.step = position_.step;
     report.total_steps = steps_per_epoch_ * options_.epochs;
-    report.epoch = epoch_;
+    report.epoch = position_.epoch;
     report.epochs = options_.epochs;
-    report.seconds = seconds();
-    report.samples_per_second = static_cast<double>(samples_) / report.seconds;
+    report.seconds = pace_.seconds();
+    report.samples_per_second = static_cast<double>(pace_.samples()) / report.seconds;
     return report;
   }
 
-  template <class C>
-  at::Tensor batch_loss(const Batch<C>& batch, std::int64_t number) {
-    const auto k = static_cast<std::uint64_t>(epoch_ * batches_ + number);
-    Rng rng = Rng(options_.seed, device_).fork("noise of a batch", k);
-    const Batch<C> moved{batch.x_1.to(device_), condition_traits<C>::to(batch.condition, device_),
-                         batch.x_0.defined() ? batch.x_0.to(device_) : at::Tensor{}};
-    return objective_(model_, noisifier_(moved, rng));
+  // What is drawn for a batch. After a rollback the same noise would lead to the same fault.
+  Rng rng_of(std::int64_t batch) const {
+    const auto k = static_cast<std::uint64_t>(position_.epoch * batches_ + batch);
+    const Rng rng = Rng(options_.seed, device_).fork("noise of a batch", k);
+    const auto rollbacks = static_cast<std::uint64_t>(position_.rollbacks);
+    return rollbacks == 0 ? rng : rng.fork("after a rollback", rollbacks);
   }
 
-  [[noreturn]] static void fail(std::int64_t step) {
-    throw TrainingError(
-        fmt::format("the loss became NaN or infinite at step {}; lower the learning rate, clip "
-                    "gradients (clip_norm), or look for NaN in the data",
-                    step),
-        step);
-  }
   [[noreturn]] void end_early(std::int64_t batches) const {
     throw DataError(
         fmt::format("the source ended after {} batches of {}; make batches_per_epoch() "
                     "agree with next()",
                     batches, batches_));
-  }
-
-  // On the CPU reading the loss is free. Elsewhere a flag on the device remembers the first bad
-  // step until it is read.
-  void check_finite(const at::Tensor& loss) {
-    if (device_.is_cpu()) {
-      if (!std::isfinite(loss.item<double>())) fail(step_);
-      return;
-    }
-    if (!bad_step_.defined())
-      bad_step_ = at::full({}, -1, loss.options().dtype(at::kLong).requires_grad(false));
-    bad_step_ = at::where(at::logical_and(bad_step_ < 0, at::isfinite(loss.detach()).logical_not()),
-                          at::full_like(bad_step_, step_), bad_step_);
-  }
-  void check_flag() {
-    if (!bad_step_.defined()) return;
-    const auto bad = bad_step_.template item<std::int64_t>();
-    if (bad >= 0) fail(bad);
-  }
-
-  void note_loss(const at::Tensor& loss, StepReport& report) {
-    ++loss_count_;
-    if (device_.is_cpu()) {
-      report.loss = loss.item<double>();
-      loss_sum_ += *report.loss;
-      return;
-    }
-    device_loss_sum_ = device_loss_sum_.defined() ? device_loss_sum_ + loss : loss.clone();
-    if (step_ % options_.log_every == 0) {
-      check_flag();
-      report.loss = loss.item<double>();
-    }
-  }
-  double mean_loss() const {
-    const double sum =
-        device_loss_sum_.defined() ? device_loss_sum_.template item<double>() : loss_sum_;
-    return loss_count_ > 0 ? sum / static_cast<double>(loss_count_) : 0;
   }
 
   template <class Report, class... Hooks>
@@ -309,35 +316,23 @@ class Trainer {
     stopping_ = stopping_ || options_.stop.stop_requested();
   }
 
-  double seconds() const { return std::chrono::duration<double>(Clock::now() - began_).count(); }
-
   Model model_;
   NoisifierT noisifier_;
   ObjectiveT objective_;
   TrainOptions options_;
-  std::vector<at::Tensor> parameters_;
-  std::unique_ptr<torch::optim::Optimizer> optimizer_;
+  Updater updater_;
   c10::Device device_;
-  std::optional<Ema> ema_{};
 
-  // Where the run stands: optimizer steps, epoch, batches done in the epoch; what the last
-  // checkpoint holds.
-  std::int64_t step_ = 0;
-  std::int64_t epoch_ = 0;
-  std::int64_t batch_ = 0;
-  std::int64_t saved_step_ = -1;
-  std::string data_{};
+  Position position_{};
+  std::int64_t saved_step_ = -1;  // of the last checkpoint
 
   // Of the call to fit under way.
   std::int64_t batches_ = 0;
   std::int64_t steps_per_epoch_ = 0;
   bool stopping_ = false;
-  Clock::time_point began_ = Clock::now();
-  std::int64_t samples_ = 0;
-  double loss_sum_ = 0;
-  std::int64_t loss_count_ = 0;
-  at::Tensor device_loss_sum_{};
-  at::Tensor bad_step_{};
+  Pace pace_{};
+  bool rolling_back_ = false;
+  LossMeter meter_{};
 };
 
 template <class M, class N>

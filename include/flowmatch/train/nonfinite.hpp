@@ -1,0 +1,116 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <string>
+
+#include "flowmatch/core/error.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// What training does about a step whose loss or gradient is NaN or infinite. In every case that
+/// step changes no weight.
+enum class OnNonfinite {
+  stop,       ///< throws TrainingError naming the step
+  skip,       ///< goes on with the next batch; `most_skips` of them in a row stop training
+  roll_back,  ///< goes back to the newest checkpoint and on from there with other times and noise;
+              ///< a fault after `most_rollbacks` to the same one stops training
+};
+
+inline constexpr std::int64_t most_skips = 50;
+inline constexpr std::int64_t most_rollbacks = 3;
+
+/// Judges steps by whether their loss and gradient were finite, and says what to do.
+///
+/// On the CPU each step is judged at once. On other devices looking would hold the program up at
+/// each step: there the optimizer masks bad updates itself (StepMask), and a flag on the device
+/// remembers them until `read_flag`.
+class NonfiniteWatch {
+ public:
+  enum class Verdict { good, skip, roll_back };
+
+  explicit NonfiniteWatch(OnNonfinite policy) : policy_(policy) {}
+
+  /// A step of which everything is known. `curable`: its gradient is for the loss scaler to bring
+  /// down, and no fault. Throws TrainingError where training has to stop.
+  Verdict judge(std::int64_t step, bool finite_loss, bool finite_gradient, bool curable = false) {
+    if (finite_loss && finite_gradient) {
+      skips_in_a_row_ = 0;
+      return Verdict::good;
+    }
+    if (finite_loss && curable) {
+      ++skipped_;
+      return Verdict::skip;
+    }
+    return answer(step, 1, finite_loss ? "gradient" : "loss");
+  }
+
+  /// A step that nobody waits for. `bad`: it was masked; `fault`: and not for the loss scaler. Bool
+  /// scalars on the device.
+  void note(std::int64_t step, const at::Tensor& bad, const at::Tensor& fault) {
+    if (!first_fault_.defined()) {
+      first_fault_ = at::full({}, -1, bad.options().dtype(at::kLong));
+      bad_steps_ = at::zeros_like(first_fault_);
+    }
+    first_fault_ = at::where(fault.logical_and(first_fault_ < 0), at::full_like(first_fault_, step),
+                             first_fault_);
+    bad_steps_ += bad;
+    ++noted_;
+  }
+
+  /// Judges what has been noted since the last look. Waits for the device. Throws TrainingError.
+  Verdict read_flag() {
+    if (noted_ == 0) return Verdict::good;
+    const auto first = first_fault_.item<std::int64_t>();
+    const auto count = bad_steps_.item<std::int64_t>();
+    if (count < noted_) skips_in_a_row_ = 0;
+    first_fault_.fill_(-1);
+    bad_steps_.zero_();
+    noted_ = 0;
+    if (first >= 0) return answer(first, count, "loss or gradient");
+    skipped_ += count;
+    return Verdict::good;
+  }
+
+  /// A new checkpoint has been written: rolling back makes sense again.
+  void progressed() noexcept { rollbacks_in_a_row_ = 0; }
+
+  /// Steps without an update in the run so far, those for the loss scaler among them.
+  std::int64_t skipped() const noexcept { return skipped_; }
+  void set_skipped(std::int64_t count) noexcept { skipped_ = count; }
+
+ private:
+  Verdict answer(std::int64_t step, std::int64_t count, const char* what) {
+    std::string found = fmt::format("the {} became NaN or infinite at step {}", what, step);
+    bool give_up = policy_ == OnNonfinite::stop;
+    if (policy_ == OnNonfinite::skip) {
+      skipped_ += count;
+      skips_in_a_row_ += count;
+      give_up = skips_in_a_row_ >= most_skips;
+      found += fmt::format(", the last of {} steps in a row that were skipped", skips_in_a_row_);
+    } else if (policy_ == OnNonfinite::roll_back) {
+      give_up = ++rollbacks_in_a_row_ > most_rollbacks;
+      found += fmt::format(", also after going back {} times", most_rollbacks);
+    }
+    if (give_up) {
+      throw TrainingError(found +
+                              "; lower the learning rate, clip gradients (clip_norm), or look for "
+                              "NaN in the data",
+                          step);
+    }
+    return policy_ == OnNonfinite::skip ? Verdict::skip : Verdict::roll_back;
+  }
+
+  OnNonfinite policy_;
+  std::int64_t skipped_ = 0;
+  std::int64_t skips_in_a_row_ = 0;
+  std::int64_t rollbacks_in_a_row_ = 0;
+  at::Tensor first_fault_{};  // its step, or -1
+  at::Tensor bad_steps_{};    // how many
+  std::int64_t noted_ = 0;
+};
+
+}  // namespace flowmatch::inline v0

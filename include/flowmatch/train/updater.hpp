@@ -1,0 +1,127 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "flowmatch/io/manifest.hpp"
+#include "flowmatch/train/checkpoint.hpp"
+#include "flowmatch/train/clip.hpp"
+#include "flowmatch/train/ema.hpp"
+#include "flowmatch/train/loss_scaler.hpp"
+#include "flowmatch/train/nonfinite.hpp"
+#include "flowmatch/train/options.hpp"
+#include "flowmatch/train/step_undo.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// What a training step does with a loss: backward, then, once all of the step's losses are in,
+/// unscale, clip, check, optimizer, average. Holds the optimizer, the averages and the loss scale
+/// of a run. Throws OptionError for options out of range.
+class Updater {
+ public:
+  Updater(torch::nn::Module& module, const TrainOptions& options)
+      : parameters_(detail::distinct(module.parameters())),
+        optimizer_(make_optimizer(options.optimizer, parameters_, options.learning_rate)),
+        mask_(dynamic_cast<StepMask*>(optimizer_.get())),
+        clip_norm_(options.clip_norm),
+        on_nonfinite_(options.on_nonfinite),
+        watch_(options.on_nonfinite) {
+    if (options.precision == Precision::float16) scaler_.emplace(device());
+    if (options.ema_decay > 0) ema_.emplace(module, options.ema_decay, options.ema_warmup);
+  }
+
+  /// Before a step's first loss.
+  void begin(double learning_rate, std::optional<double> momentum) {
+    set_rates(*optimizer_, learning_rate, momentum);
+    optimizer_->zero_grad();
+  }
+
+  /// Adds a loss's gradients.
+  void backward(const at::Tensor& loss) { (scaler_ ? scaler_->scale(loss) : loss).backward(); }
+
+  /// Ends a step of the given loss. Returns whether the run goes on from here; if not, it has to go
+  /// back to a checkpoint. Throws TrainingError as NonfiniteWatch does.
+  bool finish(std::int64_t step, const at::Tensor& loss, StepUndo& undo) {
+    const at::Tensor found_inf = scaler_ ? scaler_->unscale(parameters_) : at::Tensor{};
+    norm_ = clip_norm_ > 0 ? clip_grad_norm(parameters_, clip_norm_) : grad_norm(parameters_);
+    const NonfiniteWatch::Verdict verdict = judge(step, loss, undo);
+    if (scaler_) scaler_->update(found_inf);
+    if (verdict == NonfiniteWatch::Verdict::skip) undo.restore_buffers();
+    if (verdict == NonfiniteWatch::Verdict::good) {
+      optimizer_->step();
+      if (ema_) ema_->update();
+    }
+    return verdict != NonfiniteWatch::Verdict::roll_back;
+  }
+
+  /// Looks at what the device remembers of the steps since the last look; see `finish`.
+  bool look() {
+    const bool proceed = watch_.read_flag() != NonfiniteWatch::Verdict::roll_back;
+    if (mask_ != nullptr) mask_->settle();
+    return proceed;
+  }
+
+  /// The numbers of its state go into a checkpoint's manifest, all else into its files.
+  void describe(Manifest& manifest) const {
+    manifest.set("ema_updates", ema_ ? ema_->updates() : 0);
+    manifest.set("skipped", watch_.skipped());
+    if (!scaler_) return;
+    manifest.set("loss_scale", number_text(scaler_->value()));
+    manifest.set("loss_scale_steps", scaler_->good_steps());
+  }
+  /// Throws CheckpointError.
+  void restore(const Checkpoint& from) {
+    const Manifest& manifest = from.manifest;
+    if (ema_) ema_->load(read_state_dict(from.path / "ema.pt"), manifest.get_int("ema_updates"));
+    load_optimizer(from.path, *optimizer_, device());
+    if (scaler_)
+      scaler_->restore(manifest.get_double("loss_scale"), manifest.get_int("loss_scale_steps"));
+    watch_.set_skipped(manifest.contains("skipped") ? manifest.get_int("skipped") : 0);
+  }
+
+  c10::Device device() const { return parameters_.front().device(); }
+  torch::optim::Optimizer& optimizer() noexcept { return *optimizer_; }
+  Ema* ema() noexcept { return ema_ ? &*ema_ : nullptr; }
+  NonfiniteWatch& watch() noexcept { return watch_; }
+  /// Of the last step's gradient, before clipping; undefined where there is none.
+  const at::Tensor& norm() const noexcept { return norm_; }
+
+ private:
+  NonfiniteWatch::Verdict judge(std::int64_t step, const at::Tensor& loss, StepUndo& undo) {
+    const at::Tensor finite_loss = at::isfinite(loss);
+    const at::Tensor finite_norm = norm_.defined() ? at::isfinite(norm_) : finite_loss;
+    const bool at_once =  // an optimizer without a mask has to know before it steps
+        device().is_cpu() || (mask_ == nullptr && on_nonfinite_ != OnNonfinite::stop);
+    if (at_once) {
+      return watch_.judge(step, finite_loss.item<bool>(), finite_norm.item<bool>(),
+                          scaler_ && scaler_->reducible().item<bool>());
+    }
+    const at::Tensor bad = finite_loss.logical_and(finite_norm).logical_not();
+    at::Tensor fault = bad;
+    if (scaler_)
+      fault = bad.logical_and(finite_loss.logical_and(scaler_->reducible()).logical_not());
+    watch_.note(step, bad, fault);
+    if (mask_ != nullptr) mask_->mask(bad.to(at::kFloat));
+    if (on_nonfinite_ == OnNonfinite::skip) undo.restore_buffers_where(bad);
+    return NonfiniteWatch::Verdict::good;
+  }
+
+  std::vector<at::Tensor> parameters_;
+  std::unique_ptr<torch::optim::Optimizer> optimizer_;
+  StepMask* mask_;
+  double clip_norm_;
+  OnNonfinite on_nonfinite_;
+  NonfiniteWatch watch_;
+  std::optional<Ema> ema_{};
+  std::optional<LossScaler> scaler_{};
+  at::Tensor norm_{};
+};
+
+}  // namespace flowmatch::inline v0
