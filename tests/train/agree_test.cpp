@@ -59,3 +59,16 @@ TEST_CASE("agree: a description that differs is refused on every rank") {
                                    "the data of 1 of 3 ranks is not that of rank 0");
   }
 }
+
+TEST_CASE("agree: losses add up and a rank without one counts as zero") {
+  std::vector<at::Tensor> sums(3);
+  ranks::run_well(3, [&](const ranks::ThreadRank& rank) {
+    const at::Tensor mine = rank.rank() == 2 ? at::Tensor{} : torch::full({}, 1.5, torch::kFloat);
+    sums[static_cast<std::size_t>(rank.rank())] = fm::sum_over_ranks(rank, torch::kCPU, mine);
+    if (mine.defined() && mine.item<double>() != 1.5) throw fm::DataError("changed its argument");
+  });
+  for (const at::Tensor& sum : sums)
+    REQUIRE(torch::equal(sum, torch::full({}, 3.0, torch::kDouble)));
+  const at::Tensor loss = torch::ones({});
+  REQUIRE(fm::sum_over_ranks(fm::SingleProcess{}, torch::kCPU, loss).is_same(loss));
+}

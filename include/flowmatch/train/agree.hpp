@@ -2,14 +2,19 @@
 
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/nn/module.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/expand.hpp"
 #include "flowmatch/io/crc32.hpp"
+#include "flowmatch/model/state_dict.hpp"
 #include "flowmatch/train/communicator.hpp"
+#include "flowmatch/train/ema.hpp"
 
 // How ranks come to the same weights and the same decisions. Alone they cost nothing.
 
@@ -53,6 +58,40 @@ bool any_rank(const C& communicator, c10::Device device, bool mine) {
   const at::Tensor count = at::full({1}, mine ? 1 : 0, at::TensorOptions(device).dtype(at::kLong));
   communicator.all_reduce(count).wait();
   return count.template item<std::int64_t>() > 0;
+}
+
+/// The sum of the ranks' losses, scalars without gradients; undefined counts as 0.
+template <Communicator C>
+at::Tensor sum_over_ranks(const C& communicator, c10::Device device, const at::Tensor& mine) {
+  if (communicator.size() == 1) return mine;
+  const at::Tensor sum = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
+  if (mine.defined()) sum.copy_(mine);
+  communicator.all_reduce(sum).wait();
+  return sum;
+}
+
+/// Before ranks train together: throws OptionError unless `facts` (what -> its description) and the
+/// weights' names and shapes are the same on all, then gives every rank the weights, buffers and
+/// averages of rank 0.
+template <Communicator C>
+void begin_together(const C& communicator, torch::nn::Module& module, Ema* ema,
+                    const std::map<std::string, std::string>& facts) {
+  if (communicator.size() == 1) return;
+  std::vector<at::Tensor> tensors;
+  std::string network;
+  for (const auto& entry : state_dict(module)) {
+    tensors.push_back(entry.value());
+    network += "\n  " + entry.key() + " " + toString(entry.value().scalar_type()) + " " +
+               shape_text(entry.value());
+  }
+  const c10::Device device = tensors.front().device();
+  for (const auto& [what, text] : facts)
+    require_same_on_all_ranks(communicator, device, what, text);
+  require_same_on_all_ranks(communicator, device, "the network", network);
+  if (ema != nullptr) {
+    for (const auto& entry : ema->state()) tensors.push_back(entry.value());
+  }
+  broadcast_all(communicator, tensors);
 }
 
 }  // namespace flowmatch::inline v0

@@ -40,8 +40,9 @@ struct TrainOptions {
   std::map<std::string, std::string> notes{};  ///< kept in the checkpoints for whoever reads them
   std::stop_token stop{};  ///< asked after every step: ends training with a checkpoint
 
-  /// Throws OptionError naming what is out of range. The trainer calls it before anything else.
-  void validate() const {
+  /// Throws OptionError naming what is out of range; returns itself. The trainer calls it before
+  /// anything else.
+  const TrainOptions& validate() const {
     const auto count = [](const char* name, std::int64_t value, std::int64_t least) {
       if (value < least) {
         throw OptionError(fmt::format("{} is {}; choose at least {}", name, value, least));
@@ -78,6 +79,7 @@ struct TrainOptions {
                           "out");
       }
     }
+    return *this;
   }
 
   /// What has to stay the same when a run resumes, as text.
@@ -92,6 +94,14 @@ struct TrainOptions {
             {"ema_warmup", ema_warmup ? "yes" : "no"},
             {"precision", precision_text(precision)},
             {"seed", std::to_string(seed)}};
+  }
+
+  /// `fixed()` and whatever else ranks that train together have to have in common.
+  std::string text() const {
+    std::string all =
+        fmt::format("log_every {}, on_nonfinite {}", log_every, static_cast<int>(on_nonfinite));
+    for (const auto& [name, value] : fixed()) all += ", " + name + " " + value;
+    return all;
   }
 
   /// `fixed()` and the notes, for a checkpoint.
