@@ -126,12 +126,18 @@ void run_well(std::int64_t size, const F& body) {
   }
 }
 
-/// A TCP port that was free a moment ago.
-inline int free_port() {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+inline sockaddr_in local_address(int port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  return address;
+}
+
+/// A TCP port that was free a moment ago.
+inline int free_port() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = local_address(0);
   socklen_t length = sizeof address;
   if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
       getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
@@ -141,16 +147,29 @@ inline int free_port() {
   return ntohs(address.sin_port);
 }
 
+/// Waits until something listens on a port.
+inline void await_listener(int port) {
+  const sockaddr_in address = local_address(port);
+  for (int i = 0; i < 2000; ++i) {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    const bool open =
+        ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    close(fd);
+    if (open) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
 /// Processes that run the test case under way again, as ranks; those that live still end with it.
 class Processes {
  public:
   explicit Processes(int size, const std::string& phase = "") {
-    const std::string port = std::to_string(free_port());
+    const int port = free_port();
     for (int rank = 0; rank < size; ++rank) {
       const std::string log = (folder_.path() / std::to_string(rank)).string();
       std::vector<std::string> environment{
           "RANK=" + std::to_string(rank),  "WORLD_SIZE=" + std::to_string(size),
-          "MASTER_ADDR=127.0.0.1",         "MASTER_PORT=" + port,
+          "MASTER_ADDR=127.0.0.1",         "MASTER_PORT=" + std::to_string(port),
           "FLOWMATCH_TEST_PHASE=" + phase, "OMP_NUM_THREADS=1"};
       std::vector<char*> variables;
       for (std::string& variable : environment) variables.push_back(variable.data());
@@ -169,6 +188,8 @@ class Processes {
       posix_spawn_file_actions_destroy(&files);
       if (failed != 0) throw std::runtime_error("cannot start a rank");
       pids_.push_back(pid);
+      // LibTorch waits up to 15 s before it tries again where rank 0 is not there yet.
+      if (rank == 0) await_listener(port);
     }
   }
   ~Processes() {

@@ -24,8 +24,6 @@ static_assert(fm::Communicator<fm::C10dCommunicator>);
 
 namespace {
 
-constexpr int lost_rank = 7;  // exit code
-
 fm::C10dCommunicator communicator(std::chrono::seconds timeout) {
   return fm::connect<c10d::ProcessGroupGloo>(fm::Rendezvous::from_environment(timeout));
 }
@@ -48,7 +46,7 @@ fm::TrainOptions options_in(const fs::path& folder) {
           .ema_decay = 0.9,
           .seed = 5,
           .checkpoints = folder,
-          .checkpoint_every = 4};
+          .checkpoint_every = 40};
 }
 
 /// Trains, resuming where it can, and leaves the weights in a file.
@@ -78,18 +76,19 @@ void await(const fs::path& file) {
   REQUIRE(fs::exists(file));
 }
 
-/// A rank's part in the tests of lost ranks: trains slowly, and ends with a code of its own where
-/// another rank is lost.
+/// A rank's part in the tests of lost ranks: trains, slowly at first so that there is time to lose
+/// one, and fails with a message where another is lost.
 void train_until_lost(std::chrono::seconds timeout) {
   const fs::path folder = ranks::phase();
+  const bool slowly = !fs::exists(folder / "began");
   try {
     train(folder, communicator(timeout), [&](const fm::StepReport& r) {
-      if (r.step == 10) std::ofstream(folder / "began") << r.step;
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      if (r.step == 45) std::ofstream(folder / "began") << r.step;
+      if (slowly && r.step >= 45) std::this_thread::sleep_for(std::chrono::milliseconds(50));
     });
   } catch (const fm::CommunicationError& error) {
-    std::cout << error.what() << std::endl;
-    std::_Exit(lost_rank);
+    std::cout << error.what() << std::endl;  // in one line, unlike Catch2's report
+    throw;
   }
 }
 
@@ -167,7 +166,7 @@ TEST_CASE("c10d: where a rank is killed the other says so and one or two ranks g
       const std::size_t other = 1 - killed;
       const int code = two.wait(other);
       INFO(two.output(other));
-      REQUIRE(code == lost_rank);
+      REQUIRE(code > 0);
       REQUIRE(two.output(other).find("rank " + std::to_string(other) + " lost the others") !=
               std::string::npos);
       REQUIRE(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));
@@ -194,7 +193,7 @@ TEST_CASE("c10d: a rank that does not answer ends the other within the limit") {
   await(both.path() / "began");
   two.send(1, SIGSTOP);
   const auto begin = std::chrono::steady_clock::now();
-  REQUIRE(two.wait(0) == lost_rank);
+  REQUIRE(two.wait(0) > 0);
   REQUIRE(std::chrono::steady_clock::now() - begin < std::chrono::seconds(6));
   REQUIRE(two.output(0).find("rank 0 lost the others") != std::string::npos);
 }
@@ -203,14 +202,11 @@ TEST_CASE("c10d: a rank whose others do not come gives up in time") {
   fm::Rendezvous r;
   r.size = 2;
   r.timeout = std::chrono::seconds(1);
-  for (const std::int64_t rank : {0, 1}) {
-    r.rank = rank;
-    r.port = static_cast<std::uint16_t>(ranks::free_port());
-    const auto begin = std::chrono::steady_clock::now();
-    require_error<fm::CommunicationError>([&] { fm::connect<c10d::ProcessGroupGloo>(r); },
-                                          "did not meet the others at 127.0.0.1 port");
-    REQUIRE(std::chrono::steady_clock::now() - begin < std::chrono::seconds(5));
-  }
+  r.port = static_cast<std::uint16_t>(ranks::free_port());
+  const auto begin = std::chrono::steady_clock::now();
+  require_error<fm::CommunicationError>([&] { fm::connect<c10d::ProcessGroupGloo>(r); },
+                                        "did not meet the others at 127.0.0.1 port");
+  REQUIRE(std::chrono::steady_clock::now() - begin < std::chrono::seconds(5));
   r.rank = 2;
   require_error<fm::OptionError>([&] { fm::connect<c10d::ProcessGroupGloo>(r); }, "rank is 2");
 }

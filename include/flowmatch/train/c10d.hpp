@@ -11,7 +11,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <string>
@@ -112,7 +111,7 @@ C10dCommunicator connect(const Rendezvous& r) {
     c10d::TCPStoreOptions store_options;
     store_options.port = r.port;
     store_options.isServer = r.rank == 0 && !r.store_is_there;
-    store_options.numWorkers = static_cast<std::size_t>(r.size);
+    store_options.waitWorkers = false;  // its waiting keeps no time; the process group's does
     store_options.timeout = r.timeout;
     const auto store = c10::make_intrusive<c10d::TCPStore>(r.address, store_options);
     auto options = [&] {
