@@ -6,6 +6,7 @@
 
 #include "examples/fashion_mnist/ddim.hpp"
 #include "flowmatch/model/adapters.hpp"
+#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/train/checkpoint.hpp"
@@ -34,7 +35,7 @@ TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> a
   fm::load_state_dict(
       *model.net,
       fm::read_state_dict(found->path / (averaged.value_or(has_average) ? "ema.pt" : "model.pt")));
-  to_channels_last(*model.net);
+  fm::to_channels_last(*model.net);
   model.net->to(device);
   model.net->eval();
   return model;

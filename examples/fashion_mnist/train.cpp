@@ -135,7 +135,6 @@ int train(const Options& o) {
   // Dropout, if there is any, differs between ranks; the initial weights are rank 0's.
   at::manual_seed(o.seed + static_cast<std::uint64_t>(ranks.rank()));
   UNet net(UNetOptions::named(o.recipe.model));
-  to_channels_last(*net);
   net->to(device);
 
   const support::StopOnSignal signals;
@@ -144,6 +143,7 @@ int train(const Options& o) {
   options.seed = o.seed;
   options.checkpoints = o.out;
   options.checkpoint_every = o.checkpoint_every;
+  options.channels_last = true;
   options.stop = signals.token();
   fm::TensorBatches batches(to_pixels(data.images).to(device), data.labels.to(device), o.batch,
                             {.seed = o.seed});

@@ -136,11 +136,4 @@ torch::Tensor UNetImpl::forward(const torch::Tensor& x, const torch::Tensor& t,
   return last_->forward(h);
 }
 
-void to_channels_last(torch::nn::Module& module) {
-  torch::NoGradGuard no_grad;
-  for (torch::Tensor& p : module.parameters()) {
-    if (p.dim() == 4) p.set_data(in_layout(p.detach(), torch::MemoryFormat::ChannelsLast));
-  }
-}
-
 }  // namespace fashion_mnist

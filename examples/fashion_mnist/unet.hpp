@@ -85,8 +85,4 @@ class UNetImpl : public torch::nn::Module {
 };
 TORCH_MODULE(UNet);
 
-/// Lays out a module's convolution weights channels-last, which is faster on CPUs and on GPUs'
-/// tensor cores; activations follow the weights.
-void to_channels_last(torch::nn::Module& module);
-
 }  // namespace fashion_mnist

@@ -16,6 +16,7 @@
 #include "examples/fashion_mnist/unet.hpp"
 #include "examples/support/machine.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
+#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/train/trainer.hpp"
 
 using namespace fashion_mnist;
@@ -27,7 +28,7 @@ int main(int argc, char** argv) {
   support::set_up_machine(argc > 4 ? std::atoi(argv[4]) : 0);
   at::manual_seed(0);
   UNet net(UNetOptions::named(name));
-  to_channels_last(*net);
+  fm::to_channels_last(*net);
   fm::TensorBatches data(at::randn({batch * (steps + 2), 1, 32, 32}),
                          at::randint(10, {batch * (steps + 2)}, at::kLong), batch);
   fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), train_options({}, 1, 1e-3));

@@ -1,6 +1,7 @@
 #include "examples/fashion_mnist/unet.hpp"
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/model/channels_last.hpp"
 #include "tests/support/test.hpp"
 
 using fashion_mnist::UNet;
@@ -33,7 +34,7 @@ TEST_CASE("unet: channels-last changes nothing and every parameter gets a gradie
   net->eval();
   const at::Tensor before = net->forward(x, t, labels);
   REQUIRE(before.sizes() == x.sizes());
-  fashion_mnist::to_channels_last(*net);
+  fm::to_channels_last(*net);
   const at::Tensor after = net->forward(x, t, labels);
   CHECK(close(after, before, 1e-4, 1e-5));
   // Also with one channel, where strides could stand for either layout: LibTorch reads them as the

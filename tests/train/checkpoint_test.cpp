@@ -1,6 +1,8 @@
 #include "flowmatch/train/checkpoint.hpp"
 
 #include <fstream>
+#include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -20,9 +22,11 @@ struct Run {
     net->forward(torch::ones({3, 2}), torch::zeros({3})).sum().backward();
     optimizer.step();
   }
-  fs::path write(const fs::path& folder, std::int64_t step, std::int64_t keep = 10) {
+  fs::path write(const fs::path& folder, std::int64_t step, std::int64_t keep = 10,
+                 const std::string& score = {}) {
     fm::Manifest manifest;
     manifest.set("step", step);
+    if (!score.empty()) manifest.set("score", score);
     manifest.set("note.colour", "green");
     return fm::write_checkpoint(folder, manifest, *net, fm::state_dict(*net), optimizer, c10::kCPU,
                                 keep);
@@ -106,6 +110,43 @@ TEST_CASE("checkpoint: only the newest are kept and files of others stay") {
   REQUIRE(bytes_of(folder.path() / "step-1-notes.txt") == "mine");
 }
 
+TEST_CASE("checkpoint: the best scored one is kept beside the newest") {
+  const TemporaryFolder folder;
+  Run run;
+  REQUIRE(!fm::best_checkpoint(folder.path()).has_value());
+  run.write(folder.path(), 1, 2);
+  REQUIRE(!fm::best_checkpoint(folder.path()).has_value());
+  const std::vector<std::string> scores{"0.5", "0.25", "nan", "0.75", "0.3", "-inf"};
+  for (std::size_t i = 0; i < scores.size(); ++i)
+    run.write(folder.path(), static_cast<std::int64_t>(i) + 2, 2, scores[i]);
+  REQUIRE(names(folder.path()) ==
+          std::vector<std::string>{"step-000000003", "step-000000006", "step-000000007"});
+  const auto best = fm::best_checkpoint(folder.path());
+  REQUIRE(best->manifest.get_int("step") == 3);
+  REQUIRE(best->manifest.get_double("score") == 0.25);
+  REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 7);
+  run.write(folder.path(), 8, 2, "-1e3");  // a better one takes its place
+  run.write(folder.path(), 9, 2);
+  run.write(folder.path(), 10, 1, "1");
+  REQUIRE(names(folder.path()) == std::vector<std::string>{"step-000000008", "step-000000010"});
+}
+
+TEST_CASE("checkpoint: of equal scores the newest is best and a damaged one is passed over") {
+  const TemporaryFolder folder;
+  Run run;
+  for (const std::int64_t step : {1, 2, 3}) run.write(folder.path(), step, 10, "2");
+  run.write(folder.path(), 4, 10, "3");
+  REQUIRE(fm::best_checkpoint(folder.path())->manifest.get_int("step") == 3);
+  fs::resize_file(folder.path() / "step-000000003" / "model.pt", 10);
+  fs::resize_file(folder.path() / "step-000000002" / "manifest.txt", 10);
+  std::vector<std::string> heard;
+  const auto best =
+      fm::best_checkpoint(folder.path(), [&](const std::string& what) { heard.push_back(what); });
+  REQUIRE(best->manifest.get_int("step") == 1);
+  REQUIRE(heard.size() == 1);
+  REQUIRE(heard[0].find("model.pt is damaged") != std::string::npos);
+}
+
 TEST_CASE("checkpoint: one of the same step is replaced") {
   const TemporaryFolder folder;
   Run run;
@@ -157,6 +198,34 @@ TEST_CASE("checkpoint: a changed byte in any file is noticed") {
     }
     write_bytes(path / name, whole);
   }
+}
+
+TEST_CASE("checkpoint: of a thousand random damages none goes unnoticed") {
+  const TemporaryFolder folder;
+  Run run;
+  const fs::path path = run.write(folder.path(), 7);
+  std::mt19937 random(20);
+  int unnoticed = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const std::string& name = all_files[random() % all_files.size()];
+    const std::string whole = bytes_of(path / name);
+    std::string bytes = whole;
+    const std::size_t place = random() % whole.size();
+    if (i % 2 == 0) {
+      bytes.resize(place);
+    } else {
+      bytes[place] = static_cast<char>(bytes[place] ^ (1 + random() % 255));
+    }
+    write_bytes(path / name, bytes);
+    try {
+      fm::open_checkpoint(path);
+      ++unnoticed;
+    } catch (const fm::CheckpointError&) {
+    }
+    write_bytes(path / name, whole);
+  }
+  REQUIRE(unnoticed == 0);
+  fm::open_checkpoint(path);
 }
 
 TEST_CASE("checkpoint: without any one of its files it is refused with the file's name") {
@@ -228,6 +297,26 @@ TEST_CASE("checkpoint: junk folders and other formats are refused") {
   require_error<fm::CheckpointError>([&] { fm::open_checkpoint(junk); }, "there is no such folder");
 }
 
+TEST_CASE("checkpoint: weights or statistics that are not finite are not written") {
+  const TemporaryFolder folder;
+  fm::Manifest manifest;
+  manifest.set("step", 5);
+  networks::Conditional net;
+  fm::FusedAdam optimizer(net->parameters(), torch::optim::AdamOptions(0.1));
+  const auto write = [&] {
+    fm::write_checkpoint(folder.path(), manifest, *net, std::nullopt, optimizer, c10::kCPU, 1);
+  };
+  const torch::NoGradGuard no_grad;
+  net->norm->running_var.fill_(std::numeric_limits<float>::infinity());
+  require_error<fm::TrainingError>(write, "hold NaN or infinity after 5 steps");
+  net->norm->running_var.fill_(1);
+  net->conv->weight[0][0][0][0] = std::numeric_limits<float>::quiet_NaN();
+  require_error<fm::TrainingError>(write, "hold NaN or infinity after 5 steps");
+  REQUIRE(fs::is_empty(folder.path()));
+  net->conv->weight.fill_(1);
+  REQUIRE_NOTHROW(write());
+}
+
 TEST_CASE("checkpoint: a folder that cannot be made is an error and nothing is left") {
   const TemporaryFolder folder;
   write_bytes(folder.path() / "file", "not a folder");
@@ -235,16 +324,6 @@ TEST_CASE("checkpoint: a folder that cannot be made is an error and nothing is l
   require_error<fm::CheckpointError>([&] { run.write(folder.path() / "file" / "run", 1); },
                                      "cannot create");
   REQUIRE(bytes_of(folder.path() / "file") == "not a folder");
-}
-
-TEST_CASE("checkpoint: the default generator's state comes back") {
-  at::manual_seed(5);
-  torch::rand({3});
-  const fm::StateDict states = fm::generator_states(c10::kCPU);
-  const at::Tensor expected = torch::randn({7});
-  at::manual_seed(6);
-  fm::restore_generators(states, c10::kCPU);
-  REQUIRE(torch::equal(torch::randn({7}), expected));
 }
 
 TEST_CASE("checkpoint: an optimizer's state is loaded back and one of another net refused") {

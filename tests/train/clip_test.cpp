@@ -1,5 +1,6 @@
 #include "flowmatch/train/clip.hpp"
 
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -28,6 +29,24 @@ TEST_CASE("clip: scales all gradients together and returns their norm before") {
   REQUIRE(close(parameters[0].grad(), torch::full({9}, 1 / 5.000001, torch::kDouble), 1e-12));
   REQUIRE(close(parameters[1].grad(), torch::full({2, 2}, -2 / 5.000001, torch::kDouble), 1e-12));
   REQUIRE(!parameters[2].grad().defined());
+}
+
+TEST_CASE("clip: grad_norm measures and changes nothing") {
+  auto parameters = with_gradients();
+  REQUIRE(fm::grad_norm(parameters).item<double>() == Approx(5.0).epsilon(1e-14));
+  REQUIRE(torch::equal(parameters[0].grad(), torch::ones({9}, torch::kDouble)));
+  REQUIRE(!fm::grad_norm({}).defined());
+  parameters[1].grad()[0][1] = std::numeric_limits<double>::infinity();
+  REQUIRE(std::isinf(fm::grad_norm(parameters).item<double>()));
+  parameters[1].grad()[0][1] = std::numeric_limits<double>::quiet_NaN();
+  REQUIRE(std::isnan(fm::grad_norm(parameters).item<double>()));
+}
+
+TEST_CASE("clip: the norm of a sparse gradient sums entries of the same place") {
+  const at::Tensor weight = torch::zeros({5, 1}).requires_grad_();
+  torch::embedding(weight, torch::tensor({1, 1, 3}), -1, false, /*sparse=*/true).sum().backward();
+  REQUIRE(weight.grad().is_sparse());
+  REQUIRE(fm::grad_norm({weight}).item<double>() == Approx(std::sqrt(5.0)));
 }
 
 TEST_CASE("clip: leaves gradients below the maximum exactly as they are") {

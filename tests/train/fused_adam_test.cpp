@@ -1,5 +1,7 @@
 #include "flowmatch/train/fused_adam.hpp"
 
+#include <cmath>
+#include <limits>
 #include <sstream>
 #include <vector>
 
@@ -255,6 +257,69 @@ TEST_CASE("fused_adam: it reads a state that torch::optim::AdamW saved") {
   steps(reference, theirs, 7, 12);
   steps(fused, mine, 7, 12);
   for (std::size_t i = 0; i < mine.size(); ++i) REQUIRE(close(mine[i], theirs[i], 1e-12, 1e-14));
+}
+
+TEST_CASE("fused_adam: a masked step never happened") {
+  const auto mine = fresh(torch::kDouble);
+  const auto theirs = fresh(torch::kDouble);
+  fm::FusedAdam fused(mine, AdamOptions(0.05).weight_decay(0.1));
+  Adam reference(theirs, AdamOptions(0.05).weight_decay(0.1));
+  const auto flag = [](float bad) { return torch::tensor(bad); };
+  int good = 0;
+  for (const int bad : {1, 0, 0, 1, 1, 0, 0}) {
+    const at::Tensor before = mine[0].detach().clone();
+    fused.mask(flag(static_cast<float>(bad)));
+    set_gradients(mine, good);
+    if (bad == 1) mine[0].grad().fill_(std::numeric_limits<double>::quiet_NaN());
+    fused.step();
+    REQUIRE(torch::equal(mine[0], before) == (bad == 1));
+    if (bad == 0) steps(reference, theirs, good, good + 1), ++good;
+  }
+  const auto count = [&](std::size_t i) {
+    const auto& state = *fused.state().at(mine[i].unsafeGetTensorImpl());
+    return static_cast<const torch::optim::AdamParamState&>(state).step();
+  };
+  for (std::size_t i = 0; i < mine.size(); ++i) {
+    REQUIRE(close(mine[i], theirs[i], 1e-12, 1e-14));
+    REQUIRE(count(i) == 7);
+  }
+  fused.settle();
+  fused.settle();
+  REQUIRE(count(0) == 4);
+  REQUIRE(count(1) == 4);
+  fused.mask(flag(0));
+  steps(fused, mine, 4, 6);
+  steps(reference, theirs, 4, 6);
+  REQUIRE(close(mine[0], theirs[0], 1e-12, 1e-14));
+}
+
+TEST_CASE("fused_adam: where it falls back a masked step is left out too") {
+  const std::vector<at::Tensor> mine{fresh(torch::kDouble)[0], fresh(torch::kFloat)[1]};
+  fm::FusedAdam fused(mine, AdamOptions(0.05));
+  const auto before = copies(mine);
+  fused.mask(torch::tensor(1.0F));
+  steps(fused, mine, 0, 1);
+  REQUIRE(torch::equal(mine[0], before[0]));
+  REQUIRE(torch::equal(mine[1], before[1]));
+  fused.mask(torch::tensor(0.0F));
+  steps(fused, mine, 0, 1);
+  REQUIRE(!torch::equal(mine[1], before[1]));
+}
+
+TEST_CASE("fused_adam: the stride of a dimension of size 1 does not matter") {
+  const auto weights = torch::linspace(-1, 1, 12, torch::kDouble).view({4, 3, 1, 1});
+  at::Tensor plain = weights.clone().requires_grad_();
+  at::Tensor strided = weights.clone().requires_grad_();
+  fm::FusedAdam a({plain}, AdamOptions(0.05));
+  fm::FusedAdam b({strided}, AdamOptions(0.05));
+  for (int step = 0; step < 5; ++step) {
+    const at::Tensor grad = (weights * (step + 1)).sin();
+    plain.mutable_grad() = grad.clone();
+    strided.mutable_grad() = grad.clone().as_strided({4, 3, 1, 1}, {3, 1, 3, 3});
+    a.step();
+    b.step();
+  }
+  REQUIRE(torch::equal(plain, strided));
 }
 
 TEST_CASE("fused_adam: a closure is called as the reference calls it") {

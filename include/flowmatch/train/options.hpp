@@ -40,9 +40,8 @@ struct TrainOptions {
   std::map<std::string, std::string> notes{};  ///< kept in the checkpoints for whoever reads them
   std::stop_token stop{};  ///< asked after every step: ends training with a checkpoint
 
-  /// Throws OptionError naming what is out of range; returns itself. The trainer calls it before
-  /// anything else.
-  const TrainOptions& validate() const {
+  /// Throws OptionError naming what is out of range. The trainer calls it before anything else.
+  void validate() const {
     const auto count = [](const char* name, std::int64_t value, std::int64_t least) {
       if (value < least) {
         throw OptionError(fmt::format("{} is {}; choose at least {}", name, value, least));
@@ -79,7 +78,6 @@ struct TrainOptions {
                           "out");
       }
     }
-    return *this;
   }
 
   /// What has to stay the same when a run resumes, as text.

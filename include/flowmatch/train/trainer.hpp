@@ -17,7 +17,6 @@
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/data/source.hpp"
 #include "flowmatch/loss/objective.hpp"
-#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
 #include "flowmatch/train/agree.hpp"
@@ -70,11 +69,9 @@ class Trainer {
         noisifier_(std::move(noisifier)),
         objective_(std::move(objective)),
         communicator_(std::move(communicator)),
-        options_(options.validate()),
+        options_(std::move(options)),
         updater_(module(), options_),
-        device_(updater_.device()) {
-    if (options_.channels_last) to_channels_last(module());
-  }
+        device_(updater_.device()) {}
 
   /// Trains until `epochs` are done, from wherever the trainer stands. Hooks: see train/hooks.hpp.
   /// Throws also CheckpointError for a folder that cannot be written to, DataError for its source.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "flowmatch/io/manifest.hpp"
+#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/train/checkpoint.hpp"
 #include "flowmatch/train/clip.hpp"
 #include "flowmatch/train/ema.hpp"
@@ -23,11 +24,12 @@ namespace flowmatch::inline v0 {
 
 /// What a training step does with a loss: backward, then, once all of the step's losses are in,
 /// unscale, clip, check, optimizer, average. Holds the optimizer, the averages and the loss scale
-/// of a run. Throws OptionError for options out of range.
+/// of a run. Its constructor checks the options, throws OptionError for those out of range, and
+/// lays the module's weights out as they say.
 class Updater {
  public:
   Updater(torch::nn::Module& module, const TrainOptions& options)
-      : parameters_(detail::distinct(module.parameters())),
+      : parameters_(prepared(module, options)),
         optimizer_(make_optimizer(options.optimizer, parameters_, options.learning_rate)),
         mask_(dynamic_cast<StepMask*>(optimizer_.get())),
         clip_norm_(options.clip_norm),
@@ -95,6 +97,12 @@ class Updater {
   const at::Tensor& norm() const noexcept { return norm_; }
 
  private:
+  static std::vector<at::Tensor> prepared(torch::nn::Module& module, const TrainOptions& options) {
+    options.validate();
+    if (options.channels_last) to_channels_last(module);
+    return detail::distinct(module.parameters());
+  }
+
   NonfiniteWatch::Verdict judge(std::int64_t step, const at::Tensor& loss, StepUndo& undo) {
     const at::Tensor finite_loss = at::isfinite(loss);
     const at::Tensor finite_norm = norm_.defined() ? at::isfinite(norm_) : finite_loss;

@@ -1,0 +1,112 @@
+// The fused Adam and the averages beside LibTorch's Adam and a loop over the parameters, on the
+// parameters of the Fashion-MNIST UNet:
+//   optimizer_speed [paper|small] [rounds] [threads]
+// Both sides take a step in turn; prints the medians and their ratios, and how far apart the
+// weights are after one step.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "examples/fashion_mnist/unet.hpp"
+#include "examples/support/machine.hpp"
+#include "flowmatch/train/ema.hpp"
+#include "flowmatch/train/fused_adam.hpp"
+
+namespace fm = flowmatch;
+using fashion_mnist::UNet;
+using fashion_mnist::UNetOptions;
+
+namespace {
+
+UNet network(const std::string& name, at::ScalarType type = at::kFloat) {
+  at::manual_seed(0);
+  UNet net(UNetOptions::named(name));
+  net->to(type);
+  at::manual_seed(1);
+  for (at::Tensor& p : net->parameters()) p.mutable_grad() = at::randn_like(p);
+  return net;
+}
+
+double milliseconds(const auto& f) {
+  const auto began = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began)
+      .count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// Prints the medians of a and b, called in turn.
+void compare(const char* what, std::int64_t rounds, const auto& a, const auto& b) {
+  std::vector<double> theirs, ours;
+  for (std::int64_t i = 0; i < rounds + 2; ++i) {  // two to warm up
+    const double first = milliseconds(a);
+    const double second = milliseconds(b);
+    if (i < 2) continue;
+    theirs.push_back(first);
+    ours.push_back(second);
+  }
+  std::cout << what << ": " << median(theirs) << " ms beside " << median(ours) << " ms, "
+            << median(theirs) / median(ours) << " x\n";
+}
+
+/// The largest relative difference of the weights after one step each.
+double difference(const std::string& name, at::ScalarType type) {
+  UNet a = network(name, type);
+  UNet b = network(name, type);
+  torch::optim::Adam theirs(a->parameters(), torch::optim::AdamOptions(1e-3));
+  fm::FusedAdam ours(b->parameters(), torch::optim::AdamOptions(1e-3));
+  theirs.step();
+  ours.step();
+  const at::NoGradGuard no_grad;
+  double largest = 0;
+  for (std::size_t i = 0; i < a->parameters().size(); ++i) {
+    const at::Tensor& x = a->parameters()[i];
+    const at::Tensor& y = b->parameters()[i];
+    largest = std::max(largest, ((x - y).norm() / x.norm()).item<double>());
+  }
+  return largest;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string name = argc > 1 ? argv[1] : "paper";
+  const std::int64_t rounds = argc > 2 ? std::atoll(argv[2]) : 30;
+  support::set_up_machine(argc > 3 ? std::atoi(argv[3]) : 0);
+
+  std::cout << "relative difference after one step: float32 " << difference(name, at::kFloat)
+            << ", float64 " << difference(name, at::kDouble) << '\n';
+
+  UNet a = network(name);
+  UNet b = network(name);
+  torch::optim::Adam theirs(a->parameters(), torch::optim::AdamOptions(1e-3));
+  fm::FusedAdam ours(b->parameters(), torch::optim::AdamOptions(1e-3));
+  compare(
+      "Adam", rounds, [&] { theirs.step(); }, [&] { ours.step(); });
+
+  fm::Ema average(*b, 0.999, /*warmup=*/false);
+  std::vector<at::Tensor> shadows;
+  for (const at::Tensor& p : a->parameters()) shadows.push_back(p.detach().clone());
+  const auto loop = [&] {
+    const at::NoGradGuard no_grad;
+    const std::vector<at::Tensor> live = a->parameters();
+    for (std::size_t i = 0; i < live.size(); ++i) shadows[i].mul_(0.999).add_(live[i], 1 - 0.999);
+  };
+  const auto theirs_both = [&] {
+    theirs.step();
+    loop();
+  };
+  const auto ours_both = [&] {
+    ours.step();
+    average.update();
+  };
+  compare("Adam and averages", rounds, theirs_both, ours_both);
+}

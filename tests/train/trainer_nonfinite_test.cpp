@@ -1,0 +1,254 @@
+// What training does where loss or gradient become NaN or infinite.
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flowmatch/train/trainer.hpp"
+#include "tests/train/training.hpp"
+
+using namespace training;
+
+namespace {
+
+constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
+
+/// The points in order, with a NaN in batch `bad`.
+fm::TensorBatches<> with_nan(std::int64_t bad) {
+  at::Tensor x_1 = points();
+  x_1[bad * 8 + 3][1] = nan_value;
+  return fm::TensorBatches(x_1, 8, {.shuffle = false});
+}
+
+fm::TensorBatches<at::Tensor> images_with_nan(std::int64_t bad) {
+  at::Tensor x_1 = fm::Rng(4).normal({24, 1, 4, 4});
+  x_1[bad * 8] = nan_value;
+  return fm::TensorBatches(x_1, torch::arange(24) % 10, 8, {.shuffle = false});
+}
+
+/// 0, with a gradient of 0 times infinity.
+const auto spoiling = [](auto& model, const fm::Noised<>& noised) {
+  return (fm::call_model(model, noised.x_t, noised.t) * 0).square().sum().sqrt();
+};
+
+/// The mean squared error, but NaN at the given calls; remembers the times that it was given.
+struct Flaky {
+  std::vector<int> bad;
+  std::shared_ptr<std::vector<at::Tensor>> times = std::make_shared<std::vector<at::Tensor>>();
+  template <class Model>
+  at::Tensor operator()(Model& model, const fm::Noised<>& noised) const {
+    const int call = static_cast<int>(times->size());
+    times->push_back(noised.t);
+    const at::Tensor loss = fm::PredictionLoss<>()(model, noised);
+    return std::count(bad.begin(), bad.end(), call) > 0 ? loss * nan_value : loss;
+  }
+};
+
+fm::TrainOptions rolling_back(const std::filesystem::path& folder) {
+  fm::TrainOptions options{.epochs = 2, .ema_decay = 0.9};
+  options.checkpoints = folder;
+  options.checkpoint_every = 2;
+  options.on_nonfinite = fm::OnNonfinite::roll_back;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("trainer: an infinite gradient stops training before it changes a weight") {
+  const TemporaryFolder folder;
+  networks::Mlp net = mlp();
+  const auto before = values(*net);
+  fm::Trainer trainer(net, noisifier(), fm::TrainOptions{.checkpoints = folder.path()}, spoiling);
+  require_error<fm::TrainingError>([&] { trainer.fit(batches()); },
+                                   "the gradient became NaN or infinite at step 0;");
+  REQUIRE(same_bits(values(*net), before));
+  REQUIRE(fm::list_checkpoints(folder.path()).empty());
+}
+
+TEST_CASE("trainer: NaN that stops training leaves BatchNorm's statistics as they were") {
+  networks::Conditional net = conditional();
+  fm::Trainer trainer(net, noisifier());
+  std::vector<at::Tensor> after_step;
+  const auto remember = [&](const fm::StepReport&) { after_step = values(*net); };
+  require_error<fm::TrainingError>([&] { trainer.fit(images_with_nan(2), remember); },
+                                   "the loss became NaN or infinite at step 2;");
+  REQUIRE(same_bits(values(*net), after_step));
+}
+
+TEST_CASE("trainer: a step that is skipped changes nothing and counts as a step") {
+  networks::Mlp net = mlp();
+  fm::Trainer trainer(net, noisifier(), {.ema_decay = 0.5, .on_nonfinite = fm::OnNonfinite::skip});
+  std::vector<std::vector<at::Tensor>> weights;
+  std::vector<double> losses;
+  const fm::TrainResult result = trainer.fit(with_nan(3), [&](const fm::StepReport& r) {
+    weights.push_back(values(*net));
+    losses.push_back(*r.loss);
+    REQUIRE(r.skipped == (r.step >= 4 ? 1 : 0));
+    REQUIRE(std::isfinite(*r.grad_norm) == (r.step != 4));
+  });
+  REQUIRE(result.steps == 6);
+  REQUIRE(result.skipped == 1);
+  REQUIRE(same_bits(weights[3], weights[2]));
+  REQUIRE(!same_bits(weights[4], weights[3]));
+  REQUIRE(trainer.ema()->updates() == 5);
+  REQUIRE(std::isnan(losses[3]));
+  double sum = 0;
+  for (const double loss : losses) sum += std::isnan(loss) ? 0 : loss;
+  REQUIRE(result.loss == Approx(sum / 5));
+}
+
+TEST_CASE("trainer: skipping keeps NaN out of BatchNorm's statistics and checkpoints") {
+  const TemporaryFolder folder;
+  networks::Conditional net = conditional();
+  fm::Trainer trainer(
+      net, noisifier(),
+      {.accumulate = 2, .on_nonfinite = fm::OnNonfinite::skip, .checkpoints = folder.path()});
+  REQUIRE(trainer.fit(images_with_nan(1)).skipped == 1);
+  for (const at::Tensor& value : values(*net))
+    REQUIRE(torch::isfinite(value.to(torch::kDouble)).all().item<bool>());
+  const auto found = fm::latest_checkpoint(folder.path());
+  REQUIRE(found->manifest.get_int("skipped") == 1);
+  fm::TrainOptions options{.accumulate = 2, .checkpoints = folder.path()};
+  fm::Trainer resumed(conditional(2), noisifier(), options);
+  REQUIRE(resumed.resume());
+  REQUIRE(resumed.fit(images_with_nan(1)).skipped == 1);
+}
+
+TEST_CASE("trainer: where every step would be skipped training stops after fifty") {
+  fm::Trainer trainer(mlp(), noisifier(),
+                      fm::TrainOptions{.epochs = 20, .on_nonfinite = fm::OnNonfinite::skip},
+                      spoiling);
+  require_error<fm::TrainingError>([&] { trainer.fit(batches()); },
+                                   "at step 49, the last of 50 steps in a row");
+}
+
+TEST_CASE("trainer: a fault that passes is rolled back and other noise is drawn") {
+  const TemporaryFolder folder;
+  networks::Mlp net = mlp();
+  const Flaky flaky{{5}};
+  fm::Trainer trainer(net, noisifier(), rolling_back(folder.path()), flaky);
+  std::vector<std::int64_t> steps;
+  const fm::TrainResult result = trainer.fit(batches(), [&](const fm::StepReport& r) {
+    steps.push_back(r.step);
+    REQUIRE(r.rollbacks == (steps.size() > 5 ? 1 : 0));
+  });
+  REQUIRE(steps == std::vector<std::int64_t>{1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 11, 12});
+  REQUIRE(result.steps == 12);
+  REQUIRE(result.rollbacks == 1);
+  REQUIRE(trainer.ema()->updates() == 12);
+  REQUIRE(!torch::equal(flaky.times->at(4), flaky.times->at(6)));  // the fifth step, twice
+  REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("rollbacks") == 1);
+}
+
+TEST_CASE("trainer: a run that has rolled back resumes bit for bit") {
+  const TemporaryFolder folder;
+  networks::Mlp through = mlp(1, true);
+  at::manual_seed(7);
+  fm::Trainer(through, noisifier(), rolling_back(folder.path() / "a"), Flaky{{5}}).fit(batches());
+
+  networks::Mlp cut = mlp(1, true);
+  at::manual_seed(7);
+  const auto options = rolling_back(folder.path() / "b");
+  train_until_killed(fm::Trainer(cut, noisifier(), options, Flaky{{5}}), batches(), 9);
+  networks::Mlp resumed = mlp(2, true);
+  fm::Trainer trainer(resumed, noisifier(), options, Flaky{});
+  REQUIRE(trainer.resume());
+  REQUIRE(trainer.steps() == 8);
+  REQUIRE(trainer.fit(batches()).rollbacks == 1);
+  REQUIRE(same_bits(*resumed, *through));
+}
+
+TEST_CASE("trainer: the first steps roll back to where training began") {
+  const TemporaryFolder folder;
+  networks::Mlp net = mlp();
+  fm::Trainer trainer(net, noisifier(), rolling_back(folder.path()), Flaky{{0, 2}});
+  const fm::TrainResult result = trainer.fit(batches());
+  REQUIRE(result.steps == 12);
+  REQUIRE(result.rollbacks == 2);
+}
+
+TEST_CASE("trainer: a fault that stays ends the run after three rollbacks") {
+  const TemporaryFolder folder;
+  networks::Mlp net = mlp();
+  fm::Trainer trainer(net, noisifier(), rolling_back(folder.path()));
+  require_error<fm::TrainingError>([&] { trainer.fit(with_nan(3)); },
+                                   "at step 3, also after going back 3 times");
+  REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 2);
+  trainer.save();  // what it holds is whole
+  REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 3);
+}
+
+TEST_CASE("trainer: bfloat16 trains float32 weights about as well") {
+  const auto loss = [](fm::Precision precision) {
+    networks::Mlp net = mlp();
+    fm::Trainer trainer(net, noisifier(),
+                        {.epochs = 20, .learning_rate = 1e-2, .precision = precision});
+    const double value = trainer.fit(batches()).loss;
+    for (const at::Tensor& p : net->parameters()) {
+      REQUIRE(p.scalar_type() == torch::kFloat);
+      REQUIRE(p.grad().scalar_type() == torch::kFloat);
+    }
+    return value;
+  };
+  const double exact = loss(fm::Precision::float32);
+  const double rounded = loss(fm::Precision::bfloat16);
+  REQUIRE(rounded != exact);
+  REQUIRE(rounded == Approx(exact).epsilon(0.02));
+  REQUIRE(loss(fm::Precision::float16) == Approx(exact).epsilon(0.02));
+}
+
+TEST_CASE("trainer: float16 lowers the loss scale where gradients overflow and goes on") {
+  const TemporaryFolder folder;
+  const auto large = [](auto& model, const fm::Noised<>& noised) {
+    return 1000 * fm::PredictionLoss<>()(model, noised);
+  };
+  networks::Mlp net = mlp();
+  fm::Trainer trainer(
+      net, noisifier(),
+      fm::TrainOptions{
+          .epochs = 4, .precision = fm::Precision::float16, .checkpoints = folder.path()},
+      large);
+  std::vector<at::Tensor> before = values(*net);
+  std::int64_t skipped = 0;
+  const fm::TrainResult result = trainer.fit(batches(), [&](const fm::StepReport& r) {
+    REQUIRE(same_bits(values(*net), before) == (r.skipped > skipped));
+    skipped = r.skipped;
+    before = values(*net);
+  });
+  REQUIRE(result.skipped >= 1);
+  REQUIRE(result.skipped < 16);
+  const fm::Manifest manifest = fm::latest_checkpoint(folder.path())->manifest;
+  REQUIRE(manifest.get_double("loss_scale") ==
+          65536 * std::pow(0.5, static_cast<double>(result.skipped)));
+  REQUIRE(manifest.get_int("skipped") == result.skipped);
+
+  fm::Trainer bad(mlp(), noisifier(), {.precision = fm::Precision::float16});
+  require_error<fm::TrainingError>([&] { bad.fit(with_nan(3)); }, "the loss became NaN");
+}
+
+TEST_CASE("trainer: an error of the source in the midst of a step leaves the step's beginning") {
+  struct Breaking : fm::TensorBatches<at::Tensor> {
+    using fm::TensorBatches<at::Tensor>::TensorBatches;
+    std::optional<fm::Batch<at::Tensor>> next() {
+      if (++count == 4) throw Broken();
+      return fm::TensorBatches<at::Tensor>::next();
+    }
+    int count = 0;
+  };
+  const TemporaryFolder folder;
+  const at::Tensor images = fm::Rng(4).normal({40, 1, 4, 4});
+  Breaking source(images, torch::arange(40) % 10, 8);
+  networks::Conditional net = conditional();
+  fm::Trainer trainer(net, noisifier(), {.accumulate = 2, .checkpoints = folder.path()});
+  std::vector<at::Tensor> after_step;
+  const auto remember = [&](const fm::StepReport&) { after_step = values(*net); };
+  REQUIRE_THROWS_AS(trainer.fit(source, remember), Broken);
+  REQUIRE(same_bits(values(*net), after_step));
+  const auto found = fm::latest_checkpoint(folder.path());
+  REQUIRE(found->manifest.get_int("step") == 1);
+  REQUIRE(found->manifest.get_int("batch") == 2);
+  trainer.fit(source);  // and the run goes on
+  REQUIRE(trainer.steps() == 3);
+}
