@@ -11,6 +11,13 @@ if(FLOWMATCH_SANITIZE)
   target_link_options(flowmatch_warnings INTERFACE -fsanitize=${FLOWMATCH_SANITIZE})
 endif()
 target_include_directories(flowmatch_warnings INTERFACE "${PROJECT_SOURCE_DIR}")
+# Without them flowmatch/train/c10d.hpp knows no Gloo, and the tests and examples train in one process.
+find_path(FLOWMATCH_GLOO_INCLUDE_DIR gloo/transport/device.h DOC "Folder of Gloo's headers")
+if(FLOWMATCH_GLOO_INCLUDE_DIR)
+  target_include_directories(flowmatch_warnings SYSTEM INTERFACE "${FLOWMATCH_GLOO_INCLUDE_DIR}")
+else()
+  message(STATUS "Gloo's headers (Debian: libgloo-dev) are not installed: no distributed training")
+endif()
 target_compile_definitions(flowmatch_warnings INTERFACE FLOWMATCH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 
 # LibTorch's headers take 20 s to read: once here, for all that uses them.

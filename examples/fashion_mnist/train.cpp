@@ -1,5 +1,6 @@
 // Trains the blog post's network on Fashion-MNIST, with the post's recipe as defaults:
 //   fashion_mnist_train --out runs/flow --model small --epochs 5
+// Where WORLD_SIZE is set it is one of several ranks (docs/distributed.md).
 // Writes into the run's folder: checkpoints, metrics.csv, loss.png and samples-epoch-N.png.
 
 #include <fmt/format.h>
@@ -18,6 +19,7 @@
 #include "examples/support/machine.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/progress.hpp"
+#include "examples/support/ranks.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
@@ -107,6 +109,8 @@ void draw_samples(const Options& o, const UNet& net, const fs::path& file) {
 
 int train(const Options& o) {
   const c10::Device device = o.machine.set_up();
+  const support::Ranks ranks = support::meet_ranks();
+  const bool first = ranks.rank() == 0;
   if (o.limit < 0)
     throw fm::OptionError("--limit is " + std::to_string(o.limit) +
                           "; choose at least 1, or 0 for all");
@@ -124,10 +128,12 @@ int train(const Options& o) {
     data.images = data.images.slice(0, 0, o.limit);
     data.labels = data.labels.slice(0, 0, o.limit);
   }
-  std::cerr << "training '" << o.recipe.model << "' (" << o.recipe.method << ") on "
-            << data.images.size(0) << " images\n";
+  if (first)
+    std::cerr << "training '" << o.recipe.model << "' (" << o.recipe.method << ") on "
+              << data.images.size(0) << " images\n";
 
-  at::manual_seed(o.seed);
+  // Dropout, if there is any, differs between ranks; the initial weights are rank 0's.
+  at::manual_seed(o.seed + static_cast<std::uint64_t>(ranks.rank()));
   UNet net(UNetOptions::named(o.recipe.model));
   net->to(device);
 
@@ -143,20 +149,23 @@ int train(const Options& o) {
                             {.seed = o.seed});
 
   return with_noisifier(o.recipe, [&](const auto& noisifier) {
-    fm::Trainer trainer(net, noisifier, options);
+    fm::Trainer trainer(net, noisifier, options, fm::PredictionLoss<>{}, ranks);
     if (o.resume && trainer.resume([](const std::string& damaged) {
           std::cerr << "note: " << damaged << '\n';
         })) {
-      std::cerr << "resuming at step " << trainer.steps() << '\n';
+      if (first) std::cerr << "resuming at step " << trainer.steps() << '\n';
     }
-    Metrics metrics(o.out, trainer.steps());
-    const auto draw = [&](const fm::EpochReport& r) {
+    std::optional<Metrics> metrics;  // as all hooks, rank 0's
+    if (first) metrics.emplace(o.out, trainer.steps());
+    const auto after_step = [&](const fm::StepReport& r) { metrics->on_step(r); };
+    const auto after_epoch = [&](const fm::EpochReport& r) {
+      metrics->on_epoch(r);
       std::optional<fm::Ema::Scope> averaged;
       if (trainer.ema() != nullptr) averaged.emplace(*trainer.ema());
       draw_samples(o, net, o.out / fmt::format("samples-epoch-{}.png", r.epoch + 1));
     };
-    const fm::TrainResult result =
-        trainer.fit(batches, fm::ProgressBar(std::cerr, support::on_terminal()), metrics, draw);
+    const fm::TrainResult result = trainer.fit(
+        batches, fm::ProgressBar(std::cerr, support::on_terminal()), after_step, after_epoch);
     return result.stopped ? support::interrupted : support::success;
   });
 }
@@ -177,7 +186,7 @@ int main(int argc, char** argv) {
   app.add_option("--source", o.recipe.source, "noise or blank")
       ->check(CLI::IsMember({"noise", "blank"}));
   app.add_option("--epochs", o.epochs, "passes over the data");
-  app.add_option("--batch", o.batch, "batch size");
+  app.add_option("--batch", o.batch, "batch size, of all ranks together");
   app.add_option("--lr", o.learning_rate, "the one-cycle policy's maximum learning rate");
   app.add_option("--ema", o.ema, "decay of averaged weights, such as 0.999; 0 for none");
   app.add_option("--limit", o.limit, "train on the first images only; 0 for all");

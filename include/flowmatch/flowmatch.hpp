@@ -24,10 +24,12 @@
 #include "flowmatch/path/scheduler.hpp"
 #include "flowmatch/path/schedulers.hpp"
 #include "flowmatch/train/checkpoint.hpp"
+#include "flowmatch/train/communicator.hpp"
 #include "flowmatch/train/ema.hpp"
 #include "flowmatch/train/hooks.hpp"
 #include "flowmatch/train/options.hpp"
 #include "flowmatch/train/progress.hpp"
+#include "flowmatch/train/rendezvous.hpp"
 #include "flowmatch/train/schedule.hpp"
 #include "flowmatch/train/trainer.hpp"
 

@@ -56,6 +56,13 @@ class TrainingError : public Error {
   std::int64_t step_;
 };
 
+/// Processes that train together and lost one another, or never met: one of them ended, or does not
+/// answer in time.
+class CommunicationError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// An integration that cannot go on: NaN or Inf from the model, a step that underflows, too many
 /// steps.
 class SolverError : public Error {

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
+#include "flowmatch/core/error.hpp"
 #include "flowmatch/core/types.hpp"
 
 namespace flowmatch::inline v0 {
@@ -30,5 +32,30 @@ concept RestartableSource = BatchSource<S> && requires(S& s, const S& c, std::in
   s.start_epoch(n, n);
   { c.fingerprint() } -> std::convertible_to<std::string>;
 };
+
+/// Begins an epoch of a source at a batch, counted from 0. Throws OptionError in mid-epoch for a
+/// source that is not restartable.
+template <BatchSource S>
+void start_at(S& source, std::int64_t epoch, std::int64_t batch) {
+  if constexpr (RestartableSource<S>) {
+    source.start_epoch(epoch, batch);
+  } else if (batch == 0) {
+    source.start_epoch(epoch);
+  } else {
+    throw OptionError(
+        "this source cannot start in mid-epoch; resume from a checkpoint at an epoch's end, or "
+        "give a RestartableSource");
+  }
+}
+
+/// The source's next batch after `given` ones. Throws DataError where it has no more.
+template <BatchSource S>
+Batch<typename S::condition_type> next_batch(S& source, std::int64_t given) {
+  auto batch = source.next();
+  if (batch) return std::move(*batch);
+  throw DataError("the source ended after " + std::to_string(given) + " batches of " +
+                  std::to_string(source.batches_per_epoch()) +
+                  "; make batches_per_epoch() agree with next()");
+}
 
 }  // namespace flowmatch::inline v0

@@ -1,24 +1,37 @@
 #pragma once
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
 
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/random.hpp"
+#include "flowmatch/train/communicator.hpp"
 #include "flowmatch/train/precision.hpp"
+#include "flowmatch/train/shard.hpp"
 
 namespace flowmatch::inline v0 {
 
-/// The loss of one batch: moved to the Rng's device, noisified, given to the model under autocast,
-/// compared. A scalar tensor.
-template <class Model, class NoisifierT, class ObjectiveT, class C>
+/// What this rank has to do with the loss of one batch: the batch is moved to the Rng's device and
+/// noisified whole; the rank's part of it (`shard`) is given to the model under autocast and
+/// compared; and the mean over that part is weighted by its share of the samples, so that the
+/// ranks' losses add up to the mean over the batch. A scalar tensor; undefined where the batch has
+/// no sample for this rank.
+template <class Model, class NoisifierT, class ObjectiveT, class C, Communicator Ranks>
 at::Tensor batch_loss(Model& model, const NoisifierT& noisifier, const ObjectiveT& objective,
-                      const Batch<C>& batch, Rng rng, Precision precision = Precision::float32) {
+                      const Batch<C>& batch, Rng rng, Precision precision, const Ranks& ranks) {
   const c10::Device device = rng.device();
   const Batch<C> moved{batch.x_1.to(device), condition_traits<C>::to(batch.condition, device),
                        batch.x_0.defined() ? batch.x_0.to(device) : at::Tensor{}};
-  const auto noised = noisifier(moved, rng);
+  const Noised<C> whole = noisifier(moved, rng);
+  const Noised<C> mine = shard(whole, ranks.rank(), ranks.size());
+  const std::int64_t all = whole.x_t.size(0);
+  const std::int64_t part = mine.x_t.size(0);
+  if (part == 0 && all > 0) return {};
   const AutocastScope scope(precision, device);
-  return objective(model, noised);
+  const at::Tensor loss = objective(model, mine);
+  return part == all ? loss : loss * (static_cast<double>(part) / static_cast<double>(all));
 }
 
 }  // namespace flowmatch::inline v0

@@ -94,6 +94,14 @@ struct TrainOptions {
             {"seed", std::to_string(seed)}};
   }
 
+  /// `fixed()` and whatever else ranks that train together have to have in common.
+  std::string text() const {
+    std::string all =
+        fmt::format("log_every {}, on_nonfinite {}", log_every, static_cast<int>(on_nonfinite));
+    for (const auto& [name, value] : fixed()) all += ", " + name + " " + value;
+    return all;
+  }
+
   /// `fixed()` and the notes, for a checkpoint.
   void describe(Manifest& manifest) const {
     for (const auto& [name, value] : fixed()) manifest.set("option." + name, value);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/random.hpp"
 #include "flowmatch/data/source.hpp"
 #include "flowmatch/io/manifest.hpp"
 
@@ -41,6 +42,15 @@ struct Position {
     const bool counted = manifest.contains("rollbacks");
     return {manifest.get_int("step"), manifest.get_int("epoch"), manifest.get_int("batch"),
             counted ? manifest.get_int("rollbacks") : 0, manifest.get("data")};
+  }
+
+  /// For what is drawn for the batch `ahead` of the next one, in epochs of `batches`. After a
+  /// rollback the same noise would lead to the same fault.
+  Rng rng(std::uint64_t seed, c10::Device device, std::int64_t batches, std::int64_t ahead) const {
+    const auto k = static_cast<std::uint64_t>(epoch * batches + batch + ahead);
+    const Rng rng = Rng(seed, device).fork("noise of a batch", k);
+    return rollbacks == 0 ? rng
+                          : rng.fork("after a rollback", static_cast<std::uint64_t>(rollbacks));
   }
 
   /// Throws OptionError where a run that has begun would go on with other data.

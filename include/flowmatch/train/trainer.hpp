@@ -19,9 +19,12 @@
 #include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
+#include "flowmatch/train/agree.hpp"
 #include "flowmatch/train/batch_loss.hpp"
 #include "flowmatch/train/checkpoint.hpp"
+#include "flowmatch/train/communicator.hpp"
 #include "flowmatch/train/ema.hpp"
+#include "flowmatch/train/gradient_buckets.hpp"
 #include "flowmatch/train/hooks.hpp"
 #include "flowmatch/train/loss_meter.hpp"
 #include "flowmatch/train/options.hpp"
@@ -45,7 +48,12 @@ namespace flowmatch::inline v0 {
 /// look at the loss (`log_every`) or checkpoint. Where `fit` throws, the trainer stands at the end
 /// of the last whole step and can go on or be saved; after an error of a hook or source, it has
 /// written a checkpoint.
-template <class Model, class NoisifierT, class ObjectiveT = PredictionLoss<>>
+///
+/// With a communicator, its ranks train as one: each takes its part of every batch, so the batch
+/// size is that of all together (docs/distributed.md). Give every rank the same data, options and
+/// folder of checkpoints. Weights begin as rank 0's; rank 0 alone calls hooks and writes.
+template <class Model, class NoisifierT, class ObjectiveT = PredictionLoss<>,
+          Communicator CommunicatorT = SingleProcess>
 class Trainer {
   static_assert(
       ModuleHandle<Model>,
@@ -55,10 +63,12 @@ class Trainer {
                 "flowmatch: Trainer cannot move a temporary module; keep it in a variable");
 
  public:
-  Trainer(Model model, NoisifierT noisifier, TrainOptions options = {}, ObjectiveT objective = {})
+  Trainer(Model model, NoisifierT noisifier, TrainOptions options = {}, ObjectiveT objective = {},
+          CommunicatorT communicator = CommunicatorT())
       : model_(std::move(model)),
         noisifier_(std::move(noisifier)),
         objective_(std::move(objective)),
+        communicator_(std::move(communicator)),
         options_(std::move(options)),
         updater_(module(), options_),
         device_(updater_.device()) {}
@@ -77,7 +87,8 @@ class Trainer {
                   "see noisify/noisifier.hpp");
     begin(source);
     try {
-      run(source, hooks...);
+      Buckets buckets(updater_.parameters(), communicator_);
+      run(source, buckets, hooks...);
     } catch (const TrainingError&) {  // weights from the brink are worth no checkpoint
       throw;
     } catch (const CheckpointError&) {
@@ -87,6 +98,7 @@ class Trainer {
       throw;
     }
     if (stopping_ && saved_step_ != position_.step) save();
+    communicator_.barrier();  // none is done before rank 0 has written
     return {position_.step,
             meter_.mean(),
             pace_.seconds(),
@@ -106,7 +118,9 @@ class Trainer {
     options_.require_same(found->manifest);
     load_state_dict(module(), read_state_dict(found->path / "model.pt"));
     updater_.restore(*found);
-    restore_generators(read_state_dict(found->path / "generators.pt"), device_);
+    // The other ranks draw (for Dropout) what theirs give: not the same as rank 0.
+    if (communicator_.rank() == 0)
+      restore_generators(read_state_dict(found->path / "generators.pt"), device_);
     position_ = Position::from(found->manifest);
     saved_step_ = position_.step;
     return true;
@@ -117,14 +131,16 @@ class Trainer {
   /// `best_checkpoint`. Throws CheckpointError; nothing has changed then.
   void save(std::optional<double> score = {}) {
     if (options_.checkpoints.empty() || look_for_faults()) return;
-    Manifest manifest;
-    position_.describe(manifest);
-    updater_.describe(manifest);
-    if (score) manifest.set("score", number_text(*score));
-    options_.describe(manifest);
-    write_checkpoint(options_.checkpoints, manifest, module(),
-                     ema() != nullptr ? std::optional(ema()->state()) : std::nullopt, optimizer(),
-                     device_, options_.keep_checkpoints);
+    if (communicator_.rank() == 0) {
+      Manifest manifest;
+      position_.describe(manifest);
+      updater_.describe(manifest);
+      if (score) manifest.set("score", number_text(*score));
+      options_.describe(manifest);
+      write_checkpoint(options_.checkpoints, manifest, module(),
+                       ema() != nullptr ? std::optional(ema()->state()) : std::nullopt, optimizer(),
+                       device_, options_.keep_checkpoints);
+    }
     saved_step_ = position_.step;
     updater_.watch().progressed();
   }
@@ -137,6 +153,8 @@ class Trainer {
   std::int64_t steps() const noexcept { return position_.step; }
 
  private:
+  using Buckets = GradientBuckets<CommunicatorT>;
+
   template <class Source>
   void begin(Source& source) {
     batches_ = source.batches_per_epoch();
@@ -144,8 +162,14 @@ class Trainer {
     steps_per_epoch_ = (batches_ + options_.accumulate - 1) / options_.accumulate;
     position_.set_data(data_text(source));
     // A folder that cannot be written to should show now, not after the first epoch.
-    if (!options_.checkpoints.empty()) AtomicDirectory(options_.checkpoints / "test");
-    stopping_ = options_.stop.stop_requested();
+    if (communicator_.rank() == 0 && !options_.checkpoints.empty())
+      AtomicDirectory(options_.checkpoints / "test");
+    begin_together(communicator_, module(), ema(),
+                   {{"the data", position_.data},
+                    {"the options", options_.text()},
+                    {"the step to go on from", std::to_string(position_.step)}});
+    stop_asked_ = options_.stop.stop_requested();
+    stopping_ = any_rank(communicator_, device_, stop_asked_);
     rolling_back_ = false;
     pace_ = Pace();
     module().train();
@@ -153,10 +177,11 @@ class Trainer {
   }
 
   template <class Source, class... Hooks>
-  void run(Source& source, Hooks&... hooks) {
+  void run(Source& source, Buckets& buckets, Hooks&... hooks) {
     while (position_.epoch < options_.epochs && !stopping_) {
       start_epoch(source);
-      while (position_.batch < batches_ && !stopping_ && !rolling_back_) step(source, hooks...);
+      while (position_.batch < batches_ && !stopping_ && !rolling_back_)
+        step(source, buckets, hooks...);
       if (rolling_back_) {
         roll_back();
       } else if (position_.batch == batches_) {
@@ -170,24 +195,16 @@ class Trainer {
     meter_.reset();
     if (position_.batch == batches_)
       return;  // saved by an error between the last step and the epoch's end
-    if constexpr (RestartableSource<Source>) {
-      source.start_epoch(position_.epoch, position_.batch);
-    } else if (position_.batch == 0) {
-      source.start_epoch(position_.epoch);
-    } else {
-      throw OptionError(
-          "this source cannot start in mid-epoch; resume from a checkpoint at an epoch's end, or "
-          "give a RestartableSource");
-    }
+    start_at(source, position_.epoch, position_.batch);
   }
 
   template <class Source, class... Hooks>
-  void step(Source& source, Hooks&... hooks) {
+  void step(Source& source, Buckets& buckets, Hooks&... hooks) {
     const Rates rates = options_.schedule.at(position_.step, steps_per_epoch_ * options_.epochs);
     const double learning_rate = options_.learning_rate * rates.factor;
     updater_.begin(learning_rate, rates.momentum);
     StepUndo undo(module(), device_);
-    const Gradients gradients = compute_gradients(source);
+    const Gradients gradients = compute_gradients(source, buckets);
     if (!updater_.finish(position_.step, gradients.loss, undo)) {
       rolling_back_ = true;
       return;
@@ -223,19 +240,23 @@ class Trainer {
 
   // The gradients of the next `accumulate` batches, as far as the epoch has them.
   template <class Source>
-  Gradients compute_gradients(Source& source) {
+  Gradients compute_gradients(Source& source, Buckets& buckets) {
     Gradients sum;
     sum.batches = std::min(options_.accumulate, batches_ - position_.batch);
     for (std::int64_t part = 0; part < sum.batches; ++part) {
-      auto batch = source.next();
-      if (!batch) end_early(position_.batch + part);
-      sum.samples += batch->x_1.size(0);
-      const at::Tensor loss = batch_loss(model_, noisifier_, objective_, *batch,
-                                         rng_of(position_.batch + part), options_.precision) /
-                              static_cast<double>(sum.batches);
+      const auto batch = next_batch(source, position_.batch + part);
+      sum.samples += batch.x_1.size(0);
+      const at::Tensor mine = batch_loss(model_, noisifier_, objective_, batch,
+                                         position_.rng(options_.seed, device_, batches_, part),
+                                         options_.precision, communicator_);
+      if (part + 1 == sum.batches) buckets.start();
+      if (!mine.defined()) continue;  // fewer samples than ranks
+      const at::Tensor loss = mine / static_cast<double>(sum.batches);
       updater_.backward(loss);
-      sum.loss = part == 0 ? loss.detach() : sum.loss + loss.detach();
+      sum.loss = sum.loss.defined() ? sum.loss + loss.detach() : loss.detach();
     }
+    buckets.finish();
+    sum.loss = sum_over_ranks(communicator_, device_, sum.loss);
     return sum;
   }
 
@@ -287,30 +308,22 @@ class Trainer {
     return report;
   }
 
-  // What is drawn for a batch. After a rollback the same noise would lead to the same fault.
-  Rng rng_of(std::int64_t batch) const {
-    const auto k = static_cast<std::uint64_t>(position_.epoch * batches_ + batch);
-    const Rng rng = Rng(options_.seed, device_).fork("noise of a batch", k);
-    const auto rollbacks = static_cast<std::uint64_t>(position_.rollbacks);
-    return rollbacks == 0 ? rng : rng.fork("after a rollback", rollbacks);
-  }
-
-  [[noreturn]] void end_early(std::int64_t batches) const {
-    throw DataError(
-        fmt::format("the source ended after {} batches of {}; make batches_per_epoch() "
-                    "agree with next()",
-                    batches, batches_));
-  }
-
   template <class Report, class... Hooks>
   void ask(const Report& report, Hooks&... hooks) {
-    ((stopping_ = detail::call_hook(hooks, report) == Next::stop || stopping_), ...);
-    stopping_ = stopping_ || options_.stop.stop_requested();
+    if (communicator_.rank() == 0)
+      ((stop_asked_ = detail::call_hook(hooks, report) == Next::stop || stop_asked_), ...);
+    stop_asked_ = stop_asked_ || options_.stop.stop_requested();
+    // Ranks ask one another where that does not hold a device up.
+    if (communicator_.size() == 1 || device_.is_cpu() || position_.batch % batches_ == 0 ||
+        position_.step % options_.log_every == 0) {
+      stopping_ = any_rank(communicator_, device_, stop_asked_);
+    }
   }
 
   Model model_;
   NoisifierT noisifier_;
   ObjectiveT objective_;
+  CommunicatorT communicator_;
   TrainOptions options_;
   Updater updater_;
   c10::Device device_;
@@ -321,17 +334,14 @@ class Trainer {
   // Of the call to fit under way.
   std::int64_t batches_ = 0;
   std::int64_t steps_per_epoch_ = 0;
-  bool stopping_ = false;
+  bool stop_asked_ = false;  // by this rank
+  bool stopping_ = false;    // as all have agreed
   Pace pace_{};
   bool rolling_back_ = false;
   LossMeter meter_{};
 };
 
-template <class M, class N>
-Trainer(M&&, N) -> Trainer<model_storage_t<M>, N>;
-template <class M, class N>
-Trainer(M&&, N, TrainOptions) -> Trainer<model_storage_t<M>, N>;
-template <class M, class N, class O>
-Trainer(M&&, N, TrainOptions, O) -> Trainer<model_storage_t<M>, N, O>;
+template <class M, class N, class O = PredictionLoss<>, class C = SingleProcess>
+Trainer(M&&, N, TrainOptions = {}, O = O(), C = C()) -> Trainer<model_storage_t<M>, N, O, C>;
 
 }  // namespace flowmatch::inline v0

@@ -89,6 +89,7 @@ class Updater {
     watch_.set_skipped(manifest.contains("skipped") ? manifest.get_int("skipped") : 0);
   }
 
+  const std::vector<at::Tensor>& parameters() const noexcept { return parameters_; }
   c10::Device device() const { return parameters_.front().device(); }
   torch::optim::Optimizer& optimizer() noexcept { return *optimizer_; }
   Ema* ema() noexcept { return ema_ ? &*ema_ : nullptr; }
