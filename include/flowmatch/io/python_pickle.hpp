@@ -53,7 +53,7 @@ inline std::size_t pickle_instruction_size(std::string_view rest) {
       break;
     }
     default:  // without operands
-      if (std::string_view("().N0R]}Qabestu\x81\x85\x86\x87\x88\x89").find(rest[0]) ==
+      if (std::string_view("().NR]}Qabestu\x81\x85\x86\x87\x88\x89").find(rest[0]) ==
           std::string_view::npos) {
         throw DataError("its pickle is not one of protocol 2, torch.save's default");
       }
