@@ -21,7 +21,7 @@ flowmatch_expect("run/toy_2d density" 0 "integral of the density (0\\.9|1\\.0)" 
 flowmatch_expect("run/draw_square" 0 "wrote drawing.png" draw_square --out drawing.png)
 flowmatch_expect("run/custom_path" 0 "radius of the samples (0\\.9|1\\.0)" custom_path)
 flowmatch_expect("run/inference_only" 0 "wrote clothes.png" inference_only)
-foreach(_snippets IN ITEMS readme post guide)
+foreach(_snippets IN ITEMS readme post guide python)
   add_executable(snippets_${_snippets} ${PROJECT_SOURCE_DIR}/examples/snippets/${_snippets}.cpp)
   flowmatch_own(snippets_${_snippets})
 endforeach()
@@ -29,6 +29,7 @@ target_link_libraries(snippets_post PRIVATE flowmatch_fashion_mnist)
 flowmatch_expect("snippets/readme" 0 "mean (1\\.9|2\\.0)" snippets_readme)
 flowmatch_expect("snippets/post" 0 "path agrees" snippets_post)
 flowmatch_expect("snippets/guide" 0 "x\\(1\\) = 0\\.6065" snippets_guide)
+flowmatch_expect("snippets/python" 0 "missing: 0.weight" snippets_python)
 add_test(NAME "snippets/the pages show what is compiled"
          COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -P "${CMAKE_CURRENT_SOURCE_DIR}/support/check_snippets.cmake")
 
@@ -53,13 +54,21 @@ flowmatch_expect("run/sample ddim" 0 "3 evaluations a sample" fashion_mnist_samp
 flowmatch_expect("run/compare" 0 "lines of sampling code: flow [0-9]+ against DDIM [0-9]+" fashion_mnist_compare --flow
                  run --ddim ddim --n 10 --steps 3 --out compare.png)
 flowmatch_expect("run/likelihood" 0 "bits per dimension" fashion_mnist_likelihood --n 2 --tolerance 0.05 --threads 1)
-flowmatch_expect("run/export" 0 "wrote exported" fashion_mnist_export --checkpoint run --out exported)
+flowmatch_expect("run/export" 0 "wrote exported" fashion_mnist_export --checkpoint run --half --out exported)
+flowmatch_expect("run/export for Python" 0 "wrote for-python.safetensors" fashion_mnist_export --checkpoint run --out
+                 for-python.safetensors)
+flowmatch_expect("run/import from Python" 0 "wrote from-python" fashion_mnist_export --weights for-python.safetensors
+                 --model small --out from-python)
+flowmatch_expect("run/import of another network" 4 "missing: down0_1.conv1.norm.weight" fashion_mnist_export --weights
+                 for-python.safetensors --model paper --out bad)
 set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
 set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
 set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
 set_tests_properties("run/train leaves its records" "run/train over a run" "run/train resumed" "run/train resumed with other options" "run/sample npy"
-                     "run/sample pictures" "run/sample dopri5" "run/export" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
+                     "run/sample pictures" "run/sample dopri5" "run/export" "run/export for Python" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
 set_tests_properties("run/sample ddim" PROPERTIES FIXTURES_REQUIRED ddim)
+set_tests_properties("run/export for Python" PROPERTIES FIXTURES_SETUP for-python)
+set_tests_properties("run/import from Python" "run/import of another network" PROPERTIES FIXTURES_REQUIRED for-python)
 set_tests_properties("run/compare" PROPERTIES FIXTURES_REQUIRED "run;ddim")
 
 # Bad input: a message that says what is wrong, an exit code from 1 to 123, and nothing overwritten.
@@ -80,6 +89,7 @@ flowmatch_expect("bad input/batch of 0" 2 "batch size of 0" fashion_mnist_train 
                  --batch 0)
 flowmatch_expect("bad input/no such device" 2 "no device" ${_train} --out bad --device quantum)
 flowmatch_expect("bad input/no such model" 2 "--model" fashion_mnist_train --out bad --model huge)
+flowmatch_expect("bad input/nothing to export" 2 "either --checkpoint or --weights" fashion_mnist_export --out bad)
 set(_sample fashion_mnist_sample --out bad.npy --n 2)
 flowmatch_expect("bad input/no checkpoint" 4 "there is no checkpoint" ${_sample} --checkpoint nowhere)
 flowmatch_expect("bad input/junk as checkpoint" 4 "cannot be used" ${_sample} --checkpoint junk-checkpoint)

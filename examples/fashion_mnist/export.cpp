@@ -1,41 +1,88 @@
-// Makes a small folder of a run's newest checkpoint, for shipping: the weights alone, matrices as
-// float16.
-//   fashion_mnist_export --checkpoint runs/flow --out examples/models/fashion-mnist-small
+// Takes a run's weights out, for shipping or for Python; and in again.
+//   fashion_mnist_export --checkpoint runs/flow --half --out examples/models/fashion-mnist-small
+//   fashion_mnist_export --checkpoint runs/flow --out flow.safetensors          (or flow.pt)
+//   fashion_mnist_export --weights flow.safetensors --model paper --out runs/from-python
+// A folder is a checkpoint of the weights alone. Files have the names of the same network in Python
+// (tests/benchmark/unet.py).
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <iostream>
+#include <map>
+#include <string>
 #include <utility>
 
+#include "examples/fashion_mnist/python_names.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/support/run_main.hpp"
+#include "flowmatch/io/safetensors.hpp"
+#include "flowmatch/model/name_map.hpp"
 #include "flowmatch/train/checkpoint.hpp"
 
 namespace fs = std::filesystem;
 using namespace fashion_mnist;
 
-int export_model(const fs::path& checkpoint, const fs::path& out) {
-  TrainedModel model = load_model(checkpoint, std::nullopt, c10::kCPU);
+struct Options {
+  fs::path checkpoint;
+  fs::path weights;
+  std::string part;
+  std::string model = "paper";
+  bool half = false;
+  fs::path out;
+};
+
+TrainedModel model_from_python(const Options& o) {
+  TrainedModel model;
+  model.recipe.model = o.model;
+  const UNetOptions shape = UNetOptions::named(o.model);
+  model.net = UNet(shape);
+  const fm::StateDict theirs = o.weights.extension() == ".safetensors"
+                                   ? fm::load_safetensors(o.weights).tensors
+                                   : fm::read_state_dict(o.weights, o.part);
+  fm::load_state_dict(*model.net, fm::renamed(theirs, from_python_names(shape)));
+  return model;
+}
+
+void write_checkpoint(const fs::path& folder, const fm::StateDict& state, const Recipe& recipe) {
+  fm::AtomicDirectory directory(folder);
+  fm::save_state_dict(directory.path() / "model.pt", state);
+  fm::Manifest manifest;
+  for (const auto& [name, value] : recipe.notes()) manifest.set("note." + name, value);
+  fm::commit_checkpoint(directory, std::move(manifest));
+}
+
+int export_model(const Options& o) {
+  if (o.checkpoint.empty() == o.weights.empty())
+    throw fm::OptionError("give either --checkpoint or --weights");
+  const TrainedModel model = o.checkpoint.empty()
+                                 ? model_from_python(o)
+                                 : load_model(o.checkpoint, std::nullopt, c10::kCPU);
   fm::StateDict state;
   for (const auto& entry : fm::state_dict(*model.net)) {
     // Biases and BatchNorm's statistics are small, and stay exact.
-    state.insert(entry.key(), entry.value().dim() > 1 ? entry.value().to(at::kHalf).contiguous()
-                                                      : entry.value());
+    const bool halve = o.half && entry.value().dim() > 1;
+    state.insert(entry.key(), (halve ? entry.value().to(at::kHalf) : entry.value()).contiguous());
   }
-  fm::AtomicDirectory directory(out);
-  fm::save_state_dict(directory.path() / "model.pt", state);
-  fm::Manifest manifest;
-  for (const auto& [name, value] : model.recipe.notes()) manifest.set("note." + name, value);
-  fm::commit_checkpoint(directory, std::move(manifest));
-  std::cerr << "wrote " << out.string() << '\n';
+  const fm::NameMap to_python = from_python_names(UNetOptions::named(model.recipe.model)).inverse();
+  if (o.out.extension() == ".safetensors") {
+    fm::save_safetensors(o.out, fm::renamed(state, to_python), model.recipe.notes());
+  } else if (o.out.extension() == ".pt") {
+    fm::save_state_dict(o.out, fm::renamed(state, to_python));
+  } else {
+    write_checkpoint(o.out, state, model.recipe);
+  }
+  std::cerr << "wrote " << o.out.string() << '\n';
   return support::success;
 }
 
 int main(int argc, char** argv) {
-  CLI::App app("Make a small folder of a run's weights", "fashion_mnist_export");
-  fs::path checkpoint;
-  fs::path out;
-  app.add_option("--checkpoint", checkpoint, "a run's folder")->required();
-  app.add_option("--out", out, "the folder to write")->required();
-  return support::run_main(app, argc, argv, [&] { return export_model(checkpoint, out); });
+  CLI::App app("Take a run's weights out, or in again", "fashion_mnist_export");
+  Options o;
+  app.add_option("--checkpoint", o.checkpoint, "a run's folder");
+  app.add_option("--weights", o.weights, "Python's weights instead: .safetensors or .pt");
+  app.add_option("--part", o.part, "of a .pt that holds several things, the weights' name");
+  app.add_option("--model", o.model, "of --weights: paper | small")->capture_default_str();
+  app.add_flag("--half", o.half, "matrices as float16");
+  app.add_option("--out", o.out, "a folder, or a .safetensors or .pt file for Python")->required();
+  return support::run_main(app, argc, argv, [&] { return export_model(o); });
 }

@@ -1,5 +1,8 @@
 #include "flowmatch/model/state_dict.hpp"
 
+#include <filesystem>
+
+#include "flowmatch/io/safetensors.hpp"
 #include "tests/support/networks.hpp"
 
 namespace {
@@ -15,14 +18,6 @@ bool same_weights(const torch::nn::Module& a, const torch::nn::Module& b) {
     if (!at::equal(entry.value(), right.at(entry.key()))) return false;
   }
   return true;
-}
-
-std::string bytes_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-void write(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
 }
 
 }  // namespace
@@ -124,31 +119,70 @@ TEST_CASE("state_dict: strides of channels last weights come back") {
   CHECK(plain->conv->weight.is_contiguous());
 }
 
-TEST_CASE("state_dict: a file that is cut or junk or something else is a CheckpointError") {
-  const TemporaryFolder folder;
-  const std::filesystem::path path = folder.path() / "model.pt";
-  fm::save_state_dict(path, fm::state_dict(*Mlp()));
-  const std::string whole = bytes_of(path);
-  CHECK_NOTHROW(fm::read_state_dict(path));
-  for (std::size_t i = 0; i < 50; ++i) {
-    write(path, whole.substr(0, whole.size() * i / 50));
-    require_error<fm::CheckpointError>([&] { fm::read_state_dict(path); }, "is damaged or not");
+TEST_CASE("state_dict: what does not fit is reported and the rest loaded where not strict") {
+  Mlp network(2, 16);
+  Mlp before(2, 16);
+  fm::load_state_dict(*before, fm::state_dict(*network));
+  fm::StateDict state;
+  for (const auto& entry : fm::state_dict(*network)) state.insert(entry.key(), entry.value() + 1);
+  REQUIRE(state.erase("layers.0.bias") == 1);
+  state.insert_or_assign("layers.2.weight", torch::zeros({3, 16}));
+  state.insert_or_assign("layers.2.bias", at::Tensor());
+  state.insert("layers.9.weight", torch::zeros({1}));
+  const fm::LoadReport report = fm::load_state_dict(*network, state, {.strict = false});
+  CHECK_FALSE(report.fits());
+  CHECK(report.missing == std::vector<std::string>{"layers.0.bias"});
+  CHECK(report.unexpected == std::vector<std::string>{"layers.9.weight"});
+  REQUIRE(report.mismatched.size() == 2);
+  CHECK(report.mismatched[0].name == "layers.2.weight");
+  CHECK(report.mismatched[0].stored == "[3, 16]");
+  CHECK(report.mismatched[0].wanted == "[16, 16]");
+  CHECK(report.mismatched[1].stored == "undefined");
+  CHECK(report.text() ==
+        "  missing: layers.0.bias\n"
+        "  shape of layers.2.weight: [3, 16] stored, [16, 16] in the module\n"
+        "  shape of layers.2.bias: undefined stored, [16] in the module\n"
+        "  unexpected: layers.9.weight\n");
+  const fm::StateDict old = fm::state_dict(*before);
+  for (const auto& entry : fm::state_dict(*network)) {
+    INFO(entry.key());
+    const bool fits = entry.key() != "layers.0.bias" && entry.key() != "layers.2.weight" &&
+                      entry.key() != "layers.2.bias";
+    CHECK(at::equal(entry.value(), old.at(entry.key()) + (fits ? 1 : 0)));
   }
-  write(path, std::string(5000, 'x'));
-  require_error<fm::CheckpointError>([&] { fm::read_state_dict(path); }, path.string());
-  const std::vector<char> number = torch::jit::pickle_save(torch::IValue(3));
-  write(path, std::string(number.begin(), number.end()));
-  require_error<fm::CheckpointError>([&] { fm::read_state_dict(path); }, "not a file of weights");
 }
 
-TEST_CASE("state_dict: files that can not be read or written are a CheckpointError") {
-  const TemporaryFolder folder;
-  const std::filesystem::path missing = folder.path() / "none" / "model.pt";
-  require_error<fm::CheckpointError>([&] { fm::read_state_dict(missing); },
-                                     "cannot read " + missing.string());
-  require_error<fm::CheckpointError>([&] { fm::read_state_dict(folder.path()); }, "cannot read");
-  require_error<fm::CheckpointError>([&] { fm::save_state_dict(missing, fm::state_dict(*Mlp())); },
-                                     "cannot write " + missing.string());
-  require_error<fm::CheckpointError>(
-      [&] { fm::save_state_dict("/dev/full", fm::state_dict(*Mlp())); }, "cannot write");
+TEST_CASE("state_dict: a comparison changes nothing and a whole state fits") {
+  Mlp network;
+  Mlp other;
+  CHECK(fm::compare_state_dict(*other, fm::state_dict(*network)).fits());
+  CHECK_FALSE(same_weights(*network, *other));
+  const fm::LoadReport report = fm::load_state_dict(*other, fm::state_dict(*network));
+  CHECK(report.fits());
+  CHECK(report.text().empty());
+  CHECK(same_weights(*network, *other));
+  const fm::LoadReport none = fm::compare_state_dict(*network, fm::StateDict());
+  CHECK(none.missing.size() == 6);
+  CHECK(none.unexpected.empty());
+}
+
+TEST_CASE("state_dict: a module gets the weights that Python saved") {
+  for (const char* file : {"state_dict.pt", "state_dict.safetensors"}) {
+    const std::filesystem::path path =
+        std::filesystem::path(FLOWMATCH_SOURCE_DIR "/tests/io/python") / file;
+    torch::nn::Sequential network(torch::nn::Conv2d(1, 2, 3), torch::nn::BatchNorm2d(2),
+                                  torch::nn::Linear(2, 3));
+    fm::load_state_dict(*network, path.extension() == ".pt" ? fm::read_state_dict(path)
+                                                            : fm::load_safetensors(path).tensors);
+    std::int64_t i = 0;
+    for (const char* name : {"0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean",
+                             "1.running_var", "1.num_batches_tracked", "2.weight", "2.bias"}) {
+      INFO(name);
+      const at::Tensor tensor = fm::state_dict(*network).at(name);
+      CHECK(at::equal(
+          tensor,
+          torch::arange(i, i + tensor.numel()).view(tensor.sizes()).to(tensor.scalar_type())));
+      ++i;
+    }
+  }
 }

@@ -1,8 +1,14 @@
 #pragma once
 
+#include <ATen/core/Dict.h>
 #include <ATen/core/Tensor.h>
 
+#include <string>
+
 namespace flowmatch::inline v0 {
+
+/// Tensors by Python's names: "layer.0.weight".
+using StateDict = c10::Dict<std::string, at::Tensor>;
 
 /// The condition of an unconditional model.
 struct NoCondition {};

@@ -1,28 +1,21 @@
 #pragma once
 
-#include <ATen/core/Dict.h>
-#include <ATen/core/ivalue.h>
-#include <caffe2/serialize/inline_container.h>
-#include <torch/csrc/jit/serialization/import_read.h>
-#include <torch/csrc/jit/serialization/pickle.h>
+#include <ATen/core/Tensor.h>
+#include <c10/core/GradMode.h>
 #include <torch/nn/module.h>
 
-#include <filesystem>
-#include <fstream>
-#include <ios>
-#include <sstream>
 #include <string>
 #include <vector>
 
+#include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
-#include "flowmatch/core/read_file.hpp"
+#include "flowmatch/core/types.hpp"
+#include "flowmatch/io/state_dict_file.hpp"  // IWYU pragma: export
 
 namespace flowmatch::inline v0 {
 
-/// Names and values of a module's parameters and buffers, by Python's names: "layer.0.weight".
-using StateDict = c10::Dict<std::string, at::Tensor>;
-
-/// The module's own tensors (no copies), detached; parameters first, then buffers.
+/// Names and values of a module's parameters and buffers: its own tensors (no copies), detached;
+/// parameters first, then buffers.
 inline StateDict state_dict(const torch::nn::Module& module) {
   StateDict state;
   for (const auto& parameter : module.named_parameters())
@@ -32,33 +25,74 @@ inline StateDict state_dict(const torch::nn::Module& module) {
   return state;
 }
 
-/// Copies `state` into the module, converting dtype and device to the module's. Strides follow the
-/// state where dtype and device agree (channels-last weights stay so). Nothing is changed unless
-/// every name and shape fits: otherwise a CheckpointError lists what is missing, unexpected or of
-/// another shape.
-inline void load_state_dict(torch::nn::Module& module, const StateDict& state) {
-  std::string misfits;
+/// A tensor whose stored shape is not the module's, both as people write them: [3, 16].
+struct ShapeMisfit {
+  std::string name;
+  std::string stored;
+  std::string wanted;
+};
+
+/// What of a state fits a module, by the module's names.
+struct LoadReport {
+  std::vector<std::string> missing;     ///< in the module only
+  std::vector<std::string> unexpected;  ///< in the state only
+  std::vector<ShapeMisfit> mismatched;  ///< in both, with another shape
+
+  bool fits() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
+  /// A line for each tensor that does not fit.
+  std::string text() const {
+    std::string lines;
+    for (const std::string& name : missing) lines += "  missing: " + name + "\n";
+    for (const ShapeMisfit& m : mismatched) {
+      lines +=
+          "  shape of " + m.name + ": " + m.stored + " stored, " + m.wanted + " in the module\n";
+    }
+    for (const std::string& name : unexpected) lines += "  unexpected: " + name + "\n";
+    return lines;
+  }
+};
+
+/// Compares names and shapes; loads nothing.
+inline LoadReport compare_state_dict(const torch::nn::Module& module, const StateDict& state) {
+  LoadReport report;
   const StateDict own = state_dict(module);
   for (const auto& entry : own) {
     const auto found = state.find(entry.key());
     if (found == state.end()) {
-      misfits += "\n  missing: " + entry.key();
-    } else if (found->value().sizes() != entry.value().sizes()) {
-      misfits += "\n  shape of " + entry.key() + ": " + shape_text(found->value()) + " stored, " +
-                 shape_text(entry.value()) + " in the module";
+      report.missing.push_back(entry.key());
+    } else if (!found->value().defined() || found->value().sizes() != entry.value().sizes()) {
+      report.mismatched.push_back(
+          {entry.key(), shape_text(found->value()), shape_text(entry.value())});
     }
   }
   for (const auto& entry : state) {
-    if (!own.contains(entry.key())) misfits += "\n  unexpected: " + entry.key();
+    if (!own.contains(entry.key())) report.unexpected.push_back(entry.key());
   }
-  if (!misfits.empty()) {
+  return report;
+}
+
+struct LoadOptions {
+  bool strict = true;  ///< load all or nothing; else what fits, whatever the report says
+};
+
+/// Copies `state` into the module, converting dtype and device to the module's. Strides follow the
+/// state where dtype and device agree (channels-last weights stay so). Reports what does not fit;
+/// strict, that is a CheckpointError instead which holds the report, and nothing is changed.
+inline LoadReport load_state_dict(torch::nn::Module& module, const StateDict& state,
+                                  const LoadOptions& options = {}) {
+  const LoadReport report = compare_state_dict(module, state);
+  if (options.strict && !report.fits()) {
     throw CheckpointError(
         "the stored weights belong to another network; build the module with the options it was "
-        "trained with:" +
-        misfits);
+        "trained with, map the names (NameMap), or load what fits (strict = false):\n" +
+        report.text());
   }
-  const auto load = [&](at::Tensor& mine, const at::Tensor& stored) {
-    at::NoGradGuard no_grad;
+  const auto load = [&](const std::string& name, at::Tensor& mine) {
+    const at::NoGradGuard no_grad;
+    const auto found = state.find(name);
+    if (found == state.end() || !found->value().defined()) return;
+    const at::Tensor& stored = found->value();
+    if (mine.sizes() != stored.sizes()) return;
     if (mine.dtype() == stored.dtype() && mine.device() == stored.device() &&
         mine.strides() != stored.strides()) {
       mine.set_data(stored.clone());
@@ -66,44 +100,9 @@ inline void load_state_dict(torch::nn::Module& module, const StateDict& state) {
       mine.copy_(stored);
     }
   };
-  for (auto& parameter : module.named_parameters())
-    load(parameter.value(), state.at(parameter.key()));
-  for (auto& buffer : module.named_buffers()) load(buffer.value(), state.at(buffer.key()));
-}
-
-/// Writes a state dict as a file that Python's `torch.load(path, weights_only=True)` reads as well.
-/// Throws CheckpointError where the file can't be written.
-inline void save_state_dict(const std::filesystem::path& path, const StateDict& state) {
-  StateDict on_cpu;
-  for (const auto& entry : state) on_cpu.insert(entry.key(), entry.value().cpu());
-  const std::vector<char> bytes = torch::jit::pickle_save(on_cpu);
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (!file) {
-    throw CheckpointError("cannot write " + path.string() +
-                          "; check that the folder exists, is writable and has room");
-  }
-}
-
-/// Reads a file of `save_state_dict`. Throws CheckpointError where it is missing, damaged or holds
-/// something else.
-inline StateDict read_state_dict(const std::filesystem::path& path) {
-  std::istringstream stream(read_file<CheckpointError>(path));
-  try {
-    // Not torch::jit::pickle_load, which reads beyond the end of a file that is cut.
-    caffe2::serialize::PyTorchStreamReader reader(&stream);
-    const c10::IValue value = torch::jit::readArchiveAndTensors("data", "", "", {}, {}, {}, reader);
-    StateDict state;
-    for (const auto& entry : value.toGenericDict()) {
-      state.insert(entry.key().toStringRef(), entry.value().toTensor());
-    }
-    return state;
-  } catch (const std::exception&) {
-    throw CheckpointError(
-        path.string() +
-        " is damaged or not a file of weights; restore it from a copy, or train again");
-  }
+  for (auto& parameter : module.named_parameters()) load(parameter.key(), parameter.value());
+  for (auto& buffer : module.named_buffers()) load(buffer.key(), buffer.value());
+  return report;
 }
 
 }  // namespace flowmatch::inline v0
