@@ -61,7 +61,7 @@ flowmatch_expect("run/classifier" 0 "of the 10000 test images judged" fashion_mn
 flowmatch_expect("run/classifier over a judge" 2 "is there already" fashion_mnist_classifier --limit 64 --out judge)
 flowmatch_expect("run/evaluate a run" 0 "FID .*trained on the test images that it is judged by" ${_evaluate} --checkpoint run
                  --n 45 --steps 2 --json figures.json --pairs pairs.png)
-flowmatch_expect("run/evaluate samples" 0 "judged as the class asked.*nearest test image.*no training images" ${_evaluate}
+flowmatch_expect("run/evaluate samples" 0 "judged as the class asked.*nearest test image, distance.*no training images" ${_evaluate}
                  --samples ${PROJECT_SOURCE_DIR}/docs/samples/small-flow-100.npy)
 flowmatch_expect("run/evaluate with the new judge" 0 "the judge was trained on the test images" ${_evaluate} --checkpoint run
                  --n 20 --steps 2 --judge judge)

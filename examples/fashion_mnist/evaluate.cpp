@@ -87,65 +87,84 @@ std::optional<Judged> get_samples(Options& o, c10::Device device) {
   return judged;
 }
 
-Json to_json(const Figures& f) {
-  return {{"images", f.images},
-          {"fid", f.fid},
-          {"kid", f.kid.value},
-          {"kid_standard_error", f.kid.standard_error},
-          {"precision", f.neighbours.precision},
-          {"recall", f.neighbours.recall},
-          {"density", f.balls.density},
-          {"coverage", f.balls.coverage},
-          {"judged_as_asked", f.agreement}};
+/// What is printed of figures and what is written as JSON.
+struct Line {
+  const char* key;
+  const char* name;
+  double scale;  // of what is printed
+  int digits;
+  double (*value)(const Figures&);
+};
+constexpr Line lines[] = {
+    {"fid", "FID", 1, 3, [](const Figures& f) { return f.fid; }},
+    {"kid", "KID x 1000", 1000, 3, [](const Figures& f) { return f.kid.value; }},
+    {"kid_standard_error", "its standard error x 1000", 1000, 3,
+     [](const Figures& f) { return f.kid.standard_error; }},
+    {"precision", "precision", 1, 3, [](const Figures& f) { return f.neighbours.precision; }},
+    {"recall", "recall", 1, 3, [](const Figures& f) { return f.neighbours.recall; }},
+    {"density", "density", 1, 3, [](const Figures& f) { return f.balls.density; }},
+    {"coverage", "coverage", 1, 3, [](const Figures& f) { return f.balls.coverage; }},
+    {"judged_as_asked", "judged as the class asked, %", 100, 1,
+     [](const Figures& f) { return f.agreement; }},
+};
+
+Json to_json(const std::optional<Figures>& figures) {
+  if (!figures) return {};
+  Json json = {{"images", figures->images}};
+  for (const Line& line : lines) json[line.key] = line.value(*figures);
+  return json;
+}
+
+template <class T>
+std::vector<T> numbers(const at::Tensor& t) {
+  const at::Tensor x = t.contiguous();
+  return {x.const_data_ptr<T>(), x.const_data_ptr<T>() + x.numel()};
 }
 
 Json spread(const at::Tensor& distance) {
   const auto at_share = [&](double share) { return distance.quantile(share).item<double>(); };
-  return {{"least", at_share(0)},   {"1 %", at_share(0.01)},
-          {"25 %", at_share(0.25)}, {"median", at_share(0.5)},
-          {"75 %", at_share(0.75)}, {"mean", distance.mean().item<double>()}};
+  return {{"minimum", at_share(0)}, {"p01", at_share(0.01)},
+          {"p25", at_share(0.25)},  {"median", at_share(0.5)},
+          {"p75", at_share(0.75)},  {"mean", distance.mean().item<double>()}};
 }
 
-std::vector<double> numbers(const at::Tensor& t) {
-  const at::Tensor x = t.to(at::kDouble).contiguous();
-  const auto* first = x.const_data_ptr<double>();
-  return {first, first + x.numel()};
-}
-
-void print(const Figures& f, const std::optional<Figures>& floor, const Json& nearest) {
-  const auto row = [&](const char* name, auto value, int digits) {
-    std::cout << fmt::format("{:<34}{:>12.{}f}", name, value(f), digits);
-    if (floor) std::cout << fmt::format("{:>12.{}f}", value(*floor), digits);
-    std::cout << '\n';
-  };
-  std::cout << fmt::format("{:<34}{:>12}{:>12}\n", "against the test images", "samples",
-                           floor ? "floor" : "");
-  row(
-      "images", [](const Figures& x) { return static_cast<double>(x.images); }, 0);
-  row(
-      "FID", [](const Figures& x) { return x.fid; }, 3);
-  row(
-      "KID x 1000", [](const Figures& x) { return 1e3 * x.kid.value; }, 3);
-  row(
-      "its standard error x 1000", [](const Figures& x) { return 1e3 * x.kid.standard_error; }, 3);
-  row(
-      "precision", [](const Figures& x) { return x.neighbours.precision; }, 3);
-  row(
-      "recall", [](const Figures& x) { return x.neighbours.recall; }, 3);
-  row(
-      "density", [](const Figures& x) { return x.balls.density; }, 3);
-  row(
-      "coverage", [](const Figures& x) { return x.balls.coverage; }, 3);
-  row(
-      "judged as the class asked, %", [](const Figures& x) { return 100 * x.agreement; }, 1);
-  std::cout << fmt::format("nearest {} image: least, 1 %, median distance\n",
-                           nearest["among"].get<std::string>());
-  for (const char* who : {"samples", "test images"}) {
-    if (!nearest.contains(who)) continue;
-    const Json& d = nearest[who];
-    std::cout << fmt::format("  {:<32}{:>12.2f}{:>12.2f}{:>12.2f}\n", who, d["least"].get<double>(),
-                             d["1 %"].get<double>(), d["median"].get<double>());
+/// The distances of samples to the images that the network saw, beside those of test images.
+Json memorisation(const fm::Nearest& nearest, const Dataset& seen, const Dataset& test) {
+  Json json = {{"among", seen.is_test ? "test" : "training"},
+               {"samples", spread(nearest.distance)}};
+  if (!seen.is_test) {
+    const at::Tensor some = classes_in_turn_among(test.labels, nearest.distance.size(0));
+    const at::Tensor usual =
+        nearest_images(test.images.index_select(0, some), seen.images).distance;
+    json["test_images"] = spread(usual);
+    json["share_below_p01_of_test_images"] =
+        nearest.distance.lt(usual.quantile(0.01)).to(at::kDouble).mean().item<double>();
   }
+  json["index"] = numbers<std::int64_t>(nearest.index);
+  json["distance"] = numbers<double>(nearest.distance);
+  return json;
+}
+
+void print(const Figures& figures, const std::optional<Figures>& floor, const Json& nearest) {
+  std::cout << fmt::format("{:<34}{:>12}{:>12}\n",
+                           fmt::format("{} against the test images", figures.images), "samples",
+                           floor ? "floor" : "");
+  for (const Line& line : lines) {
+    std::cout << fmt::format("{:<34}{:>12.{}f}", line.name, line.scale * line.value(figures),
+                             line.digits);
+    if (floor) std::cout << fmt::format("{:>12.{}f}", line.scale * line.value(*floor), line.digits);
+    std::cout << '\n';
+  }
+  std::cout << fmt::format("{:<34}{:>12}{:>12}{:>12}\n",
+                           "nearest " + nearest["among"].get<std::string>() + " image, distance",
+                           "minimum", "1 % below", "median");
+  const auto distances = [&](const char* name, const Json& of) {
+    const auto number = [&](const char* which) { return of[which].get<double>(); };
+    std::cout << fmt::format("{:<34}{:>12.2f}{:>12.2f}{:>12.2f}\n", name, number("minimum"),
+                             number("p01"), number("median"));
+  };
+  distances("of samples", nearest["samples"]);
+  if (nearest.contains("test_images")) distances("of test images", nearest["test_images"]);
 }
 
 int evaluate(Options o) {
@@ -195,24 +214,12 @@ int evaluate(Options o) {
   next();
   const fm::Nearest nearest = nearest_images(judged->images, seen.images);
   next();
-  Json copies = {{"among", seen.is_test ? "test" : "training"},
-                 {"samples", spread(nearest.distance)}};
-  if (!seen.is_test) {
-    const at::Tensor some = classes_in_turn_among(test.labels, n);
-    const at::Tensor usual =
-        nearest_images(test.images.index_select(0, some), seen.images).distance;
-    copies["test images"] = spread(usual);
-    copies["share_below_1_%_of_test_images"] =
-        nearest.distance.lt(usual.quantile(0.01)).to(at::kDouble).mean().item<double>();
-  }
+  const Json copies = memorisation(nearest, seen, test);
   next();
-  print(figures, floor, copies);
   const double accuracy = agreement(of_test.classes, test.labels);
+  print(figures, floor, copies);
   std::cout << fmt::format("the judge gives {:.1f} % of the test images their class\n",
                            100 * accuracy);
-  copies["index"] = std::vector<std::int64_t>();
-  for (const double i : numbers(nearest.index)) copies["index"].push_back(std::int64_t(i));
-  copies["distance"] = numbers(nearest.distance);
 
   Json json = {{"program", "fashion_mnist_evaluate"},
                {"origin", judged->origin},
@@ -224,7 +231,7 @@ int evaluate(Options o) {
                  {"weights", judge_notes.get("file.model.pt")},
                  {"test_images_judged_as_their_class", accuracy}}},
                {"samples", to_json(figures)},
-               {"floor", floor ? to_json(*floor) : Json()},
+               {"floor", to_json(floor)},
                {"nearest_image", copies}};
   const auto warn = [&](const char* what) {
     json["warnings"].push_back(what);

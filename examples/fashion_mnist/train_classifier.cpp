@@ -26,10 +26,10 @@ using namespace fashion_mnist;
 
 struct Options {
   fs::path data, out;
-  std::int64_t epochs = 8;
-  std::int64_t batch = 256;
+  std::int64_t epochs = 10;
+  std::int64_t batch = 128;
   std::int64_t limit = 0;
-  double learning_rate = 5e-3;
+  double learning_rate = 3e-3;
   std::uint64_t seed = 42;
   support::MachineOptions machine;
 };
