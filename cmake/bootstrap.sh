@@ -16,7 +16,7 @@ USAGE
 
 torch=2.13.0
 packages="ca-certificates ninja-build python3 python3-venv catch2 libfmt-dev libcli11-dev \
-libpng-dev zlib1g-dev libgloo-dev"
+libgloo-dev libpng-dev nlohmann-json3-dev zlib1g-dev"
 
 say() { printf '\n== %s\n' "$*"; }
 

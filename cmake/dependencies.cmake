@@ -36,6 +36,13 @@ macro(flowmatch_find_cli11)
   endif()
 endmacro()
 
+macro(flowmatch_find_json)
+  find_package(nlohmann_json QUIET)
+  if(NOT TARGET nlohmann_json::nlohmann_json)
+    flowmatch_fetch(nlohmann_json nlohmann/json 55f93686c01528224f448c19128836e7df245f72) # 3.12.0
+  endif()
+endmacro()
+
 macro(flowmatch_find_zlib_and_png)
   set(SKIP_INSTALL_ALL ON)
   find_package(ZLIB QUIET)

@@ -21,7 +21,7 @@ flowmatch_expect("run/toy_2d density" 0 "integral of the density (0\\.9|1\\.0)" 
 flowmatch_expect("run/draw_square" 0 "wrote drawing.png" draw_square --out drawing.png)
 flowmatch_expect("run/custom_path" 0 "radius of the samples (0\\.9|1\\.0)" custom_path)
 flowmatch_expect("run/inference_only" 0 "wrote clothes.png" inference_only)
-foreach(_snippets IN ITEMS readme post guide python)
+foreach(_snippets IN ITEMS readme post guide metrics python)
   add_executable(snippets_${_snippets} ${PROJECT_SOURCE_DIR}/examples/snippets/${_snippets}.cpp)
   flowmatch_own(snippets_${_snippets})
 endforeach()
@@ -30,6 +30,7 @@ flowmatch_expect("snippets/readme" 0 "mean (1\\.9|2\\.0)" snippets_readme)
 flowmatch_expect("snippets/post" 0 "path agrees" snippets_post)
 flowmatch_expect("snippets/guide" 0 "x\\(1\\) = 0\\.6065" snippets_guide)
 flowmatch_expect("snippets/python" 0 "missing: 0.weight" snippets_python)
+flowmatch_expect("snippets/metrics" 0 "Frechet 0\\.1" snippets_metrics)
 add_test(NAME "snippets/the pages show what is compiled"
          COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -P "${CMAKE_CURRENT_SOURCE_DIR}/support/check_snippets.cmake")
 
@@ -37,7 +38,7 @@ add_test(NAME "snippets/the pages show what is compiled"
 set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist)
 add_test(NAME "run/train leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
-add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim")
+add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/judge")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train resumed" 0 "resuming at step 2" ${_train} --epochs 1 --out run --resume)
@@ -61,6 +62,21 @@ flowmatch_expect("run/import from Python" 0 "wrote from-python" fashion_mnist_ex
                  --model small --out from-python)
 flowmatch_expect("run/import of another network" 4 "missing: down0_1.conv1.norm.weight" fashion_mnist_export --weights
                  for-python.safetensors --model paper --out bad)
+# A judge of one epoch on 64 images, and the one of the project on four samples of each class and a bit.
+set(_evaluate fashion_mnist_evaluate --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist --threads 1)
+flowmatch_expect("run/classifier" 0 "of the 10000 test images judged" fashion_mnist_classifier --limit 64 --epochs 1 --batch 32
+                 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist --out judge)
+flowmatch_expect("run/classifier over a judge" 2 "is there already" fashion_mnist_classifier --limit 64 --out judge)
+flowmatch_expect("run/evaluate a run" 0 "FID .*trained on the test images that it is judged by" ${_evaluate} --checkpoint run
+                 --n 45 --steps 2 --json figures.json --pairs pairs.png)
+flowmatch_expect("run/evaluate samples" 0 "judged as the class asked.*nearest test image, distance.*no training images" ${_evaluate}
+                 --samples ${PROJECT_SOURCE_DIR}/docs/samples/small-flow-100.npy)
+flowmatch_expect("run/evaluate with the new judge" 0 "the judge was trained on the test images" ${_evaluate} --checkpoint run
+                 --n 20 --steps 2 --judge judge)
+set_tests_properties("run/classifier" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP judge)
+set_tests_properties("run/classifier over a judge" PROPERTIES FIXTURES_REQUIRED judge)
+set_tests_properties("run/evaluate a run" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
+set_tests_properties("run/evaluate with the new judge" PROPERTIES FIXTURES_REQUIRED "run;judge" RESOURCE_LOCK run)
 set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
 set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
 set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
@@ -110,3 +126,12 @@ flowmatch_expect("bad input/likelihood of one image" 2 "--n is 1" fashion_mnist_
 flowmatch_expect("bad input/likelihood without probes" 2 "probes is 0" fashion_mnist_likelihood --n 2 --probes 0)
 flowmatch_expect("bad input/likelihood without tolerance" 2 "rtol . atol is 0" fashion_mnist_likelihood --n 2 --tolerance 0)
 flowmatch_expect("bad input/no weights" 1 "cannot read" inference_only nowhere.pt)
+flowmatch_expect("bad input/nothing to evaluate" 2 "give either --samples" ${_evaluate})
+flowmatch_expect("bad input/evaluate labels of a run" 2 "--labels goes with --samples" ${_evaluate} --checkpoint run --labels x.npy)
+flowmatch_expect("bad input/evaluate few samples" 2 "choose at least 10" ${_evaluate} --checkpoint run --n 9)
+flowmatch_expect("bad input/evaluate no such file" 3 "cannot read" ${_evaluate} --samples nowhere.npy)
+flowmatch_expect("bad input/evaluate junk" 3 "not a usable .npy file" ${_evaluate} --samples a-file)
+flowmatch_expect("bad input/evaluate json below a file" 3 "no such folder" ${_evaluate} --samples a-file --json a-file/x.json)
+flowmatch_expect("bad input/evaluate without a judge" 4 "cannot be used" ${_evaluate} --samples a-file --judge nowhere)
+flowmatch_expect("bad input/classifier without epochs" 2 "--epochs is 0" fashion_mnist_classifier --out bad --epochs 0)
+flowmatch_expect("bad input/classifier of nan" 2 "--lr is" fashion_mnist_classifier --out bad --lr nan)

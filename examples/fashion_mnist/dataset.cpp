@@ -101,4 +101,8 @@ at::Tensor from_pixels(const at::Tensor& x) {
   return (x.slice(2, 2, 30).slice(3, 2, 30).to(at::kFloat) * 2).clamp(-1, 1).contiguous();
 }
 
+at::Tensor to_bytes(const at::Tensor& images) {
+  return ((images + 1) * 127.5).round().to(at::kByte);
+}
+
 }  // namespace fashion_mnist

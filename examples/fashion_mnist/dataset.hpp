@@ -26,4 +26,7 @@ at::Tensor to_pixels(const at::Tensor& images);
 /// The other way: [N, 1, 32, 32] -> float32 [N, 1, 28, 28] in [-1, 1], clamped.
 at::Tensor from_pixels(const at::Tensor& x);
 
+/// Images in [-1, 1] as the files have them: uint8 in 0 to 255, rounded.
+at::Tensor to_bytes(const at::Tensor& images);
+
 }  // namespace fashion_mnist

@@ -22,13 +22,19 @@ struct Recipe {
   std::string target =
       "velocity";                ///< velocity | difference (the second attempt: x_{t+0.01} - x_t)
   std::string source = "noise";  ///< noise | blank (the second attempt: a white page)
+  std::string data = "unknown";  ///< train | test (images that it was trained on) | unknown
 
   std::map<std::string, std::string> notes() const {
-    return {{"model", model}, {"method", method}, {"target", target}, {"source", source}};
+    return {{"model", model},
+            {"method", method},
+            {"target", target},
+            {"source", source},
+            {"data", data}};
   }
   /// From a checkpoint's manifest. Throws CheckpointError where it is of another program.
   static Recipe from(const fm::Manifest& m) {
-    return {m.get("note.model"), m.get("note.method"), m.get("note.target"), m.get("note.source")};
+    return {m.get("note.model"), m.get("note.method"), m.get("note.target"), m.get("note.source"),
+            m.contains("note.data") ? m.get("note.data") : "unknown"};
   }
 };
 

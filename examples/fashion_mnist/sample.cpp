@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "examples/fashion_mnist/dataset.hpp"
-#include "examples/fashion_mnist/sampling.hpp"
+#include "examples/fashion_mnist/sampling_cli.hpp"
 #include "examples/support/machine.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/progress.hpp"
@@ -26,13 +26,11 @@ struct Options {
       fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "models" / "fashion-mnist-small";
   std::int64_t n = 80;
   std::string classes = "all";
-  std::string grid = "uniform";
-  std::string weights = "auto";
   support::MachineOptions machine;
   fs::path out;
   fs::path trajectory;
   bool bytes = false;
-  SamplingOptions sampling;
+  SamplingCli cli;
 };
 
 at::Tensor class_labels(const std::string& classes, std::int64_t n) {
@@ -47,7 +45,7 @@ void write_images(const fs::path& out, const at::Tensor& images, bool bytes) {
   if (out.extension() == ".npy") {
     std::error_code ignored;  // save_npy reports a folder that is not there
     if (out.has_parent_path()) fs::create_directories(out.parent_path(), ignored);
-    fm::save_npy(out, bytes ? ((images + 1) * 127.5).round().to(at::kByte) : images);
+    fm::save_npy(out, bytes ? to_bytes(images) : images);
   } else if (out.extension() == ".png") {
     support::write_png(out, support::image_grid(images, 10));
   } else {
@@ -63,41 +61,31 @@ void write_images(const fs::path& out, const at::Tensor& images, bool bytes) {
 
 int sample(Options o) {
   const c10::Device device = o.machine.set_up();
-  if (o.n < 1 || o.n > 1000000)
-    throw fm::OptionError("--n is " + std::to_string(o.n) + "; choose 1 to 1000000");
-  if (o.sampling.steps < 1 || o.sampling.steps > 100000) {
-    throw fm::OptionError("--steps is " + std::to_string(o.sampling.steps) +
-                          "; choose 1 to 100000");
-  }
+  o.cli.validate(o.n);
+  SamplingOptions& sampling = o.cli.sampling;
   if (o.out.empty()) throw fm::OptionError("--out is empty; name a file or a folder");
-  if (!(o.sampling.eta >= 0 && o.sampling.eta <= 1)) {
-    throw fm::OptionError("--eta is " + std::to_string(o.sampling.eta) + "; choose 0 to 1");
-  }
   for (const fs::path& file : {o.out, o.trajectory}) {  // now, not after the sampling
     if (file.extension() == ".png") support::check_png_path(file);
   }
   const at::Tensor labels = class_labels(o.classes, o.n).to(device);
-  o.sampling.post_grid = o.grid == "post";
-  const std::optional<bool> averaged =
-      o.weights == "auto" ? std::nullopt : std::optional(o.weights == "ema");
-  TrainedModel model = load_model(o.checkpoint, averaged, device);
+  TrainedModel model = o.cli.load(o.checkpoint, device);
 
   const support::StopOnSignal signals;
   support::StepProgress progress("sampling");
   std::vector<at::Tensor> strip;  // the first eight samples after each step
-  o.sampling.observer = [&](const at::Tensor& x, std::int64_t step, std::int64_t steps) {
+  sampling.observer = [&](const at::Tensor& x, std::int64_t step, std::int64_t steps) {
     progress.show(step, steps);
     if (!o.trajectory.empty()) strip.push_back(from_pixels(x.slice(0, 0, 8)).cpu());
     return !signals.token().stop_requested();
   };
-  fm::Rng rng(o.sampling.seed);
+  fm::Rng rng(sampling.seed);
   const at::Tensor x_0 = starts(model.recipe, o.n, rng).to(device);
   if (!o.trajectory.empty()) {
-    if (o.n > o.sampling.batch)
+    if (o.n > sampling.batch)
       throw fm::OptionError("--trajectory shows one batch; choose --n at most --batch");
     strip.push_back(from_pixels(x_0.slice(0, 0, 8)).cpu());
   }
-  const Samples samples = sample_images(model, x_0, labels, o.sampling);
+  const Samples samples = sample_images(model, x_0, labels, sampling);
   if (signals.token().stop_requested()) {
     std::cerr << "stopped; nothing was written\n";
     return support::interrupted;
@@ -122,20 +110,7 @@ int main(int argc, char** argv) {
                  "a run's folder, or one checkpoint (default: the network in the project)");
   app.add_option("--n", o.n, "number of samples");
   app.add_option("--class", o.classes, "all (sample i is of class i mod 10), or 0 to 9");
-  app.add_option("--solver", o.sampling.solver,
-                 "euler, midpoint, heun2, heun3, rk4, rk4_classic, explicit_adams, implicit_adams; "
-                 "adaptive: adaptive_heun, fehlberg2, bosh3, tsit5, dopri5, dopri8; for DDIM runs "
-                 "ddim (the notebook's) or ddim_fair");
-  app.add_option("--steps", o.sampling.steps, "steps of the fixed-step methods and of DDIM");
-  app.add_option("--rtol", o.sampling.rtol, "relative tolerance of adaptive methods");
-  app.add_option("--atol", o.sampling.atol, "absolute tolerance of adaptive methods");
-  app.add_option("--grid", o.grid, "uniform, or the blog post's")
-      ->check(CLI::IsMember({"uniform", "post"}));
-  app.add_option("--eta", o.sampling.eta, "noise of DDIM, 0 to 1");
-  app.add_option("--batch", o.sampling.batch, "samples that go through the network together");
-  app.add_option("--weights", o.weights, "ema, raw, or auto: ema if the run kept them")
-      ->check(CLI::IsMember({"auto", "ema", "raw"}));
-  app.add_option("--seed", o.sampling.seed, "of the noise");
+  o.cli.add_to(app);
   app.add_option("--out", o.out,
                  "FILE.npy (float32 [N, 1, 28, 28] in [-1, 1]), FILE.png (a grid) or a folder")
       ->required();

@@ -107,7 +107,7 @@ void draw_samples(const Options& o, const UNet& net, const fs::path& file) {
   support::write_png(file, support::image_grid(from_pixels(samples.x).cpu(), 10));
 }
 
-int train(const Options& o) {
+int train(Options o) {
   const c10::Device device = o.machine.set_up();
   const support::Ranks ranks = support::meet_ranks();
   const bool first = ranks.rank() == 0;
@@ -124,6 +124,7 @@ int train(const Options& o) {
         " holds a run already; add --resume to go on with it, or choose another --out");
   }
   Dataset data = load_dataset(o.data, std::cerr);
+  o.recipe.data = data.is_test ? "test" : "train";
   if (o.limit > 0 && o.limit < data.images.size(0)) {
     data.images = data.images.slice(0, 0, o.limit);
     data.labels = data.labels.slice(0, 0, o.limit);

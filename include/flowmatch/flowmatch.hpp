@@ -54,4 +54,12 @@
 #include "flowmatch/solve/adjoint.hpp"
 #include "flowmatch/solve/odeint.hpp"
 #include "flowmatch/solve/per_sample.hpp"
+
+// Judging samples: features -> metrics
+#include "flowmatch/core/assignment.hpp"
+#include "flowmatch/metrics/features.hpp"
+#include "flowmatch/metrics/frechet.hpp"
+#include "flowmatch/metrics/kernel.hpp"
+#include "flowmatch/metrics/neighbours.hpp"
+#include "flowmatch/metrics/wasserstein.hpp"
 #include "flowmatch/version.hpp"

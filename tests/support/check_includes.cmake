@@ -11,6 +11,7 @@ set(train core io data noisify model loss)
 set(ode core)
 set(solve core ode)
 set(sample core ode solve model path)
+set(metrics core)
 
 file(GLOB_RECURSE headers RELATIVE "${INCLUDE_DIR}" "${INCLUDE_DIR}/*/*.hpp")
 list(LENGTH headers count)

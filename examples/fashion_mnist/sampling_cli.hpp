@@ -1,0 +1,57 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "examples/fashion_mnist/sampling.hpp"
+#include "flowmatch/core/error.hpp"
+
+namespace fashion_mnist {
+
+/// The options of programs that sample from a run.
+struct SamplingCli {
+  std::string grid = "uniform";
+  std::string weights = "auto";
+  SamplingOptions sampling;
+
+  void add_to(CLI::App& app) {
+    app.add_option(
+        "--solver", sampling.solver,
+        "euler, midpoint, heun2, heun3, rk4, rk4_classic, explicit_adams, implicit_adams; "
+        "adaptive: adaptive_heun, fehlberg2, bosh3, tsit5, dopri5, dopri8; for DDIM runs "
+        "ddim (the notebook's) or ddim_fair");
+    app.add_option("--steps", sampling.steps, "steps of the fixed-step methods and of DDIM");
+    app.add_option("--rtol", sampling.rtol, "relative tolerance of adaptive methods");
+    app.add_option("--atol", sampling.atol, "absolute tolerance of adaptive methods");
+    app.add_option("--grid", grid, "uniform, or the blog post's")
+        ->check(CLI::IsMember({"uniform", "post"}));
+    app.add_option("--eta", sampling.eta, "noise of DDIM, 0 to 1");
+    app.add_option("--batch", sampling.batch, "samples that go through the network together");
+    app.add_option("--weights", weights, "ema, raw, or auto: ema if the run kept them")
+        ->check(CLI::IsMember({"auto", "ema", "raw"}));
+    app.add_option("--seed", sampling.seed, "of the noise");
+  }
+
+  /// Throws OptionError for what is out of range; n is the number of samples.
+  void validate(std::int64_t n) {
+    if (n < 1 || n > 1000000)
+      throw fm::OptionError("--n is " + std::to_string(n) + "; choose 1 to 1000000");
+    if (sampling.steps < 1 || sampling.steps > 100000) {
+      throw fm::OptionError("--steps is " + std::to_string(sampling.steps) +
+                            "; choose 1 to 100000");
+    }
+    if (!(sampling.eta >= 0 && sampling.eta <= 1)) {
+      throw fm::OptionError("--eta is " + std::to_string(sampling.eta) + "; choose 0 to 1");
+    }
+    sampling.post_grid = grid == "post";
+  }
+
+  TrainedModel load(const std::filesystem::path& checkpoint, c10::Device device) const {
+    return load_model(checkpoint,
+                      weights == "auto" ? std::nullopt : std::optional(weights == "ema"), device);
+  }
+};
+
+}  // namespace fashion_mnist
