@@ -1,0 +1,35 @@
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <ios>
+#include <system_error>
+#include <utility>
+
+namespace flowmatch::inline v0 {
+
+/// Writes a file by `write(std::ostream&)`, under a temporary name beside it that is renamed at the
+/// end, so that an older file survives a failure. Throws an E where the file can't be written.
+template <class E, class F>
+void write_file(const std::filesystem::path& path, F&& write) {
+  std::filesystem::path temporary = path;
+  temporary += ".writing";
+  std::error_code error;
+  std::ofstream file(temporary, std::ios::binary);
+  try {
+    std::forward<F>(write)(file);
+  } catch (...) {
+    file.close();
+    std::filesystem::remove(temporary, error);
+    throw;
+  }
+  file.close();
+  if (file) std::filesystem::rename(temporary, path, error);
+  if (!file || error) {
+    std::filesystem::remove(temporary, error);
+    throw E("cannot write " + path.string() +
+            "; check that the folder exists, is writable and has room");
+  }
+}
+
+}  // namespace flowmatch::inline v0
