@@ -61,6 +61,17 @@ TEST_CASE("metrics_log: a run that resumes keeps the rows of the steps before an
   }
 }
 
+TEST_CASE("metrics_log: a run that rolls back replaces the rows of the steps that it repeats") {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "m.csv";
+  fm::MetricsFile file(path, {"loss"}, 0, 100);
+  for (const int step : {1, 2, 3, 4}) file.write(step, {1});
+  for (const int step : {3, 4, 5}) file.write(step, {2});
+  file.write(5, {3});
+  file.flush();
+  CHECK(read(path) == "step,loss\n1,1\n2,1\n3,2\n4,2\n5,3\n");
+}
+
 TEST_CASE("metrics_log: a last row that was cut and lines that are none go on resuming") {
   const TemporaryFolder folder;
   const fs::path csv = folder.path() / "m.csv";
@@ -156,5 +167,5 @@ TEST_CASE("metrics_log: what cannot be is refused and an older file stays") {
   require_error<fm::OptionError>([&] { file.write(1, {}); }, "0 values for the 1 columns");
   fs::create_symlink("/dev/full", folder.path() / "full.csv.writing");
   require_error<fm::DataError>([&] { fm::MetricsFile(folder.path() / "full.csv", {"loss"}); },
-                               "free space");
+                               "has room");
 }

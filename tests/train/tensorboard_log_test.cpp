@@ -53,3 +53,14 @@ TEST_CASE("tensorboard_log: it is flushed each few steps and at an epoch's end")
   CHECK(seen() == 4);
   require_error<fm::OptionError>([&] { fm::TensorBoardLog(folder.path(), 0, 0); }, "flush_every");
 }
+
+TEST_CASE("tensorboard_log: steps that a roll-back repeats are taken back first") {
+  const TemporaryFolder folder;
+  fm::TensorBoardLog log(folder.path());
+  const std::string start = fm::detail::tensorboard::start();
+  for (const std::int64_t step : {1, 2, 3}) log.on_step({.step = step});
+  CHECK(count(read(log), start) == 0);
+  for (const std::int64_t step : {2, 3, 4}) log.on_step({.step = step});
+  CHECK(count(read(log), std::string("\x10\x02", 2) + start) == 1);  // with step = 2 before it
+  CHECK(count(read(log), start) == 1);
+}

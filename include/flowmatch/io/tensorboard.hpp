@@ -103,9 +103,12 @@ class TensorBoardWriter {
     std::filesystem::create_directories(folder, error);
     file_.open(path_, std::ios::binary);
     add(0, detail::tensorboard::version());
-    if (steps_done > 0) add(steps_done + 1, detail::tensorboard::start());
+    if (steps_done > 0) restart(steps_done + 1);
     flush();
   }
+
+  /// Tells TensorBoard to forget what it has of this step and later ones: the run repeats them.
+  void restart(std::int64_t step) { add(step, detail::tensorboard::start()); }
 
   /// A point of the curve `tag`; a tag's part before the first '/' is its group.
   void scalar(std::string_view tag, double value, std::int64_t step) {

@@ -9,14 +9,16 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <ios>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/io/write_file.hpp"
 #include "flowmatch/train/hooks.hpp"
 
 namespace flowmatch::inline v0 {
@@ -31,10 +33,12 @@ namespace flowmatch::inline v0 {
 /// Numbers have nine digits, enough for float32. A value that is missing is an empty field, in JSON
 /// no member. NaN and infinity are `nan` and `inf` in CSV and null in JSON, which knows neither.
 ///
-/// A file that exists is gone on with: rows up to step `steps_done` stay, later ones (of steps that
-/// a run which resumes repeats) and a last row that was cut go. Rows are handed to the operating
-/// system each `flush_every` rows and by `flush()`; what was not is lost where the program is
-/// killed.
+/// Steps ascend. A file that exists is gone on with: rows up to step `steps_done` stay, later ones
+/// (of steps that a run which resumes repeats) and a last row that was cut go. Likewise a row whose
+/// step is not beyond the last one, as after a roll-back, replaces those from its step on.
+///
+/// Rows are handed to the operating system each `flush_every` rows and by `flush()`; what was not
+/// is lost where the program is killed.
 ///
 /// Throws OptionError for `flush_every` below 1, no columns, or a column's name with a comma, a
 /// quote, a backslash or a line break; DataError where the file can't be written or is a CSV of
@@ -46,21 +50,19 @@ class MetricsFile {
       : path_(std::move(path)),
         columns_(std::move(columns)),
         json_(path_.extension() == ".jsonl"),
-        flush_every_(flush_every) {
+        flush_every_(flush_every),
+        head_("step") {
     if (flush_every < 1) throw OptionError("flush_every is below 1; choose at least 1 row");
     if (columns_.empty()) throw OptionError("a metrics file without columns; name at least one");
-    std::string head = "step";
     for (const std::string& name : columns_) {
       if (name.empty() || name.find_first_of(",\"\\\n\r") != std::string::npos) {
         throw OptionError(
             "'" + name +
             "' can't be a column's name; use one without commas, quotes and line breaks");
       }
-      head += "," + name;
+      head_ += "," + name;
     }
-    keep_rows(head, steps_done);
-    file_.open(path_, std::ios::app | std::ios::binary);
-    flush();
+    keep_rows(steps_done);
   }
 
   /// A row: a value, or none, for each column. Throws OptionError for another number of values.
@@ -69,6 +71,8 @@ class MetricsFile {
       throw OptionError(fmt::format("{} values for the {} columns of {}; give one for each",
                                     values.size(), columns_.size(), path_.string()));
     }
+    if (step <= last_step_) keep_rows(step - 1);
+    last_step_ = step;
     file_ << (json_ ? fmt::format("{{\"step\": {}", step) : fmt::format("{}", step));
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (!json_) {
@@ -89,33 +93,25 @@ class MetricsFile {
   }
 
  private:
-  // Copies what holds of an older file, and renames the copy: at no moment are rows lost.
-  void keep_rows(const std::string& head, std::int64_t steps_done) {
-    std::filesystem::path temporary = path_;
-    temporary += ".writing";
+  // The file is replaced as a whole: at no moment are its rows lost.
+  void keep_rows(std::int64_t steps_done) {
+    file_.close();
     std::ifstream old(path_, std::ios::binary);
-    std::ofstream kept(temporary, std::ios::binary);
-    if (!json_) kept << head << '\n';
-    bool first = true;
-    for (std::string line; std::getline(old, line) && !old.eof();) {  // at the end: a cut row
-      if (!json_ && std::exchange(first, false)) {
-        if (line == head) continue;
-        kept.close();
-        std::filesystem::remove(temporary);
-        throw DataError(path_.string() + " has the columns '" + line + "', not '" + head +
-                        "'; choose another name");
+    write_file<DataError>(path_, [&](std::ostream& kept) {
+      if (!json_) kept << head_ << '\n';
+      bool first = true;
+      for (std::string line; std::getline(old, line) && !old.eof();) {  // at the end: a cut row
+        if (!json_ && std::exchange(first, false)) {
+          if (line == head_) continue;
+          throw DataError(path_.string() + " has the columns '" + line + "', not '" + head_ +
+                          "'; choose another name");
+        }
+        const std::int64_t step = step_of(line);
+        if (step >= 0 && step <= steps_done) kept << line << '\n';
       }
-      const std::int64_t step = step_of(line);
-      if (step >= 0 && step <= steps_done) kept << line << '\n';
-    }
-    kept.close();
-    std::error_code error;
-    if (kept) std::filesystem::rename(temporary, path_, error);
-    if (!kept || error) {
-      std::filesystem::remove(temporary, error);
-      throw DataError("cannot write " + path_.string() +
-                      "; check the folder's permissions and the free space");
-    }
+    });
+    file_.open(path_, std::ios::app | std::ios::binary);
+    flush();
   }
 
   std::string number(double value) const {
@@ -135,8 +131,10 @@ class MetricsFile {
   std::vector<std::string> columns_;
   bool json_;
   std::int64_t flush_every_;
+  std::string head_;
+  std::ofstream file_{};
   std::int64_t rows_ = 0;
-  std::ofstream file_;
+  std::int64_t last_step_ = -1;
 };
 
 /// A row of a CSV that MetricsFile wrote, as far as one column goes.

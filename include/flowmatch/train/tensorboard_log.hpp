@@ -26,6 +26,8 @@ class TensorBoardLog {
   }
 
   void on_step(const StepReport& r) {
+    if (r.step <= last_step_) writer_.restart(r.step);  // after a roll-back
+    last_step_ = r.step;
     if (r.loss) writer_.scalar("train/loss", *r.loss, r.step);
     writer_.scalar("train/learning_rate", r.learning_rate, r.step);
     writer_.scalar("train/samples_per_second", r.samples_per_second, r.step);
@@ -41,6 +43,7 @@ class TensorBoardLog {
 
  private:
   std::int64_t flush_every_;
+  std::int64_t last_step_ = -1;
   TensorBoardWriter writer_;
 };
 
