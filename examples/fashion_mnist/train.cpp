@@ -72,15 +72,14 @@ void draw_losses(const fs::path& folder) {
   support::write_png(folder / "loss.png", support::line_plot(series, "training loss", "step"));
 }
 
-/// What --tensorboard writes, if given.
-struct Board {
-  std::optional<fm::TensorBoardLog> log;
-
+/// A hook that may be missing.
+template <class Hook>
+struct Maybe : std::optional<Hook> {
   void on_step(const fm::StepReport& r) {
-    if (log) log->on_step(r);
+    if (*this) (*this)->on_step(r);
   }
   void on_epoch(const fm::EpochReport& r) {
-    if (log) log->on_epoch(r);
+    if (*this) (*this)->on_epoch(r);
   }
 };
 
@@ -157,8 +156,8 @@ int train(const Options& o) {
       std::cerr << "resuming at step " << trainer.steps() << '\n';
     }
     fm::MetricsLog metrics(o.out / "metrics.csv", trainer.steps());
-    Board board;
-    if (o.tensorboard) board.log.emplace(o.out / "tensorboard", trainer.steps());
+    Maybe<fm::TensorBoardLog> board;
+    if (o.tensorboard) board.emplace(o.out / "tensorboard", trainer.steps());
 
     std::optional<fm::MetricsFile> losses;
     std::optional<fm::EarlyStopping> stopping;
@@ -179,7 +178,7 @@ int train(const Options& o) {
       const double loss = validation();
       std::cerr << fmt::format("validation loss {:.4f}\n", loss);
       losses->write(r.step, {loss});
-      if (board.log) board.log->writer().scalar("validation/loss", loss, r.step);
+      if (board) board->writer().scalar("validation/loss", loss, r.step);
       return stopping ? (*stopping)(loss) : fm::Next::proceed;
     };
     const auto draw = [&](const fm::EpochReport& r) {
@@ -189,10 +188,10 @@ int train(const Options& o) {
       const support::Picture samples = draw_samples(o, net);
       const fs::path file = o.out / fmt::format("samples-epoch-{}.png", r.epoch + 1);
       support::write_png(file, samples);
-      if (board.log) {
-        board.log->writer().image("samples", fm::read_file<fm::DataError>(file), samples.width,
-                                  samples.height, 1, r.step);
-        board.log->writer().flush();
+      if (board) {
+        board->writer().image("samples", fm::read_file<fm::DataError>(file), samples.width,
+                              samples.height, 1, r.step);
+        board->writer().flush();
       }
     };
     const fm::TrainResult result =
