@@ -1,13 +1,13 @@
 // Trains the blog post's network on Fashion-MNIST, with the post's recipe as defaults:
 //   fashion_mnist_train --out runs/flow --model small --epochs 5
 // Where WORLD_SIZE is set it is one of several ranks (docs/distributed.md).
-// Writes into the run's folder: checkpoints, metrics.csv, loss.png and samples-epoch-N.png.
+// Writes into the run's folder: checkpoints, metrics.csv, loss.png and samples-epoch-N.png, and on
+// request validation.csv and event files for TensorBoard.
 
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -22,10 +22,15 @@
 #include "examples/support/ranks.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
+#include "flowmatch/core/read_file.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
 #include "flowmatch/train/checkpoint.hpp"
+#include "flowmatch/train/early_stopping.hpp"
+#include "flowmatch/train/metrics_log.hpp"
 #include "flowmatch/train/progress.hpp"
+#include "flowmatch/train/tensorboard_log.hpp"
 #include "flowmatch/train/trainer.hpp"
+#include "flowmatch/train/validation.hpp"
 
 namespace fs = std::filesystem;
 using namespace fashion_mnist;
@@ -41,60 +46,47 @@ struct Options {
   std::uint64_t seed = 42;
   std::int64_t limit = 0;
   std::int64_t checkpoint_every = 0;
+  std::int64_t validate = 0;
+  std::int64_t patience = 0;
+  bool tensorboard = false;
   bool resume = false;
   support::MachineOptions machine;
 };
 
-/// metrics.csv, a row a step, and loss.png. A resumed run keeps the rows of the steps before.
-class Metrics {
- public:
-  Metrics(const fs::path& folder, std::int64_t steps_done) : folder_(folder) {
-    std::ifstream old(folder / "metrics.csv");
-    std::vector<std::string> kept;
-    for (std::string line; std::getline(old, line);) {
-      const std::int64_t step = std::atoll(line.c_str());
-      if (step < 1 || step > steps_done) continue;
-      kept.push_back(line);
-      const std::size_t comma = line.find(',');
-      note(step, std::atof(line.c_str() + (comma == std::string::npos ? 0 : comma + 1)));
+/// loss.png, from the run's tables.
+void draw_losses(const fs::path& folder) {
+  std::vector<support::Series> series = {{"loss of a step", support::pale, {}, {}},
+                                         {"running mean", support::blue, {}, {}}};
+  std::optional<double> smooth;
+  for (const auto& [step, loss] : fm::read_metrics(folder / "metrics.csv", "loss")) {
+    smooth = smooth ? *smooth + 0.05 * (loss - *smooth) : loss;
+    for (const std::size_t i : {0U, 1U}) {
+      series[i].x.push_back(static_cast<double>(step));
+      series[i].y.push_back(i == 0 ? loss : *smooth);
     }
-    old.close();
-    file_.open(folder / "metrics.csv", std::ios::trunc);
-    if (!file_)
-      throw fm::DataError("cannot write " + (folder / "metrics.csv").string() +
-                          "; check the folder");
-    file_ << "step,loss,learning_rate,samples_per_second\n";
-    for (const std::string& line : kept) file_ << line << '\n';
   }
+  support::Series validation{"validation", support::orange, {}, {}};
+  for (const auto& [step, loss] : fm::read_metrics(folder / "validation.csv", "loss")) {
+    validation.x.push_back(static_cast<double>(step));
+    validation.y.push_back(loss);
+  }
+  if (!validation.x.empty()) series.push_back(validation);
+  support::write_png(folder / "loss.png", support::line_plot(series, "training loss", "step"));
+}
 
+/// A hook that may be missing.
+template <class Hook>
+struct Maybe : std::optional<Hook> {
   void on_step(const fm::StepReport& r) {
-    file_ << fmt::format("{},{},{},{:.1f}\n", r.step, r.loss ? fmt::format("{:.6f}", *r.loss) : "",
-                         r.learning_rate, r.samples_per_second)
-          << std::flush;
-    if (r.loss) note(r.step, *r.loss);
+    if (*this) (*this)->on_step(r);
   }
-
-  void on_epoch(const fm::EpochReport&) {
-    support::write_png(folder_ / "loss.png",
-                       support::line_plot({{"loss of a step", support::pale, steps_, losses_},
-                                           {"running mean", support::blue, steps_, smooth_}},
-                                          "training loss", "step"));
+  void on_epoch(const fm::EpochReport& r) {
+    if (*this) (*this)->on_epoch(r);
   }
-
- private:
-  void note(std::int64_t step, double loss) {
-    smooth_.push_back(smooth_.empty() ? loss : smooth_.back() + 0.05 * (loss - smooth_.back()));
-    losses_.push_back(loss);
-    steps_.push_back(static_cast<double>(step));
-  }
-
-  fs::path folder_;
-  std::ofstream file_;
-  std::vector<double> steps_, losses_, smooth_;
 };
 
 /// A grid of eight samples of each class, always from the same noise.
-void draw_samples(const Options& o, const UNet& net, const fs::path& file) {
+support::Picture draw_samples(const Options& o, const UNet& net) {
   constexpr std::int64_t n = 80;
   const c10::Device device = net->parameters().front().device();
   TrainedModel model{o.recipe, net};
@@ -104,7 +96,7 @@ void draw_samples(const Options& o, const UNet& net, const fs::path& file) {
   options.seed = o.seed;
   const Samples samples = sample_images(model, starts(o.recipe, n, rng).to(device),
                                         classes_in_turn(n).to(device), options);
-  support::write_png(file, support::image_grid(from_pixels(samples.x).cpu(), 10));
+  return support::image_grid(from_pixels(samples.x).cpu(), 10);
 }
 
 int train(Options o) {
@@ -114,6 +106,12 @@ int train(Options o) {
   if (o.limit < 0)
     throw fm::OptionError("--limit is " + std::to_string(o.limit) +
                           "; choose at least 1, or 0 for all");
+  if (o.validate < 0 || o.patience < 0 || (o.patience > 0 && o.validate == 0)) {
+    throw fm::OptionError(fmt::format(
+        "--validate is {} and --patience {}; choose at least 0, and for a patience some images to "
+        "validate on",
+        o.validate, o.patience));
+  }
   std::error_code error;
   fs::create_directories(o.out, error);
   if (error)
@@ -129,6 +127,14 @@ int train(Options o) {
     data.images = data.images.slice(0, 0, o.limit);
     data.labels = data.labels.slice(0, 0, o.limit);
   }
+  const std::int64_t n = data.images.size(0) - o.validate;
+  if (n < 1) {
+    throw fm::OptionError(fmt::format("--validate {} of {} images leaves none to train on",
+                                      o.validate, data.images.size(0)));
+  }
+  const Dataset held_out{data.images.slice(0, n), data.labels.slice(0, n)};
+  data.images = data.images.slice(0, 0, n);
+  data.labels = data.labels.slice(0, 0, n);
   if (first)
     std::cerr << "training '" << o.recipe.model << "' (" << o.recipe.method << ") on "
               << data.images.size(0) << " images\n";
@@ -156,18 +162,53 @@ int train(Options o) {
         })) {
       if (first) std::cerr << "resuming at step " << trainer.steps() << '\n';
     }
-    std::optional<Metrics> metrics;  // as all hooks, rank 0's
-    if (first) metrics.emplace(o.out, trainer.steps());
-    const auto after_step = [&](const fm::StepReport& r) { metrics->on_step(r); };
-    const auto after_epoch = [&](const fm::EpochReport& r) {
-      metrics->on_epoch(r);
+    // All that watches is rank 0's.
+    Maybe<fm::MetricsLog> metrics;
+    if (first) metrics.emplace(o.out / "metrics.csv", trainer.steps());
+    Maybe<fm::TensorBoardLog> board;
+    if (first && o.tensorboard) board.emplace(o.out / "tensorboard", trainer.steps());
+
+    std::optional<fm::MetricsFile> losses;
+    std::optional<fm::EarlyStopping> stopping;
+    if (first && o.validate > 0) {
+      const fs::path file = o.out / "validation.csv";
+      losses.emplace(file, std::vector<std::string>{"loss"}, trainer.steps());
+      if (o.patience > 0) stopping.emplace(o.patience);
+      for (const auto& row : fm::read_metrics(file, "loss")) {
+        if (stopping) (*stopping)(row.value);
+      }
+    }
+    const auto validate = [&](const fm::EpochReport& r) {
+      if (!losses) return fm::Next::proceed;
+      fm::Validation validation(net, noisifier,
+                                fm::TensorBatches(to_pixels(held_out.images), held_out.labels,
+                                                  o.batch, {.shuffle = false}),
+                                {.seed = o.seed, .ema = trainer.ema()});
+      const double loss = validation();
+      std::cerr << fmt::format("validation loss {:.4f}\n", loss);
+      losses->write(r.step, {loss});
+      if (board) board->writer().scalar("validation/loss", loss, r.step);
+      trainer.save(loss);  // so that the best one stays
+      return stopping ? (*stopping)(loss) : fm::Next::proceed;
+    };
+    const auto draw = [&](const fm::EpochReport& r) {
+      draw_losses(o.out);
       std::optional<fm::Ema::Scope> averaged;
       if (trainer.ema() != nullptr) averaged.emplace(*trainer.ema());
-      draw_samples(o, net, o.out / fmt::format("samples-epoch-{}.png", r.epoch + 1));
+      const support::Picture samples = draw_samples(o, net);
+      const fs::path file = o.out / fmt::format("samples-epoch-{}.png", r.epoch + 1);
+      support::write_png(file, samples);
+      if (board) {
+        board->writer().image("samples", fm::read_file<fm::DataError>(file), samples.width,
+                              samples.height, 1, r.step);
+        board->writer().flush();
+      }
     };
-    const fm::TrainResult result = trainer.fit(
-        batches, fm::ProgressBar(std::cerr, support::on_terminal()), after_step, after_epoch);
-    return result.stopped ? support::interrupted : support::success;
+    const fm::TrainResult result =
+        trainer.fit(batches, fm::ProgressBar(std::cerr, support::on_terminal()), metrics, board,
+                    validate, draw);
+    const bool interrupted = result.stopped && options.stop.stop_requested();
+    return interrupted ? support::interrupted : support::success;
   });
 }
 
@@ -194,6 +235,11 @@ int main(int argc, char** argv) {
   app.add_option("--seed", o.seed, "of initial weights, order, times and noise");
   app.add_option("--checkpoint-every", o.checkpoint_every,
                  "steps between checkpoints; 0 for one an epoch");
+  app.add_option("--validate", o.validate,
+                 "images to hold out; their loss after each epoch goes to validation.csv");
+  app.add_option("--patience", o.patience,
+                 "stop after so many epochs without a lower validation loss; 0 for never");
+  app.add_flag("--tensorboard", o.tensorboard, "write curves and samples to OUT/tensorboard");
   app.add_flag("--resume", o.resume, "go on from the newest checkpoint in --out");
   o.machine.add_to(app);
   return support::run_main(app, argc, argv, [&] { return train(o); });

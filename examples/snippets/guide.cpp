@@ -1,4 +1,4 @@
-// Snippets of docs/quick-start.md and docs/concepts.md, compiled and run.
+// Snippets of docs/quick-start.md, concepts.md, monitoring.md and data.md, compiled and run.
 
 #include <torch/script.h>
 #include <torch/torch.h>
@@ -59,6 +59,25 @@ struct NoiseNetImpl : torch::nn::Module {
   }
 };
 TORCH_MODULE(NoiseNet);
+
+// Training with a table, TensorBoard, validation and early stopping.
+void watch(Net net, const at::Tensor& data, const at::Tensor& labels,
+           const std::filesystem::path& run) {
+  fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}),
+                      {.epochs = 5, .ema_decay = 0.99});
+  const at::Tensor held_out = data.slice(0, 0, 128), held_out_labels = labels.slice(0, 0, 128);
+  fm::MetricsLog table(run / "metrics.csv", trainer.steps());
+  fm::TensorBoardLog board(run / "tensorboard", trainer.steps());
+  fm::Validation validation(net, fm::VelocityNoisifier(fm::LinearPath{}),
+                            fm::TensorBatches(held_out, held_out_labels, 64, {.shuffle = false}),
+                            {.seed = 1, .ema = trainer.ema()});
+  fm::EarlyStopping stopping(3);  // after three epochs without a lower loss
+  trainer.fit(fm::TensorBatches(data, labels, 64), table, board, [&](const fm::EpochReport& r) {
+    const double loss = validation();
+    board.writer().scalar("validation/loss", loss, r.step);
+    return stopping(loss);
+  });
+}
 
 int main() {
   const std::filesystem::path run = std::filesystem::temp_directory_path() / "flowmatch-guide-run";
@@ -143,6 +162,15 @@ int main() {
   const auto decay = [](const at::Tensor& x, double t) { return -t * x; };
   const fm::OdeResult path = fm::odeint(decay, at::ones({3}), {0, 0.5, 1}, fm::ode::Dopri5{});
   std::cout << "x(1) = " << path.x[2][0].item<double>() << '\n';
+
+  watch(net, data, labels, run);
+
+  fm::save_npy(run / "bytes.npy", torch::randint(256, {512, 2}, at::kByte));
+  fm::Transformed floats(fm::TensorBatches(fm::map_npy(run / "bytes.npy"), 64),
+                         [](const at::Tensor& x) { return x.to(at::kFloat) / 127.5 - 1; });
+  fm::Prefetch ahead(std::move(floats));
+  fm::Trainer(noise_net, noise_target, {.epochs = 1}).fit(ahead);
+
   std::filesystem::remove_all(run);
   return samples.sizes() == at::IntArrayRef{10, 2} ? 0 : 1;
 }

@@ -130,3 +130,26 @@ TEST_CASE("loader_batches: no batches and no loader are an OptionError") {
   loader.reset();
   require_error<fm::OptionError>([&] { fm::LoaderBatches source(loader, 3); }, "is null");
 }
+
+TEST_CASE("loader_batches: the default generator decides a random order and brings it back") {
+  const auto random = [] {
+    return fm::LoaderBatches(torch::data::make_data_loader<torch::data::samplers::RandomSampler>(
+                                 Numbers(30).map(torch::data::transforms::Stack<>()),
+                                 torch::data::DataLoaderOptions(1).workers(2)),
+                             30);
+  };
+  at::manual_seed(3);
+  auto first = random();
+  const Firsts epoch_0 = firsts(first, 0);
+  at::Generator generator = at::globalContext().defaultGenerator(at::kCPU);
+  const at::Tensor state = generator.get_state();
+  const Firsts epoch_1 = firsts(first, 1);
+  CHECK_FALSE(epoch_0 == epoch_1);
+  at::manual_seed(3);
+  auto same = random();
+  CHECK(firsts(same, 0) == epoch_0);
+  // As a run resumes at an epoch's end: the loader is made, then the generator's state comes back.
+  auto resumed = random();
+  generator.set_state(state);
+  CHECK(firsts(resumed, 1) == epoch_1);
+}

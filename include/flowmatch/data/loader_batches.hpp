@@ -49,8 +49,11 @@ struct loader_condition<Example> {
 /// An rvalue is kept; an lvalue is kept by address and has to outlive this.
 ///
 /// Not restartable: the order is the loader's own affair, so training resumes from the end of an
-/// epoch only (TensorBatches resumes anywhere). Starting an epoch in the midst of another one reads
-/// the rest of that one first, because LibTorch's loaders allow no new epoch before.
+/// epoch only (TensorBatches resumes anywhere). LibTorch's random samplers draw from the default
+/// generator, which checkpoints keep: `at::manual_seed` before the loader is made fixes the order,
+/// and a loader made before `Trainer::resume` goes on in it. Starting an epoch in the midst of
+/// another one reads the rest of that one first, because LibTorch's loaders allow no new epoch
+/// before.
 ///
 /// `batches_per_epoch` is what schedules count on. Throws OptionError where it is below 1 or the
 /// pointer is null, DataError where the loader gives more or fewer batches.

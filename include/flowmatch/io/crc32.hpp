@@ -8,14 +8,16 @@
 
 namespace flowmatch::inline v0 {
 
-/// CRC-32 as in gzip, PNG and zip (polynomial 0xEDB88320), by the slicing-by-8 method (Kounavis &
-/// Berry 2005). To go on from earlier bytes, give their CRC as `crc`.
-inline std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t crc = 0) {
+namespace detail {
+
+// The CRC of a reflected polynomial, by the slicing-by-8 method (Kounavis & Berry 2005).
+template <std::uint32_t polynomial>
+std::uint32_t reflected_crc(std::span<const std::byte> bytes, std::uint32_t crc) {
   static constexpr auto tables = [] {
     std::array<std::array<std::uint32_t, 256>, 8> table{};
     for (std::uint32_t i = 0; i < 256; ++i) {
       std::uint32_t c = i;
-      for (int bit = 0; bit < 8; ++bit) c = (c & 1U) != 0 ? 0xEDB88320U ^ (c >> 1U) : c >> 1U;
+      for (int bit = 0; bit < 8; ++bit) c = (c & 1U) != 0 ? polynomial ^ (c >> 1U) : c >> 1U;
       table[0][i] = c;
     }
     for (std::size_t k = 1; k < 8; ++k) {
@@ -38,8 +40,23 @@ inline std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t crc =
   return ~crc;
 }
 
+}  // namespace detail
+
+/// CRC-32 as in gzip, PNG and zip. To go on from earlier bytes, give their CRC as `crc`.
+inline std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t crc = 0) {
+  return detail::reflected_crc<0xEDB88320U>(bytes, crc);
+}
+
 inline std::uint32_t crc32(std::string_view text, std::uint32_t crc = 0) {
   return crc32(std::as_bytes(std::span(text)), crc);
+}
+
+/// CRC-32C as in iSCSI (RFC 3720) and TensorFlow's record files, by the same rules.
+inline std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0) {
+  return detail::reflected_crc<0x82F63B78U>(bytes, crc);
+}
+inline std::uint32_t crc32c(std::string_view text, std::uint32_t crc = 0) {
+  return crc32c(std::as_bytes(std::span(text)), crc);
 }
 
 }  // namespace flowmatch::inline v0

@@ -1,0 +1,116 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "flowmatch/core/condition.hpp"
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/core/random.hpp"
+#include "flowmatch/data/source.hpp"
+#include "flowmatch/loss/objective.hpp"
+#include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/noisify/noisifier.hpp"
+#include "flowmatch/train/early_stopping.hpp"
+#include "flowmatch/train/ema.hpp"
+#include "flowmatch/train/hooks.hpp"
+
+namespace flowmatch::inline v0 {
+
+struct ValidationOptions {
+  std::uint64_t seed = 0;  ///< of the noise and the times
+  Ema* ema =
+      nullptr;  ///< whose averaged weights are looked at (`trainer.ema()`); null: the model's
+  std::function<void(double)> on_loss{};  ///< hears of each epoch's loss, such as to keep the best
+                                          ///< checkpoint
+  std::optional<EarlyStopping> early_stopping{};  ///< ends training by the loss
+};
+
+/// The loss on held-out data: the objective's mean over the samples of the source's epoch 0, in
+/// evaluation mode and without gradients.
+///
+/// Noise and times of batch k depend on (seed, k) alone, so that values of different epochs, runs
+/// and networks compare. Training goes on as if nothing had been: modes are restored, no generator
+/// moves, and nothing is learned.
+///
+/// Call it, `double loss = validation();`, or give it to `fit` as a hook, which looks after each
+/// epoch. The model is taken as Trainer takes it; the source is kept (move it in). Throws DataError
+/// for a source without a batch, and whatever source, model and objective throw.
+template <class Model, class NoisifierT, BatchSource Source, class ObjectiveT = PredictionLoss<>>
+class Validation {
+  using C = typename Source::condition_type;
+  static_assert(ModuleHandle<Model>,
+                "flowmatch: Validation needs a torch::nn::Module (an lvalue, its holder or a "
+                "std::shared_ptr)");
+  static_assert(!std::derived_from<Model, torch::nn::Module>,
+                "flowmatch: Validation cannot move a temporary module; keep it in a variable");
+  static_assert(VelocityModel<Model, C>,
+                "flowmatch: this model's forward does not take the data's condition");
+  static_assert(Noisifier<NoisifierT, C>,
+                "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
+                "see noisify/noisifier.hpp");
+
+ public:
+  Validation(Model model, NoisifierT noisifier, Source source, ValidationOptions options = {},
+             ObjectiveT objective = {})
+      : model_(std::move(model)),
+        noisifier_(std::move(noisifier)),
+        source_(std::move(source)),
+        options_(std::move(options)),
+        objective_(std::move(objective)) {}
+
+  double operator()() {
+    const at::NoGradGuard no_grad;
+    std::optional<Ema::Scope> averaged;
+    if (options_.ema != nullptr) averaged.emplace(*options_.ema);
+    const EvalScope eval(module_of(model_));
+    const std::vector<at::Tensor> parameters = module_of(model_).parameters();
+    const c10::Device device = parameters.empty() ? c10::kCPU : parameters.front().device();
+    const Rng rng(options_.seed, device);
+
+    std::vector<at::Tensor> losses;  // read all at once: a look at each would hold up a GPU
+    std::vector<double> samples;
+    source_.start_epoch(0);
+    while (const auto batch = source_.next()) {
+      const Batch<C> moved{batch->x_1.to(device), condition_traits<C>::to(batch->condition, device),
+                           batch->x_0.defined() ? batch->x_0.to(device) : at::Tensor{}};
+      Rng own = rng.fork("validation", losses.size());
+      losses.push_back(objective_(model_, noisifier_(moved, own)));
+      samples.push_back(static_cast<double>(batch->x_1.size(0)));
+    }
+    if (losses.empty()) throw DataError("there is no batch to validate on; give at least one");
+    const at::Tensor weights = at::tensor(samples, at::kDouble);
+    return (at::stack(losses).cpu().to(at::kDouble).dot(weights) / weights.sum())
+        .template item<double>();
+  }
+
+  Next on_epoch(const EpochReport&) {
+    const double loss = (*this)();
+    if (options_.on_loss) options_.on_loss(loss);
+    return options_.early_stopping ? (*options_.early_stopping)(loss) : Next::proceed;
+  }
+
+ private:
+  Model model_;
+  NoisifierT noisifier_;
+  Source source_;
+  ValidationOptions options_;
+  ObjectiveT objective_;
+};
+
+template <class M, class N, class S>
+Validation(M&&, N, S) -> Validation<model_storage_t<M>, N, S>;
+template <class M, class N, class S>
+Validation(M&&, N, S, ValidationOptions) -> Validation<model_storage_t<M>, N, S>;
+template <class M, class N, class S, class O>
+Validation(M&&, N, S, ValidationOptions, O) -> Validation<model_storage_t<M>, N, S, O>;
+
+}  // namespace flowmatch::inline v0
