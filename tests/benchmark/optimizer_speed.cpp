@@ -67,11 +67,10 @@ double difference(const std::string& name, at::ScalarType type) {
   ours.step();
   const at::NoGradGuard no_grad;
   double largest = 0;
-  for (std::size_t i = 0; i < a->parameters().size(); ++i) {
-    const at::Tensor& x = a->parameters()[i];
-    const at::Tensor& y = b->parameters()[i];
-    largest = std::max(largest, ((x - y).norm() / x.norm()).item<double>());
-  }
+  const std::vector<at::Tensor> x = a->parameters();
+  const std::vector<at::Tensor> y = b->parameters();
+  for (std::size_t i = 0; i < x.size(); ++i)
+    largest = std::max(largest, ((x[i] - y[i]).norm() / x[i].norm()).item<double>());
   return largest;
 }
 

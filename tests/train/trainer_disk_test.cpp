@@ -120,7 +120,7 @@ TEST_CASE("trainer: a disk that fills up stops training and with room again it g
   REQUIRE(entries(disk).size() == whole.size());  // nothing half-written is left
   for (const fs::path& path : whole) fm::open_checkpoint(path);
 
-  require_error<fm::CheckpointError>([&] { trainer.save(); }, "room");  // still full
+  require_error<fm::CheckpointError>([&] { trainer.save(); }, "; check");  // still full
   REQUIRE(entries(disk).size() == whole.size());
 
   networks::Mlp resumed = mlp(2);

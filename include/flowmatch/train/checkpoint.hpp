@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <ios>
 #include <limits>
 #include <optional>
 #include <string>
@@ -45,6 +46,15 @@ namespace detail {
 inline std::string file_signature(const std::filesystem::path& path) {
   const std::string bytes = read_file<CheckpointError>(path);
   return std::to_string(bytes.size()) + " bytes crc32 " + Manifest::hex(crc32(bytes));
+}
+
+inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (!file)
+    throw CheckpointError("cannot write " + path.string() +
+                          "; check that the folder exists, is writable and has room");
 }
 
 }  // namespace detail
@@ -116,7 +126,7 @@ inline std::optional<Checkpoint> latest_checkpoint(
   return std::nullopt;
 }
 
-/// Writes the optimizer's state. Throws CheckpointError where the file can't be written.
+/// Writes the optimizer's state. Throws CheckpointError.
 inline void save_optimizer(const std::filesystem::path& path,
                            const torch::optim::Optimizer& optimizer) {
   torch::serialize::OutputArchive archive;
@@ -127,12 +137,7 @@ inline void save_optimizer(const std::filesystem::path& path,
     bytes.append(static_cast<const char*>(data), size);
     return size;
   });
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (!file)
-    throw CheckpointError("cannot write " + path.string() +
-                          "; check that the folder exists, is writable and has room");
+  detail::write_bytes(path, bytes);
 }
 
 /// Gives the optimizer the state that a checkpoint holds. Throws CheckpointError where it is of
@@ -195,12 +200,7 @@ inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
   for (const auto& file : std::filesystem::directory_iterator(directory.path())) {
     manifest.set("file." + file.path().filename().string(), detail::file_signature(file.path()));
   }
-  std::ofstream file(directory.path() / "manifest.txt", std::ios::binary);
-  file << manifest.to_text() << std::flush;
-  if (!file)
-    throw CheckpointError("cannot write the manifest in " + directory.path().string() +
-                          "; check the free space");
-  file.close();
+  detail::write_bytes(directory.path() / "manifest.txt", manifest.to_text());
   directory.commit();
 }
 

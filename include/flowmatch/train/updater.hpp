@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <torch/nn/module.h>
 
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -104,14 +105,15 @@ class Updater {
   }
 
   NonfiniteWatch::Verdict judge(std::int64_t step, const at::Tensor& loss, StepUndo& undo) {
-    const at::Tensor finite_loss = at::isfinite(loss);
-    const at::Tensor finite_norm = norm_.defined() ? at::isfinite(norm_) : finite_loss;
     const bool at_once =  // an optimizer without a mask has to know before it steps
         device().is_cpu() || (mask_ == nullptr && on_nonfinite_ != OnNonfinite::stop);
     if (at_once) {
-      return watch_.judge(step, finite_loss.item<bool>(), finite_norm.item<bool>(),
-                          scaler_ && scaler_->reducible().item<bool>());
+      const bool finite_norm = !norm_.defined() || std::isfinite(norm_.item<double>());
+      return watch_.judge(step, std::isfinite(loss.item<double>()), finite_norm,
+                          scaler_ && scaler_->value() > 1);
     }
+    const at::Tensor finite_loss = at::isfinite(loss);
+    const at::Tensor finite_norm = norm_.defined() ? at::isfinite(norm_) : finite_loss;
     const at::Tensor bad = finite_loss.logical_and(finite_norm).logical_not();
     at::Tensor fault = bad;
     if (scaler_)

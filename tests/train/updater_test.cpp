@@ -1,0 +1,96 @@
+#include "flowmatch/train/updater.hpp"
+
+#include <limits>
+
+#include "tests/support/networks.hpp"
+
+namespace {
+
+/// One weight of two numbers; a loss with the gradient (3, 4).
+struct WeightImpl : torch::nn::Module {
+  WeightImpl() { weight = register_parameter("weight", doubles({1.0, 2.0})); }
+  at::Tensor loss() const { return (weight * doubles({3.0, 4.0})).sum(); }
+  torch::Tensor weight;
+};
+
+fm::TrainOptions descent() { return {.optimizer = fm::sgd()}; }
+
+bool finish(fm::Updater& updater, WeightImpl& module, const at::Tensor& loss) {
+  fm::StepUndo undo(module, c10::kCPU);
+  return updater.finish(0, loss, undo);
+}
+
+}  // namespace
+
+TEST_CASE("updater: a step adds gradients and clips and steps and averages") {
+  WeightImpl module;
+  fm::TrainOptions options = descent();
+  options.clip_norm = 1;
+  options.ema_decay = 0.5;
+  options.ema_warmup = false;
+  fm::Updater updater(module, options);
+  updater.begin(0.5, {});
+  updater.backward(module.loss() / 2);
+  updater.backward(module.loss() / 2);
+  REQUIRE(finish(updater, module, module.loss().detach()));
+  REQUIRE(updater.norm().item<double>() == Approx(5));
+  REQUIRE(close(module.weight, doubles({1 - 0.3, 2 - 0.4}), 1e-6, 0));
+  REQUIRE(close(updater.ema()->state().at("weight"), doubles({1 - 0.15, 2 - 0.2}), 1e-6, 0));
+  updater.begin(0.5, {});  // the gradients of the step before are gone
+  updater.backward(module.loss() * 0.01);
+  REQUIRE(finish(updater, module, module.loss().detach()));
+  REQUIRE(updater.norm().item<double>() == Approx(0.05));
+}
+
+TEST_CASE("updater: float16 gives the gradients of the loss that is not scaled") {
+  WeightImpl module;
+  fm::TrainOptions options = descent();
+  options.precision = fm::Precision::float16;
+  fm::Updater updater(module, options);
+  updater.begin(0.5, {});
+  updater.backward(module.loss());
+  REQUIRE(finish(updater, module, module.loss().detach()));
+  REQUIRE(close(module.weight, doubles({1 - 1.5, 2 - 2.0})));
+  fm::Manifest manifest;
+  updater.describe(manifest);
+  REQUIRE(manifest.get_double("loss_scale") == 65536);
+  REQUIRE(manifest.get_int("loss_scale_steps") == 1);
+}
+
+TEST_CASE("updater: what is not finite changes no weight") {
+  WeightImpl module;
+  fm::TrainOptions options = descent();
+  options.on_nonfinite = fm::OnNonfinite::skip;
+  options.ema_decay = 0.5;
+  fm::Updater updater(module, options);
+  const double bad = std::numeric_limits<double>::quiet_NaN();
+  updater.begin(0.5, {});
+  updater.backward(module.loss());
+  REQUIRE(finish(updater, module, torch::tensor(bad)));  // the loss
+  updater.begin(0.5, {});
+  updater.backward(module.loss() * bad);
+  REQUIRE(finish(updater, module, torch::tensor(1.0)));  // the gradient
+  REQUIRE(close(module.weight, doubles({1.0, 2.0})));
+  REQUIRE(updater.ema()->updates() == 0);
+  REQUIRE(updater.watch().skipped() == 2);
+
+  options.on_nonfinite = fm::OnNonfinite::roll_back;
+  options.checkpoints = "somewhere";
+  fm::Updater back(module, options);
+  back.begin(0.5, {});
+  back.backward(module.loss() * bad);
+  REQUIRE(!finish(back, module, torch::tensor(1.0)));
+  REQUIRE(close(module.weight, doubles({1.0, 2.0})));
+}
+
+TEST_CASE("updater: options are checked before the module is touched") {
+  torch::nn::Conv2d net(torch::nn::Conv2dOptions(2, 2, 3));
+  fm::TrainOptions options;
+  options.channels_last = true;
+  options.epochs = 0;
+  require_error<fm::OptionError>([&] { fm::Updater(*net, options); }, "epochs is 0");
+  REQUIRE(net->weight.is_contiguous());
+  options.epochs = 1;
+  const fm::Updater updater(*net, options);
+  REQUIRE(net->weight.is_contiguous(at::MemoryFormat::ChannelsLast));
+}
