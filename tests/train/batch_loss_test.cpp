@@ -1,5 +1,7 @@
 #include "flowmatch/train/batch_loss.hpp"
 
+#include <cstdint>
+
 #include "tests/train/training.hpp"
 
 TEST_CASE("batch_loss: it is the objective of what the noisifier makes") {
@@ -38,4 +40,26 @@ TEST_CASE("batch_loss: the model alone computes in the lower precision") {
   REQUIRE(close(rounded, exact, 2e-2, 0));
   loss(fm::Precision::float16);
   REQUIRE(output == torch::kHalf);
+}
+
+TEST_CASE("batch_loss: the losses of the ranks add up to that of the batch") {
+  struct Rank {
+    std::int64_t r, n;
+    std::int64_t rank() const { return r; }
+    std::int64_t size() const { return n; }
+    fm::SingleProcess::Done all_reduce(const at::Tensor&) const { return {}; }
+    void broadcast(const at::Tensor&) const {}
+    void barrier() const {}
+  };
+  networks::Mlp net = training::mlp();
+  const fm::Batch<> batch{training::points(5)};
+  const auto loss = [&](std::int64_t rank, std::int64_t size) {
+    return fm::batch_loss(net, training::noisifier(), fm::PredictionLoss<>{}, batch, fm::Rng(9),
+                          fm::Precision::float32, Rank{rank, size});
+  };
+  REQUIRE(close(loss(0, 2) + loss(1, 2), loss(0, 1), 1e-6, 0));
+  REQUIRE(!torch::equal(loss(0, 2), loss(1, 2)));
+  int empty = 0;
+  for (std::int64_t rank = 0; rank < 7; ++rank) empty += loss(rank, 7).defined() ? 0 : 1;
+  REQUIRE(empty == 2);
 }

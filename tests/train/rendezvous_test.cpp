@@ -17,7 +17,8 @@ class Environment {
                           {"WORLD_SIZE", "4"},
                           {"MASTER_ADDR", "node-1"},
                           {"MASTER_PORT", "1234"},
-                          {"TORCHELASTIC_USE_AGENT_STORE", ""}};
+                          {"TORCHELASTIC_USE_AGENT_STORE", ""},
+                          {"TORCHELASTIC_RESTART_COUNT", ""}};
     for (const auto& [name, value] : defaults) set(name, value);
     for (const auto& [name, value] : values) set(name, value);
   }
@@ -61,8 +62,10 @@ TEST_CASE("rendezvous: it is read from the four variables") {
   REQUIRE(r.port == 1234);
   REQUIRE(r.timeout.count() == 7);
   REQUIRE(!r.store_is_there);
-  const Environment torchrun(Environment::Values{{"TORCHELASTIC_USE_AGENT_STORE", "True"}});
+  const Environment torchrun(Environment::Values{{"TORCHELASTIC_USE_AGENT_STORE", "True"},
+                                                 {"TORCHELASTIC_RESTART_COUNT", "3"}});
   REQUIRE(fm::Rendezvous::from_environment().store_is_there);
+  REQUIRE(fm::Rendezvous::from_environment().attempt == "3");
 }
 
 TEST_CASE("rendezvous: without WORLD_SIZE a process is alone") {

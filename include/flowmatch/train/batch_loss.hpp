@@ -18,9 +18,11 @@ namespace flowmatch::inline v0 {
 /// compared; and the mean over that part is weighted by its share of the samples, so that the
 /// ranks' losses add up to the mean over the batch. A scalar tensor; undefined where the batch has
 /// no sample for this rank.
-template <class Model, class NoisifierT, class ObjectiveT, class C, Communicator Ranks>
+template <class Model, class NoisifierT, class ObjectiveT, class C,
+          Communicator Ranks = SingleProcess>
 at::Tensor batch_loss(Model& model, const NoisifierT& noisifier, const ObjectiveT& objective,
-                      const Batch<C>& batch, Rng rng, Precision precision, const Ranks& ranks) {
+                      const Batch<C>& batch, Rng rng, Precision precision = Precision::float32,
+                      const Ranks& ranks = Ranks()) {
   const c10::Device device = rng.device();
   const Batch<C> moved{batch.x_1.to(device), condition_traits<C>::to(batch.condition, device),
                        batch.x_0.defined() ? batch.x_0.to(device) : at::Tensor{}};

@@ -15,6 +15,7 @@
 #include <exception>
 #include <string>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <utility>
@@ -113,7 +114,8 @@ C10dCommunicator connect(const Rendezvous& r) {
     store_options.isServer = r.rank == 0 && !r.store_is_there;
     store_options.waitWorkers = false;  // its waiting keeps no time; the process group's does
     store_options.timeout = r.timeout;
-    const auto store = c10::make_intrusive<c10d::TCPStore>(r.address, store_options);
+    const auto store = c10::make_intrusive<c10d::PrefixStore>(
+        "attempt " + r.attempt, c10::make_intrusive<c10d::TCPStore>(r.address, store_options));
     auto options = [&] {
       if constexpr (requires { ProcessGroup::Options::create_default(r.timeout); }) {
         return ProcessGroup::Options::create_default(r.timeout);

@@ -21,6 +21,7 @@ struct Rendezvous {
   std::string address = "127.0.0.1";  ///< of the machine of rank 0
   std::uint16_t port = 29500;         ///< free there
   bool store_is_there = false;        ///< the launcher holds the store, rank 0 need not open it
+  std::string attempt{};              ///< tells ranks that are started again from those before
   /// The longest that a rank waits for another, at the start and in every exchange.
   std::chrono::seconds timeout{300};
 
@@ -55,8 +56,10 @@ struct Rendezvous {
     r.size = number("WORLD_SIZE", 1, std::numeric_limits<int>::max());
     r.address = variable("MASTER_ADDR");
     r.port = static_cast<std::uint16_t>(number("MASTER_PORT", 1, 65535));
-    const char* agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");  // torchrun's own variable
+    // torchrun's own variables: its store outlives ranks that it starts again.
+    const char* agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
     r.store_is_there = agent != nullptr && std::string(agent) == "True";
+    if (const char* attempt = std::getenv("TORCHELASTIC_RESTART_COUNT")) r.attempt = attempt;
     r.validate();
     return r;
   }
