@@ -1,6 +1,6 @@
 // Trains a small network on a folder of PNG images of one size, each sub-folder a class; a thread
 // decodes them ahead of the training, so that no more than a few batches are in memory:
-//   image_folder --images my/images --out runs/images --epochs 20
+//   image_folder --images my/images --out runs/images
 // Without --images it first draws discs and squares. Writes metrics.jsonl and samples.png.
 
 #include "examples/support/image_folder.hpp"
@@ -63,7 +63,7 @@ void draw_shapes(const fs::path& folder, int n) {
 int main(int argc, char** argv) {
   CLI::App app("Train flow matching on a folder of images", "image_folder");
   fs::path folder, out;
-  std::int64_t epochs = 20, batch = 32, channels = 3;
+  std::int64_t epochs = 300, batch = 32, channels = 3;
   std::uint64_t seed = 1;
   support::MachineOptions machine;
   app.add_option("--images", folder, "folder of PNG images, a sub-folder for each class");
