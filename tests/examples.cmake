@@ -20,6 +20,8 @@ flowmatch_expect("run/toy_2d density" 0 "integral of the density (0\\.9|1\\.0)" 
                  --out density.png)
 flowmatch_expect("run/draw_square" 0 "wrote drawing.png" draw_square --out drawing.png)
 flowmatch_expect("run/custom_path" 0 "radius of the samples (0\\.9|1\\.0)" custom_path)
+flowmatch_expect("run/image_folder" 0 "72 images, 16 x 16 pixels, 2 classes.*wrote folder/samples.png" image_folder --out folder
+                 --epochs 2)
 flowmatch_expect("run/inference_only" 0 "wrote clothes.png" inference_only)
 foreach(_snippets IN ITEMS readme post guide metrics python)
   add_executable(snippets_${_snippets} ${PROJECT_SOURCE_DIR}/examples/snippets/${_snippets}.cpp)
@@ -38,12 +40,17 @@ add_test(NAME "snippets/the pages show what is compiled"
 set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist)
 add_test(NAME "run/train leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
-add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/judge")
+add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/judge"
+         "${_work}/watched")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train resumed" 0 "resuming at step 2" ${_train} --epochs 1 --out run --resume)
 flowmatch_expect("run/train resumed with other options" 2 "learning_rate: " ${_train} --epochs 1 --out run --resume --lr 1e-3)
 flowmatch_expect("run/train ddim" 0 "epoch 1/1 done" ${_train} --epochs 1 --out ddim --method ddim)
+flowmatch_expect("run/train watched" 0 "training 'small' .flow. on 48 images.*validation loss [0-9.]+" ${_train} --epochs 1
+                 --out watched --validate 16 --patience 1 --tensorboard)
+add_test(NAME "run/train watched leaves its records"
+         COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/watched -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_watched.cmake")
 flowmatch_expect("run/sample npy" 0 "4 evaluations a sample" fashion_mnist_sample --checkpoint run --n 4 --steps 2
                  --solver midpoint --out samples.npy)
 flowmatch_expect("run/sample pictures" 0 "wrote 10 samples" fashion_mnist_sample --checkpoint run --n 10 --steps 2 --out
@@ -80,6 +87,8 @@ set_tests_properties("run/evaluate with the new judge" PROPERTIES FIXTURES_REQUI
 set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
 set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
 set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
+set_tests_properties("run/train watched" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP watched)
+set_tests_properties("run/train watched leaves its records" PROPERTIES FIXTURES_REQUIRED watched)
 set_tests_properties("run/train leaves its records" "run/train over a run" "run/train resumed" "run/train resumed with other options" "run/sample npy"
                      "run/sample pictures" "run/sample dopri5" "run/export" "run/export for Python" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
 set_tests_properties("run/sample ddim" PROPERTIES FIXTURES_REQUIRED ddim)
@@ -106,6 +115,9 @@ flowmatch_expect("bad input/batch of 0" 2 "batch size of 0" fashion_mnist_train 
 flowmatch_expect("bad input/no such device" 2 "no device" ${_train} --out bad --device quantum)
 flowmatch_expect("bad input/no such model" 2 "--model" fashion_mnist_train --out bad --model huge)
 flowmatch_expect("bad input/nothing to export" 2 "either --checkpoint or --weights" fashion_mnist_export --out bad)
+flowmatch_expect("bad input/validate on all images" 2 "leaves none to train on" ${_train} --out bad --validate 64)
+flowmatch_expect("bad input/patience without validation" 2 "some images to validate on" ${_train} --out bad --patience 2)
+flowmatch_expect("bad input/no folder of images" 3 "cannot read the folder" image_folder --out bad --images nowhere)
 set(_sample fashion_mnist_sample --out bad.npy --n 2)
 flowmatch_expect("bad input/no checkpoint" 4 "there is no checkpoint" ${_sample} --checkpoint nowhere)
 flowmatch_expect("bad input/junk as checkpoint" 4 "cannot be used" ${_sample} --checkpoint junk-checkpoint)
