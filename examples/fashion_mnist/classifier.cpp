@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "examples/fashion_mnist/unet.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/state_dict.hpp"
 #include "flowmatch/train/checkpoint.hpp"
@@ -75,7 +75,7 @@ Classifier load_classifier(const std::filesystem::path& folder, c10::Device devi
   fm::open_checkpoint(folder);  // whole?
   Classifier classifier;
   fm::load_state_dict(*classifier, fm::read_state_dict(folder / "model.pt"));
-  to_channels_last(*classifier);
+  fm::to_channels_last(*classifier);
   classifier->to(device);
   classifier->eval();
   return classifier;

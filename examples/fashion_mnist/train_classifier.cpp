@@ -10,12 +10,12 @@
 
 #include "examples/fashion_mnist/classifier.hpp"
 #include "examples/fashion_mnist/dataset.hpp"
-#include "examples/fashion_mnist/unet.hpp"
 #include "examples/support/machine.hpp"
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
+#include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/train/checkpoint.hpp"
 #include "flowmatch/train/optimizer.hpp"
 #include "flowmatch/train/schedule.hpp"
@@ -65,7 +65,7 @@ int train(const Options& o) {
 
   at::manual_seed(o.seed);
   Classifier net;
-  to_channels_last(*net);
+  fm::to_channels_last(*net);
   net->to(device);
   fm::TensorBatches batches(judged_pixels(data.images).to(device), data.labels.to(device), o.batch,
                             {.seed = o.seed});
