@@ -1,5 +1,6 @@
 // What training does where loss or gradient become NaN or infinite.
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>

@@ -11,8 +11,8 @@
 
 namespace flowmatch::inline v0 {
 
-/// What training does about a step whose loss or gradient is NaN or infinite. In every case that
-/// step changes no weight.
+/// What training does about a step whose loss or gradient is NaN or infinite. That step changes no
+/// weight, but for `stop` on a GPU with an optimizer that cannot mask it.
 enum class OnNonfinite {
   stop,       ///< throws TrainingError naming the step
   skip,       ///< goes on with the next batch; `most_skips` of them in a row stop training
