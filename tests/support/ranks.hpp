@@ -188,7 +188,7 @@ class Processes {
       posix_spawn_file_actions_destroy(&files);
       if (failed != 0) throw std::runtime_error("cannot start a rank");
       pids_.push_back(pid);
-      // LibTorch waits up to 15 s before it tries again where rank 0 is not there yet.
+      // LibTorch pauses for seconds before it tries again where rank 0 is not there yet.
       if (rank == 0) await_listener(port);
     }
   }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <fmt/format.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -14,7 +13,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "flowmatch/core/random.hpp"
 #include "flowmatch/data/source.hpp"
 #include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/velocity_model.hpp"
