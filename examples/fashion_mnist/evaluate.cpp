@@ -241,7 +241,8 @@ int evaluate(Options o) {
     warn("the run was trained on the test images that it is judged by, so its figures flatter it");
   if (judge_notes.get("note.data") == "test")
     warn("the judge was trained on the test images, so its figures mean little");
-  if (!floor) warn("no training images were found, so there is no floor");
+  if (!floor)
+    warn("no training images were found: there is no floor, and the nearest are test images");
   if (n < 1000) warn("few samples: FID, precision, recall and coverage depend on their number");
   if (!o.json.empty()) {
     std::ofstream file(o.json);

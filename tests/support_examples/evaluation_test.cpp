@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "flowmatch/core/random.hpp"
 #include "flowmatch/io/npy.hpp"
 #include "tests/support/test.hpp"
 
