@@ -3,7 +3,7 @@
 #include <ATen/core/ivalue.h>
 #include <c10/util/Exception.h>
 #include <caffe2/serialize/inline_container.h>
-#include <torch/csrc/jit/serialization/pickle.h>
+#include <torch/csrc/jit/serialization/pickler.h>
 #include <torch/csrc/jit/serialization/unpickler.h>
 
 #include <cstddef>
@@ -17,7 +17,6 @@
 #include <tuple>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/read_file.hpp"
@@ -30,6 +29,30 @@
 namespace flowmatch::inline v0 {
 
 namespace detail {
+
+/// The bytes of a .pt file. Not torch::jit::pickle_save, whose tag of the dict's type is code to
+/// Python, so that torch.load refuses it unless told to trust the file.
+inline std::string pickled(const StateDict& state) {
+  std::string pickle;
+  torch::jit::Pickler pickler([&](const char* bytes, std::size_t n) { pickle.append(bytes, n); },
+                              nullptr, nullptr, nullptr, nullptr, /*tag_aggregates=*/false);
+  pickler.protocol();
+  pickler.pushIValue(state);
+  pickler.stop();
+  std::string file;
+  caffe2::serialize::PyTorchStreamWriter writer([&](const void* bytes, std::size_t n) {
+    file.append(static_cast<const char*>(bytes), n);
+    return n;
+  });
+  writer.writeRecord("data.pkl", pickle.data(), pickle.size());
+  std::size_t i = 0;
+  for (const at::Tensor& tensor : pickler.tensorData()) {
+    const torch::jit::WriteableTensorData values = torch::jit::getWriteableTensorData(tensor);
+    writer.writeRecord("data/" + std::to_string(i++), values.data(), values.sizeInBytes());
+  }
+  writer.writeEndOfFile();
+  return file;
+}
 
 /// Whether a tensor's elements lie within the first `bytes` of its storage.
 inline bool lies_within(const at::Tensor& tensor, std::size_t bytes) {
@@ -101,7 +124,7 @@ inline StateDict read_state_dict(caffe2::serialize::PyTorchStreamReader& file,
 inline void save_state_dict(const std::filesystem::path& path, const StateDict& state) {
   StateDict on_cpu;
   for (const auto& entry : state) on_cpu.insert(entry.key(), entry.value().cpu());
-  const std::vector<char> bytes = torch::jit::pickle_save(on_cpu);
+  const std::string bytes = detail::pickled(on_cpu);
   std::ofstream file(path, std::ios::binary);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   file.close();
