@@ -108,8 +108,7 @@ TEST_CASE("metrics_log: the hook writes a row a step and resumes with the traine
     trainer.resume();
     fm::MetricsLog log(path, trainer.steps());
     if (killed > 0) {
-      REQUIRE_THROWS_AS(trainer.fit(training::batches(), log, training::kill_after(killed)),
-                        training::Killed);
+      training::train_until_killed(trainer, training::batches(), killed, log);
     } else {
       trainer.fit(training::batches(), log);
     }

@@ -94,9 +94,9 @@ inline auto break_after(std::int64_t step) {
 }
 
 /// Trains until the program is killed, as it were, after a step: what then lay in the checkpoints'
-/// folder is all that is left.
-template <class Trainer, class Source>
-void train_until_killed(Trainer&& trainer, Source&& source, std::int64_t step) {
+/// folder is all that is left. Further hooks hear of each step first.
+template <class Trainer, class Source, class... Hooks>
+void train_until_killed(Trainer&& trainer, Source&& source, std::int64_t step, Hooks&&... hooks) {
   namespace fs = std::filesystem;
   const fs::path folder = trainer.options().checkpoints;
   const fs::path left = folder.string() + "-left";
@@ -105,7 +105,7 @@ void train_until_killed(Trainer&& trainer, Source&& source, std::int64_t step) {
     fs::copy(folder, left, fs::copy_options::recursive);
     throw Broken();
   };
-  REQUIRE_THROWS_AS(trainer.fit(source, kill), Broken);
+  REQUIRE_THROWS_AS(trainer.fit(source, hooks..., kill), Broken);
   fs::remove_all(folder);
   fs::rename(left, folder);
 }
