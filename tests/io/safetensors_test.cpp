@@ -99,7 +99,7 @@ TEST_CASE("safetensors: a round trip of every type and shape with notes") {
     for (const auto& entry : state) CHECK(same(back.tensors.at(entry.key()), entry.value()));
     for (const auto& entry : back.tensors) {
       const auto address = reinterpret_cast<std::uintptr_t>(entry.value().const_data_ptr());
-      CHECK(address % entry.value().element_size() == 0);
+      CHECK(address % entry.value().itemsize() == 0);
     }
   }
   fm::save_safetensors(path, fm::StateDict());

@@ -156,7 +156,7 @@ TEST_CASE("c10d: where a rank is killed the other says so and one or two ranks g
   const TemporaryFolder alone;
   train(alone.path(), fm::SingleProcess{});
   const auto expected = fm::read_state_dict(alone.path() / "0.pt");
-  for (const std::size_t killed : {0, 1}) {
+  for (const std::size_t killed : {std::size_t{0}, std::size_t{1}}) {
     const TemporaryFolder both;
     {
       ranks::Processes two(2, both.path());

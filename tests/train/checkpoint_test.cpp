@@ -214,7 +214,7 @@ TEST_CASE("checkpoint: of a thousand random damages none goes unnoticed") {
     if (i % 2 == 0) {
       bytes.resize(place);
     } else {
-      bytes[place] = static_cast<char>(bytes[place] ^ (1 + random() % 255));
+      bytes[place] = static_cast<char>(bytes[place] ^ static_cast<char>(1 + random() % 255));
     }
     write_bytes(path / name, bytes);
     try {

@@ -51,7 +51,7 @@ namespace flowmatch::inline v0 {
 /// size is that of all together (docs/distributed.md). Give every rank the same data, options and
 /// folder of checkpoints. Weights begin as rank 0's; rank 0 alone calls hooks and writes.
 template <class Model, class NoisifierT, class ObjectiveT = PredictionLoss<>,
-          Communicator CommunicatorT = SingleProcess>
+          class CommunicatorT = SingleProcess>
 class Trainer {
   static_assert(
       ModuleHandle<Model>,
@@ -59,6 +59,8 @@ class Trainer {
       "std::shared_ptr); a lambda has no parameters to train, it can only be sampled from");
   static_assert(!std::derived_from<Model, torch::nn::Module>,
                 "flowmatch: Trainer cannot move a temporary module; keep it in a variable");
+  static_assert(Communicator<CommunicatorT>,
+                "flowmatch: the fifth argument is how ranks talk; see train/communicator.hpp");
 
  public:
   Trainer(Model model, NoisifierT noisifier, TrainOptions options = {}, ObjectiveT objective = {},
