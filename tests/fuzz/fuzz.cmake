@@ -1,7 +1,7 @@
 # Parsers of files against any bytes. The kept corpus is replayed with every compiler; the fuzzers
 # themselves are clang's, and not built with the rest:
 #   cmake --preset clang && cmake --build build-clang --target fuzz_safetensors
-#   build-clang/tests/fuzz_safetensors -malloc_limit_mb=8 -dict=tests/fuzz/safetensors.dict new tests/fuzz/corpus/safetensors
+#   build-clang/tests/fuzz_safetensors -malloc_limit_mb=1 -dict=tests/fuzz/safetensors.dict new tests/fuzz/corpus/safetensors
 function(flowmatch_fuzz_target target source)
   add_executable(${target} ${ARGN} fuzz/${source}_fuzz.cpp)
   target_link_libraries(${target} PRIVATE flowmatch_warnings)
