@@ -29,7 +29,8 @@ inline bool plain(const at::Tensor& x) {
 /// which calling an operation costs more than doing it, and allocates nothing.
 inline bool plain(const at::Tensor& x, std::span<const at::Tensor> y) {
   constexpr std::int64_t few = 1 << 16;
-  return plain(x) && x.numel() <= few && std::all_of(y.begin(), y.end(), [&](const at::Tensor& z) {
+  return plain(x) && x.numel() > 0 && x.numel() <= few &&
+         std::all_of(y.begin(), y.end(), [&](const at::Tensor& z) {
            return plain(z) && z.scalar_type() == x.scalar_type() && z.sizes() == x.sizes() &&
                   z.strides() == x.strides();
          });
