@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/data/source.hpp"
@@ -19,6 +18,7 @@
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
+#include "flowmatch/train/batch_loss.hpp"
 #include "flowmatch/train/early_stopping.hpp"
 #include "flowmatch/train/ema.hpp"
 #include "flowmatch/train/hooks.hpp"
@@ -80,10 +80,8 @@ class Validation {
     std::vector<double> samples;
     source_.start_epoch(0);
     while (const auto batch = source_.next()) {
-      const Batch<C> moved{batch->x_1.to(device), condition_traits<C>::to(batch->condition, device),
-                           batch->x_0.defined() ? batch->x_0.to(device) : at::Tensor{}};
-      Rng own = rng.fork("validation", losses.size());
-      losses.push_back(objective_(model_, noisifier_(moved, own)));
+      losses.push_back(batch_loss(model_, noisifier_, objective_, *batch,
+                                  rng.fork("validation", losses.size())));
       samples.push_back(static_cast<double>(batch->x_1.size(0)));
     }
     if (losses.empty()) throw DataError("there is no batch to validate on; give at least one");
