@@ -10,8 +10,6 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
-#include <fstream>
-#include <ios>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -22,6 +20,7 @@
 #include "flowmatch/core/read_file.hpp"
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/io/python_pickle.hpp"
+#include "flowmatch/io/write_file.hpp"
 
 /// Weights in Python's .pt files: what `torch.save(module.state_dict(), path)` writes and
 /// `torch.load(path, weights_only=True)` reads.
@@ -125,13 +124,7 @@ inline void save_state_dict(const std::filesystem::path& path, const StateDict& 
   StateDict on_cpu;
   for (const auto& entry : state) on_cpu.insert(entry.key(), entry.value().cpu());
   const std::string bytes = detail::pickled(on_cpu);
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (!file) {
-    throw CheckpointError("cannot write " + path.string() +
-                          "; check that the folder exists, is writable and has room");
-  }
+  write_bytes<CheckpointError>(path, {bytes.data(), bytes.size()});
 }
 
 /// Reads a file of `save_state_dict`, or one that Python's `torch.save(module.state_dict(), path)`

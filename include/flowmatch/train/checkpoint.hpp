@@ -10,9 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <ios>
 #include <limits>
 #include <optional>
 #include <string>
@@ -23,6 +21,7 @@
 #include "flowmatch/core/read_file.hpp"
 #include "flowmatch/io/atomic_directory.hpp"
 #include "flowmatch/io/manifest.hpp"
+#include "flowmatch/io/write_file.hpp"
 #include "flowmatch/model/state_dict.hpp"
 #include "flowmatch/train/generators.hpp"
 
@@ -46,15 +45,6 @@ namespace detail {
 inline std::string file_signature(const std::filesystem::path& path) {
   const std::string bytes = read_file<CheckpointError>(path);
   return std::to_string(bytes.size()) + " bytes crc32 " + Manifest::hex(crc32(bytes));
-}
-
-inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (!file)
-    throw CheckpointError("cannot write " + path.string() +
-                          "; check that the folder exists, is writable and has room");
 }
 
 }  // namespace detail
@@ -137,7 +127,7 @@ inline void save_optimizer(const std::filesystem::path& path,
     bytes.append(static_cast<const char*>(data), size);
     return size;
   });
-  detail::write_bytes(path, bytes);
+  write_bytes<CheckpointError>(path, bytes);
 }
 
 /// Gives the optimizer the state that a checkpoint holds. Throws CheckpointError where it is of
@@ -200,7 +190,7 @@ inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
   for (const auto& file : std::filesystem::directory_iterator(directory.path())) {
     manifest.set("file." + file.path().filename().string(), detail::file_signature(file.path()));
   }
-  detail::write_bytes(directory.path() / "manifest.txt", manifest.to_text());
+  write_bytes<CheckpointError>(directory.path() / "manifest.txt", manifest.to_text());
   directory.commit();
 }
 
