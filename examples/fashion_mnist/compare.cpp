@@ -56,10 +56,10 @@ int compare(const Options& o) {
   TrainedModel flow = load_model(o.flow, std::nullopt, device);
   TrainedModel ddim = load_model(o.ddim, std::nullopt, device);
   if (flow.recipe.method != "flow" || ddim.recipe.method != "ddim" ||
-      flow.recipe.model != ddim.recipe.model) {
+      flow.recipe.net != ddim.recipe.net) {
     throw fm::OptionError(
         "--flow needs a run of --method flow and --ddim one of --method ddim, both of the same "
-        "--model");
+        "network");
   }
   const at::Tensor labels = classes_in_turn(o.n).to(device);
   fm::Rng rng(o.seed);
@@ -99,8 +99,8 @@ int compare(const Options& o) {
           std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
       std::cout << fmt::format("{:<24} {:>11} {:>10.2f} {:>6}\n", row.name, samples.evaluations,
                                seconds, row.lines);
-      pictures.back().push_back({fmt::format("{}, {} steps", row.name, steps),
-                                 support::image_grid(from_pixels(samples.x).cpu(), 10)});
+      pictures.back().push_back(
+          {fmt::format("{}, {} steps", row.name, steps), support::image_grid(samples.images, 10)});
     }
   }
   support::write_png(o.out, support::sheet(pictures));

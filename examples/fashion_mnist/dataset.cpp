@@ -93,12 +93,17 @@ Dataset load_dataset(const fs::path& folder, std::ostream& log) {
                       "t10k");
 }
 
-at::Tensor to_pixels(const at::Tensor& images) {
-  return at::constant_pad_nd(images.unsqueeze(1).to(at::kFloat) / 255 - 0.5, {2, 2, 2, 2}, -0.5);
+at::Tensor Pixels::from_images(const at::Tensor& images) const {
+  const std::int64_t before = (size - side) / 2;
+  const std::int64_t after = size - side - before;
+  const at::Tensor x = (images.unsqueeze(1).to(at::kFloat) / 127.5 - 1) * range;
+  return at::constant_pad_nd(x, {before, after, before, after}, -range);
 }
 
-at::Tensor from_pixels(const at::Tensor& x) {
-  return (x.slice(2, 2, 30).slice(3, 2, 30).to(at::kFloat) * 2).clamp(-1, 1).contiguous();
+at::Tensor Pixels::to_images(const at::Tensor& x) const {
+  const std::int64_t before = (size - side) / 2;
+  const at::Tensor inner = x.slice(2, before, before + side).slice(3, before, before + side);
+  return (inner.to(at::kFloat) / range).clamp(-1, 1).contiguous();
 }
 
 at::Tensor to_bytes(const at::Tensor& images) {

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <iosfwd>
 
@@ -20,11 +21,16 @@ struct Dataset {
 /// Throws flowmatch::DataError for files that are missing, damaged or do not match.
 Dataset load_dataset(const std::filesystem::path& folder, std::ostream& log);
 
-/// What the network sees: float32 [N, 1, 32, 32] in [-0.5, 0.5], padded with background.
-at::Tensor to_pixels(const at::Tensor& images);
+/// The pixels that a network sees.
+struct Pixels {
+  std::int64_t size = 32;  ///< side of its images: 28, or more with a border of background
+  double range = 0.5;      ///< black and white are -range and range
 
-/// The other way: [N, 1, 32, 32] -> float32 [N, 1, 28, 28] in [-1, 1], clamped.
-at::Tensor from_pixels(const at::Tensor& x);
+  /// uint8 [N, 28, 28] -> float32 [N, 1, size, size].
+  at::Tensor from_images(const at::Tensor& images) const;
+  /// The other way: [N, 1, size, size] -> float32 [N, 1, 28, 28] in [-1, 1], clamped.
+  at::Tensor to_images(const at::Tensor& x) const;
+};
 
 /// Images in [-1, 1] as the files have them: uint8 in 0 to 255, rounded.
 at::Tensor to_bytes(const at::Tensor& images);

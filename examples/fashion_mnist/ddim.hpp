@@ -20,7 +20,8 @@ namespace fashion_mnist {
 /// and clamps to the pixel range.
 struct DdimOptions {
   std::int64_t steps = 100;
-  double eta = 1;  ///< 0: deterministic, 1: as much noise as DDPM
+  double eta = 1;      ///< 0: deterministic, 1: as much noise as DDPM
+  double range = 0.5;  ///< pixels lie in [-range, range]
   bool notebook = true;
   std::function<bool(std::int64_t step, const torch::Tensor& x)>
       observer{};  ///< returns false to stop
@@ -41,7 +42,7 @@ inline torch::Tensor ddim_sample(UNet& net, torch::Tensor x, const torch::Tensor
   }
   // sampling code begins
   const double n = static_cast<double>(o.steps);
-  const double clamp = o.notebook ? 1.0 : 0.5;
+  const double clamp = o.notebook ? 2 * o.range : o.range;
   const auto abar_at = [](double s) { return std::pow(std::cos(std::numbers::pi * s / 2), 2); };
   for (std::int64_t i = 0; i < o.steps; ++i) {
     const double left = static_cast<double>(o.steps - 1 - i) / n;

@@ -34,6 +34,7 @@ struct Options {
   fs::path samples, labels, checkpoint, data, json, pairs;
   fs::path judge = project / "examples" / "models" / "fashion-mnist-judge";
   std::int64_t n = 2048;
+  std::int64_t held_out = 0;
   SamplingCli cli;
   support::MachineOptions machine;
 };
@@ -70,15 +71,17 @@ std::optional<Judged> get_samples(Options& o, c10::Device device) {
   const Samples samples = sample_images(model, starts(model.recipe, o.n, rng).to(device),
                                         judged.labels.to(device), sampling);
   if (signals.token().stop_requested()) return std::nullopt;
-  judged.images = to_bytes(from_pixels(samples.x).cpu()).squeeze(1);
+  judged.images = to_bytes(samples.images).squeeze(1);
   judged.trained_on = model.recipe.data;
   judged.origin = {{"checkpoint", o.checkpoint.string()},
                    {"method", model.recipe.method},
-                   {"model", model.recipe.model},
+                   {"recipe", model.recipe.notes()},
                    {"solver", sampling.solver},
                    {"steps", sampling.steps},
                    {"evaluations", samples.evaluations},
                    {"grid", o.cli.grid},
+                   {"shift", sampling.shift},
+                   {"last_step", sampling.last_step},
                    {"weights", o.cli.weights},
                    {"rtol", sampling.rtol},
                    {"atol", sampling.atol},
@@ -145,10 +148,11 @@ Json memorisation(const fm::Nearest& nearest, const Dataset& seen, const Dataset
   return json;
 }
 
-void print(const Figures& figures, const std::optional<Figures>& floor, const Json& nearest) {
+void print(const Figures& figures, const std::optional<Figures>& floor, const Json& nearest,
+           const std::string& reference) {
   std::cout << fmt::format("{:<34}{:>12}{:>12}\n",
-                           fmt::format("{} against the test images", figures.images), "samples",
-                           floor ? "floor" : "");
+                           fmt::format("{} against the {} images", figures.images, reference),
+                           "samples", floor ? "floor" : "");
   for (const Line& line : lines) {
     std::cout << fmt::format("{:<34}{:>12.{}f}", line.name, line.scale * line.value(figures),
                              line.digits);
@@ -158,13 +162,14 @@ void print(const Figures& figures, const std::optional<Figures>& floor, const Js
   std::cout << fmt::format("{:<34}{:>12}{:>12}{:>12}\n",
                            "nearest " + nearest["among"].get<std::string>() + " image, distance",
                            "minimum", "1 % below", "median");
-  const auto distances = [&](const char* name, const Json& of) {
+  const auto distances = [&](const std::string& name, const Json& of) {
     const auto number = [&](const char* which) { return of[which].get<double>(); };
     std::cout << fmt::format("{:<34}{:>12.2f}{:>12.2f}{:>12.2f}\n", name, number("minimum"),
                              number("p01"), number("median"));
   };
   distances("of samples", nearest["samples"]);
-  if (nearest.contains("test_images")) distances("of test images", nearest["test_images"]);
+  if (nearest.contains("test_images"))
+    distances("of " + reference + " images", nearest["test_images"]);
 }
 
 int evaluate(Options o) {
@@ -174,6 +179,8 @@ int evaluate(Options o) {
   if (!o.labels.empty() && o.samples.empty())
     throw fm::OptionError("--labels goes with --samples; a run is sampled class by class");
   o.cli.validate(o.n);
+  if (o.held_out != 0 && o.held_out < 10)
+    throw fm::OptionError(fmt::format("--held-out is {}; choose at least 10, or 0", o.held_out));
   if (o.n < 10) throw fm::OptionError(fmt::format("--n is {}; choose at least 10", o.n));
   if (!o.pairs.empty()) support::check_png_path(o.pairs);  // now, not after the work
   if (o.json.has_parent_path() && !fs::is_directory(o.json.parent_path()))
@@ -187,10 +194,20 @@ int evaluate(Options o) {
     return support::interrupted;
   }
   std::ostringstream quiet;
-  const Dataset test = load_dataset(project / "examples" / "data" / "fashion-mnist", quiet);
-  const Dataset training = load_dataset(o.data, std::cerr);
+  Dataset test = load_dataset(project / "examples" / "data" / "fashion-mnist", quiet);
+  Dataset training = load_dataset(o.data, std::cerr);
+  if (o.held_out > 0) {  // as fashion_mnist_train --validate holds them out
+    const std::int64_t rest = training.images.size(0) - o.held_out;
+    if (rest < 10) {
+      throw fm::OptionError(fmt::format("--held-out is {}; choose less than the {} images",
+                                        o.held_out, training.images.size(0)));
+    }
+    test = {training.images.slice(0, rest), training.labels.slice(0, rest), training.is_test};
+    training = {training.images.slice(0, 0, rest), training.labels.slice(0, 0, rest),
+                training.is_test};
+  }
   // Copies are looked for among the images that the run was trained on.
-  const bool trained_on_test = judged->trained_on == "test";
+  const bool trained_on_test = judged->trained_on == "test" && o.held_out == 0;
   const Dataset& seen = trained_on_test ? test : training;
 
   support::StepProgress progress("judging");
@@ -217,13 +234,15 @@ int evaluate(Options o) {
   const Json copies = memorisation(nearest, seen, test);
   next();
   const double accuracy = agreement(of_test.classes, test.labels);
-  print(figures, floor, copies);
-  std::cout << fmt::format("the judge gives {:.1f} % of the test images their class\n",
-                           100 * accuracy);
+  const std::string reference = o.held_out > 0 ? "held-out" : "test";
+  print(figures, floor, copies, reference);
+  std::cout << fmt::format("the judge gives {:.1f} % of the {} images their class\n",
+                           100 * accuracy, reference);
 
   Json json = {{"program", "fashion_mnist_evaluate"},
                {"origin", judged->origin},
                {"trained_on", judged->trained_on},
+               {"against", reference},
                {"warnings", Json::array()},
                {"judge",
                 {{"folder", o.judge.string()},
@@ -270,6 +289,9 @@ int main(int argc, char** argv) {
   app.add_option("--data", o.data,
                  "folder of the training images, for the floor and the nearest image (default: see "
                  "the README)");
+  app.add_option("--held-out", o.held_out,
+                 "judge against the last training images, so many, instead of the test images: to "
+                 "choose by, where the run held them out (--validate)");
   app.add_option("--judge", o.judge, "folder of fashion_mnist_classifier");
   app.add_option("--json", o.json, "also write the figures as JSON");
   app.add_option("--pairs", o.pairs, "also write a picture of samples beside the nearest images");

@@ -33,13 +33,12 @@ struct Options {
 
 TrainedModel model_from_python(const Options& o) {
   TrainedModel model;
-  model.recipe.model = o.model;
-  const UNetOptions shape = UNetOptions::named(o.model);
-  model.net = UNet(shape);
+  model.recipe.net = UNetOptions::named(o.model);
+  model.net = UNet(model.recipe.net);
   const fm::StateDict theirs = o.weights.extension() == ".safetensors"
                                    ? fm::load_safetensors(o.weights).tensors
                                    : fm::read_state_dict(o.weights, o.part);
-  fm::load_state_dict(*model.net, fm::renamed(theirs, from_python_names(shape)));
+  fm::load_state_dict(*model.net, fm::renamed(theirs, from_python_names(model.recipe.net)));
   return model;
 }
 
@@ -63,7 +62,7 @@ int export_model(const Options& o) {
     const bool halve = o.half && entry.value().dim() > 1;
     state.insert(entry.key(), (halve ? entry.value().to(at::kHalf) : entry.value()).contiguous());
   }
-  const fm::NameMap to_python = from_python_names(UNetOptions::named(model.recipe.model)).inverse();
+  const fm::NameMap to_python = from_python_names(model.recipe.net).inverse();
   if (o.out.extension() == ".safetensors") {
     fm::save_safetensors(o.out, fm::renamed(state, to_python), model.recipe.notes());
   } else if (o.out.extension() == ".pt") {

@@ -1,8 +1,8 @@
 // How likely a trained network finds the test images, in bits per dimension:
 //   fashion_mnist_likelihood --n 64
 // Each grey level stands for the interval around it (uniform dequantisation), so that the density
-// of a real-valued model bounds the probability of the image: -log2 p(x) / D + log2 255, pixels
-// being 1/255 apart. D counts what the network sees, 32 x 32 with the padding.
+// of a real-valued model bounds the probability of the image: -log2 p(x) / D - log2(level), where a
+// level is what grey levels lie apart. D counts what the network sees, with its padding.
 
 #include "flowmatch/sample/likelihood.hpp"
 
@@ -51,8 +51,10 @@ int likelihood(const Options& o) {
         "noise");
   }
   fm::Rng rng(o.seed);
-  at::Tensor x = to_pixels(data.images.slice(0, 0, o.n));
-  x += (rng.uniform(x.sizes()) - 0.5) / 255;
+  const Pixels& pixels = model.recipe.pixels;
+  const double level = 2 * pixels.range / 255;  // a grey level
+  at::Tensor x = pixels.from_images(data.images.slice(0, 0, o.n));
+  x += (rng.uniform(x.sizes()) - 0.5) * level;
 
   support::StepProgress progress("images");
   std::vector<at::Tensor> log_probs;
@@ -71,12 +73,12 @@ int likelihood(const Options& o) {
     evaluations += encoded.statistics.evaluations * (last - first);
     if (first == 0) {  // from the noise that they encode to, the images come back
       const fm::LikelihoodResult decoded = likelihood.sample_from(encoded.x, labels);
-      back_and_forth = (decoded.x - x_1).abs().mean().item<double>() * 255;
+      back_and_forth = (decoded.x - x_1).abs().mean().item<double>() / level;
     }
     progress.show(last, o.n);
   }
   const at::Tensor bits = at::cat(log_probs).to(at::kDouble) / -std::log(2.0);
-  const at::Tensor each = bits / static_cast<double>(x[0].numel()) + std::log2(255.0);
+  const at::Tensor each = bits / static_cast<double>(x[0].numel()) - std::log2(level);
   std::cout << fmt::format("{:.3f} +- {:.3f} bits per dimension\n", each.mean().item<double>(),
                            each.std().item<double>() / std::sqrt(static_cast<double>(o.n)));
   std::cout << fmt::format(

@@ -3,7 +3,10 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 
+#include "examples/fashion_mnist/dataset.hpp"
+#include "examples/fashion_mnist/unet.hpp"
 #include "flowmatch/coupling/independent.hpp"
 #include "flowmatch/io/manifest.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
@@ -14,33 +17,58 @@ namespace fashion_mnist {
 
 namespace fm = flowmatch;
 
-/// What is trained: the blog post's flow matching by default, its earlier attempts, or its DDIM
-/// benchmark.
+/// What is trained and how: the blog post's recipe, the better one that docs/results.md searches
+/// for, the post's earlier attempts, or its DDIM benchmark.
 struct Recipe {
-  std::string model = "paper";  ///< paper | small
+  UNetOptions net;
+  Pixels pixels;
   std::string method = "flow";  ///< flow | ddim
   std::string target =
-      "velocity";                ///< velocity | difference (the second attempt: x_{t+0.01} - x_t)
-  std::string source = "noise";  ///< noise | blank (the second attempt: a white page)
+      "velocity";                 ///< velocity | difference (the second attempt: x_{t+0.01} - x_t)
+  std::string source = "noise";   ///< noise | blank (the second attempt: a white page)
+  std::string times = "uniform";  ///< of flow: uniform | logit_normal
+  double times_mean = 0;          ///< of logit-normal times
+  double times_stddev = 1;
   std::string data = "unknown";  ///< train | test (images that it was trained on) | unknown
 
-  std::map<std::string, std::string> notes() const {
-    return {{"model", model},
-            {"method", method},
-            {"target", target},
-            {"source", source},
-            {"data", data}};
-  }
-  /// From a checkpoint's manifest. Throws CheckpointError where it is of another program.
-  static Recipe from(const fm::Manifest& m) {
-    return {m.get("note.model"), m.get("note.method"), m.get("note.target"), m.get("note.source"),
-            m.contains("note.data") ? m.get("note.data") : "unknown"};
-  }
+  std::int64_t epochs = 5;
+  std::int64_t batch = 512;
+  double learning_rate = 1e-2;  ///< the one-cycle policy's maximum
+  double ema = 0;               ///< decay of averaged weights; 0 for none
+
+  /// "post" or "default". Throws OptionError for any other, and so below.
+  static Recipe named(std::string_view name);
+  /// Throws OptionError for a network or pixels that cannot be.
+  void validate() const;
+
+  /// What sampling has to know, for a checkpoint's manifest.
+  std::map<std::string, std::string> notes() const;
+  /// From a checkpoint's manifest; what older ones do not say was as the post has it. Throws
+  /// CheckpointError where it is of another program.
+  static Recipe from(const fm::Manifest& m);
 };
 
-constexpr double white_page = 0.5;  // pixels lie in [-0.5, 0.5]
+/// Images seen times GFLOP of one, of the post's recipe with its small network: what a better
+/// recipe may cost.
+constexpr double post_cost = 5 * 60000 * 0.2314;
+
 constexpr double difference_step = 0.01;
 constexpr double latest_time = 0.999;  // the post's clamp
+
+/// The times that flow matching is trained at.
+struct RecipeTime {
+  bool logit_normal;
+  fm::UniformTime uniform;
+  fm::LogitNormalTime middle;
+
+  explicit RecipeTime(const Recipe& r)
+      : logit_normal(r.times == "logit_normal"),
+        uniform(latest_time),
+        middle(r.times_mean, r.times_stddev) {}
+  at::Tensor operator()(std::int64_t n, at::TensorOptions options, fm::Rng& rng) const {
+    return logit_normal ? middle(n, options, rng) : uniform(n, options, rng);
+  }
+};
 
 /// The notebook's times s = 1 - t ~ U[0, 1) clamped to 0.999, in this library's direction.
 struct DdimTime {
@@ -52,9 +80,9 @@ struct DdimTime {
 /// Calls f with the recipe's noisifier. Throws OptionError for combinations that mean nothing.
 template <class F>
 auto with_noisifier(const Recipe& recipe, F f) {
-  const fm::UniformTime time(latest_time);
+  const RecipeTime time(recipe);
   const fm::IndependentCoupling<> noise;
-  const fm::IndependentCoupling blank{fm::ConstantSource(white_page)};
+  const fm::IndependentCoupling blank{fm::ConstantSource(recipe.pixels.range)};
   const fm::FiniteDifferenceTarget difference(difference_step);
   if (recipe.method == "ddim") {
     if (recipe.target != "velocity" || recipe.source != "noise") {
@@ -71,12 +99,12 @@ auto with_noisifier(const Recipe& recipe, F f) {
                                   : f(fm::PathNoisifier(fm::LinearPath{}, difference, blank, time));
 }
 
-/// The notebook's training: Adam with eps 1e-5, one-cycle learning rate.
-inline fm::TrainOptions train_options(const Recipe& recipe, std::int64_t epochs,
-                                      double learning_rate) {
+/// The recipe's training: Adam with the notebook's eps 1e-5, one-cycle learning rate.
+inline fm::TrainOptions train_options(const Recipe& recipe) {
   fm::TrainOptions options;
-  options.epochs = epochs;
-  options.learning_rate = learning_rate;
+  options.epochs = recipe.epochs;
+  options.learning_rate = recipe.learning_rate;
+  options.ema_decay = recipe.ema;
   options.optimizer = fm::adam({.eps = 1e-5});
   options.schedule = fm::one_cycle();
   options.notes = recipe.notes();

@@ -75,7 +75,8 @@ int sample(Options o) {
   std::vector<at::Tensor> strip;  // the first eight samples after each step
   sampling.observer = [&](const at::Tensor& x, std::int64_t step, std::int64_t steps) {
     progress.show(step, steps);
-    if (!o.trajectory.empty()) strip.push_back(from_pixels(x.slice(0, 0, 8)).cpu());
+    if (!o.trajectory.empty())
+      strip.push_back(model.recipe.pixels.to_images(x.slice(0, 0, 8)).cpu());
     return !signals.token().stop_requested();
   };
   fm::Rng rng(sampling.seed);
@@ -83,14 +84,14 @@ int sample(Options o) {
   if (!o.trajectory.empty()) {
     if (o.n > sampling.batch)
       throw fm::OptionError("--trajectory shows one batch; choose --n at most --batch");
-    strip.push_back(from_pixels(x_0.slice(0, 0, 8)).cpu());
+    strip.push_back(model.recipe.pixels.to_images(x_0.slice(0, 0, 8)).cpu());
   }
   const Samples samples = sample_images(model, x_0, labels, sampling);
   if (signals.token().stop_requested()) {
     std::cerr << "stopped; nothing was written\n";
     return support::interrupted;
   }
-  write_images(o.out, from_pixels(samples.x).cpu(), o.bytes);
+  write_images(o.out, samples.images, o.bytes);
   if (!o.trajectory.empty()) {
     // Eleven moments from noise to cloth, a row an image.
     std::vector<at::Tensor> moments;

@@ -31,7 +31,7 @@ TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> a
         "this run kept no averaged weights; give --weights raw, or train with --ema 0.999");
   }
   TrainedModel model{Recipe::from(found->manifest), {}};
-  model.net = UNet(UNetOptions::named(model.recipe.model));
+  model.net = UNet(model.recipe.net);
   fm::load_state_dict(
       *model.net,
       fm::read_state_dict(found->path / (averaged.value_or(has_average) ? "ema.pt" : "model.pt")));
@@ -42,8 +42,8 @@ TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> a
 }
 
 at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng) {
-  at::Tensor x_0 = rng.normal({n, 1, 32, 32});
-  return recipe.source == "blank" ? at::full_like(x_0, white_page) : x_0;
+  at::Tensor x_0 = rng.normal({n, 1, recipe.pixels.size, recipe.pixels.size});
+  return recipe.source == "blank" ? at::full_like(x_0, recipe.pixels.range) : x_0;
 }
 
 namespace {
@@ -61,7 +61,7 @@ Samples sample_ddim(TrainedModel& model, const at::Tensor& x_0, const at::Tensor
     const std::int64_t first = i * o.batch;
     const std::int64_t last = std::min(first + o.batch, n);
     fm::Rng rng = fm::Rng(o.seed).fork("ddim", static_cast<std::uint64_t>(i));
-    DdimOptions ddim{o.steps, o.eta, o.solver != "ddim_fair", {}};
+    DdimOptions ddim{o.steps, o.eta, model.recipe.pixels.range, o.solver != "ddim_fair", {}};
     ddim.observer = [&](std::int64_t step, const at::Tensor& x) {
       stopped = o.observer && !o.observer(x, i * o.steps + step, batches * o.steps);
       return !stopped;
@@ -69,7 +69,7 @@ Samples sample_ddim(TrainedModel& model, const at::Tensor& x_0, const at::Tensor
     parts.push_back(
         ddim_sample(model.net, x_0.slice(0, first, last), labels.slice(0, first, last), rng, ddim));
   }
-  return {at::cat(parts), o.steps};
+  return {model.recipe.pixels.to_images(at::cat(parts)).cpu(), o.steps};
 }
 
 }  // namespace
@@ -98,12 +98,14 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
       throw fm::OptionError("--solver " + o.solver +
                             " is for runs of --method ddim; this one is of flow");
     }
-    if (o.post_grid) throw fm::OptionError("--grid post is for --solver euler, not DDIM");
+    if (o.post_grid || o.shift != 1 || o.last_step != 0)
+      throw fm::OptionError("--grid, --shift and --last-step are for flows, not DDIM's steps");
     return sample_ddim(model, x_0, labels, o);
   }
   const std::int64_t batches = (x_0.size(0) + o.batch - 1) / o.batch;
   fm::SamplerOptions options;
   options.batch_size = o.batch;
+  options.final_step = o.last_step;
   options.observer = [&](const fm::SampleStep& s) {
     return !o.observer || o.observer(s.x, s.first / o.batch * s.steps + s.step, batches * s.steps);
   };
@@ -111,18 +113,19 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
   const Velocity velocity = velocity_of(model);
   const auto run = [&](auto method, auto plan) {
     const fm::SampleResult result = fm::Sampler(velocity, method, plan, options).solve(x_0, labels);
-    return Samples{result.x, result.statistics.evaluations / batches};
+    return Samples{model.recipe.pixels.to_images(result.x).cpu(),
+                   result.statistics.evaluations / batches};
   };
   return fm::ode::with_method(o.solver, [&](auto method) {
     if constexpr (fm::ode::ErrorStepper<decltype(method), at::Tensor>) {
-      if (o.post_grid) {
-        throw fm::OptionError("--grid post is for --solver euler; " + o.solver +
-                              " chooses its own steps");
+      if (o.post_grid || o.shift != 1) {
+        throw fm::OptionError("--grid and --shift are for fixed steps; " + o.solver +
+                              " chooses its own");
       }
       return run(method, fm::AdaptiveOptions{.rtol = o.rtol, .atol = o.atol});
     } else {
-      return run(method,
-                 o.post_grid ? fm::TimeGrid::post(o.steps) : fm::TimeGrid::uniform(o.steps));
+      return run(method, o.post_grid ? fm::TimeGrid::post(o.steps)
+                                     : fm::TimeGrid::shifted(o.steps, o.shift, 0, 1 - o.last_step));
     }
   });
 }

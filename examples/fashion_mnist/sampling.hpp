@@ -25,16 +25,18 @@ struct SamplingOptions {
   double rtol = 1e-3;        ///< of adaptive methods
   double atol = 1e-3;
   bool post_grid = false;  ///< the blog post's time grid instead of i/N
+  double shift = 1;        ///< of fixed steps: above 1 they shrink towards the data
+  double last_step = 0;    ///< a last step of Euler's, of this size, after the method's own
   double eta = 1;          ///< of DDIM
   std::int64_t batch = 256;
   std::uint64_t seed = 42;
-  /// Hears of x [b, 1, 32, 32] after each step; `step` counts over all batches, `steps` is 0 where
+  /// Hears of x [b, 1, H, W] after each step; `step` counts over all batches, `steps` is 0 where
   /// unknown.
   std::function<bool(const at::Tensor& x, std::int64_t step, std::int64_t steps)> observer{};
 };
 
 struct Samples {
-  at::Tensor x;                  ///< [N, 1, 32, 32] pixels
+  at::Tensor images;             ///< float32 [N, 1, 28, 28] in [-1, 1], on the CPU
   std::int64_t evaluations = 0;  ///< of the network, for one sample
 };
 
@@ -57,7 +59,7 @@ inline at::Tensor classes_in_turn(std::int64_t n) { return at::arange(n, at::kLo
 /// Noise, or the blank page that the recipe starts from.
 at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng);
 
-/// Samples from the starts x_0 [N, 1, 32, 32] with labels int64 [N]. Throws OptionError for a
+/// Samples from the starts x_0 [N, 1, H, W] with labels int64 [N]. Throws OptionError for a
 /// solver that is unknown or does not go with the run.
 Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
                       SamplingOptions options);

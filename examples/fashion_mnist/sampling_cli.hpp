@@ -27,6 +27,11 @@ struct SamplingCli {
     app.add_option("--atol", sampling.atol, "absolute tolerance of adaptive methods");
     app.add_option("--grid", grid, "uniform, or the blog post's")
         ->check(CLI::IsMember({"uniform", "post"}));
+    app.add_option(
+        "--shift", sampling.shift,
+        "s: fixed steps at s u / (1 + (s - 1) u), u = i/N; above 1 the small ones are at the data");
+    app.add_option("--last-step", sampling.last_step,
+                   "size of a last step of Euler's, which keeps other methods from t near 1");
     app.add_option("--eta", sampling.eta, "noise of DDIM, 0 to 1");
     app.add_option("--batch", sampling.batch, "samples that go through the network together");
     app.add_option("--weights", weights, "ema, raw, or auto: ema if the run kept them")

@@ -1,10 +1,12 @@
-// Trains the blog post's network on Fashion-MNIST, with the post's recipe as defaults:
-//   fashion_mnist_train --out runs/flow --model small --epochs 5
+// Trains a UNet on Fashion-MNIST, by our recipe or by the blog post's:
+//   fashion_mnist_train --out runs/flow
+//   fashion_mnist_train --out runs/post --recipe post --model small
 // Where WORLD_SIZE is set it is one of several ranks (docs/distributed.md).
 // Writes into the run's folder: checkpoints, metrics.csv, loss.png and samples-epoch-N.png, and on
 // request validation.csv and event files for TensorBoard.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "examples/fashion_mnist/dataset.hpp"
+#include "examples/fashion_mnist/recipe_cli.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/fashion_mnist/unet.hpp"
 #include "examples/support/machine.hpp"
@@ -38,11 +41,8 @@ using namespace fashion_mnist;
 struct Options {
   fs::path data;
   fs::path out;
-  Recipe recipe;
-  std::int64_t epochs = 5;
-  std::int64_t batch = 512;
-  double learning_rate = 1e-2;
-  double ema = 0;
+  RecipeCli recipe_cli;
+  Recipe recipe;  // what the options above come to
   std::uint64_t seed = 42;
   std::int64_t limit = 0;
   std::int64_t checkpoint_every = 0;
@@ -96,13 +96,14 @@ support::Picture draw_samples(const Options& o, const UNet& net) {
   options.seed = o.seed;
   const Samples samples = sample_images(model, starts(o.recipe, n, rng).to(device),
                                         classes_in_turn(n).to(device), options);
-  return support::image_grid(from_pixels(samples.x).cpu(), 10);
+  return support::image_grid(samples.images, 10);
 }
 
 int train(Options o) {
   const c10::Device device = o.machine.set_up();
   const support::Ranks ranks = support::meet_ranks();
   const bool first = ranks.rank() == 0;
+  o.recipe = o.recipe_cli.recipe();
   if (o.limit < 0)
     throw fm::OptionError("--limit is " + std::to_string(o.limit) +
                           "; choose at least 1, or 0 for all");
@@ -135,25 +136,30 @@ int train(Options o) {
   const Dataset held_out{data.images.slice(0, n), data.labels.slice(0, n)};
   data.images = data.images.slice(0, 0, n);
   data.labels = data.labels.slice(0, 0, n);
-  if (first)
-    std::cerr << "training '" << o.recipe.model << "' (" << o.recipe.method << ") on "
-              << data.images.size(0) << " images\n";
 
   // Dropout, if there is any, differs between ranks; the initial weights are rank 0's.
   at::manual_seed(o.seed + static_cast<std::uint64_t>(ranks.rank()));
-  UNet net(UNetOptions::named(o.recipe.model));
+  UNet net(o.recipe.net);
+  if (first) {
+    const double gflop = net->gflop(o.recipe.pixels.size);
+    const auto seen = static_cast<double>(o.recipe.epochs * data.images.size(0));
+    std::cerr << fmt::format(
+        "training {} by a UNet of widths {} on {} images: {:.4f} GFLOP forward an image, in all "
+        "{:.2f} times the cost of the post's small network\n",
+        o.recipe.method, fmt::join(o.recipe.net.widths, ", "), data.images.size(0), gflop,
+        seen * gflop / post_cost);
+  }
   net->to(device);
 
   const support::StopOnSignal signals;
-  fm::TrainOptions options = train_options(o.recipe, o.epochs, o.learning_rate);
-  options.ema_decay = o.ema;
+  fm::TrainOptions options = train_options(o.recipe);
   options.seed = o.seed;
   options.checkpoints = o.out;
   options.checkpoint_every = o.checkpoint_every;
   options.channels_last = true;
   options.stop = signals.token();
-  fm::TensorBatches batches(to_pixels(data.images).to(device), data.labels.to(device), o.batch,
-                            {.seed = o.seed});
+  fm::TensorBatches batches(o.recipe.pixels.from_images(data.images).to(device),
+                            data.labels.to(device), o.recipe.batch, {.seed = o.seed});
 
   return with_noisifier(o.recipe, [&](const auto& noisifier) {
     fm::Trainer trainer(net, noisifier, options, fm::PredictionLoss<>{}, ranks);
@@ -180,10 +186,11 @@ int train(Options o) {
     }
     const auto validate = [&](const fm::EpochReport& r) {
       if (!losses) return fm::Next::proceed;
-      fm::Validation validation(net, noisifier,
-                                fm::TensorBatches(to_pixels(held_out.images), held_out.labels,
-                                                  o.batch, {.shuffle = false}),
-                                {.seed = o.seed, .ema = trainer.ema()});
+      fm::Validation validation(
+          net, noisifier,
+          fm::TensorBatches(o.recipe.pixels.from_images(held_out.images), held_out.labels,
+                            o.recipe.batch, {.shuffle = false}),
+          {.seed = o.seed, .ema = trainer.ema()});
       const double loss = validation();
       std::cerr << fmt::format("validation loss {:.4f}\n", loss);
       losses->write(r.step, {loss});
@@ -219,18 +226,7 @@ int main(int argc, char** argv) {
   app.add_option("--data", o.data,
                  "folder with the four IDX files, gzipped or not (default: see the README)");
   app.add_option("--out", o.out, "folder of the run")->required();
-  app.add_option("--model", o.recipe.model, "paper (13.0 M parameters) or small (2.2 M)")
-      ->check(CLI::IsMember({"paper", "small"}));
-  app.add_option("--method", o.recipe.method, "flow or ddim")
-      ->check(CLI::IsMember({"flow", "ddim"}));
-  app.add_option("--target", o.recipe.target, "velocity or difference")
-      ->check(CLI::IsMember({"velocity", "difference"}));
-  app.add_option("--source", o.recipe.source, "noise or blank")
-      ->check(CLI::IsMember({"noise", "blank"}));
-  app.add_option("--epochs", o.epochs, "passes over the data");
-  app.add_option("--batch", o.batch, "batch size, of all ranks together");
-  app.add_option("--lr", o.learning_rate, "the one-cycle policy's maximum learning rate");
-  app.add_option("--ema", o.ema, "decay of averaged weights, such as 0.999; 0 for none");
+  o.recipe_cli.add_to(app);
   app.add_option("--limit", o.limit, "train on the first images only; 0 for all");
   app.add_option("--seed", o.seed, "of initial weights, order, times and noise");
   app.add_option("--checkpoint-every", o.checkpoint_every,

@@ -33,18 +33,52 @@ UNetOptions UNetOptions::named(std::string_view name) {
                                "'; choose paper or small");
 }
 
-NormActConvImpl::NormActConvImpl(std::int64_t in, std::int64_t out, bool bias)
-    : norm_(register_module("norm", nn::BatchNorm2d(in))),
-      conv_(register_module("conv", nn::Conv2d(conv3x3(in, out).bias(bias)))) {}
-
-torch::Tensor NormActConvImpl::forward(const torch::Tensor& x) {
-  return conv_->forward(torch::silu(norm_->forward(x)));
+void UNetOptions::validate(std::int64_t size) const {
+  const auto bad = [](const std::string& what) { return flowmatch::OptionError("a UNet " + what); };
+  if (widths.empty() || widths.size() > 10) throw bad("needs 1 to 10 widths, one a level");
+  for (const std::int64_t width : widths) {
+    if (width < 2 || width % 2 != 0 || width > 4096)
+      throw bad("of width " + std::to_string(width) + "; choose even widths from 2 to 4096");
+    if (groups < 0 || (groups > 0 && width % groups != 0)) {
+      throw bad("of width " + std::to_string(width) + " with " + std::to_string(groups) +
+                " groups; choose groups that divide every width, or 0 for BatchNorm");
+    }
+  }
+  if (blocks < 1 || blocks > 100)
+    throw bad("with " + std::to_string(blocks) + " blocks a level; choose 1 to 100");
+  if (!(time_scale > 0 && std::isfinite(time_scale)))
+    throw bad("with a time scale of " + flowmatch::number_text(time_scale) +
+              "; choose a finite one above 0");
+  const std::int64_t factor = std::int64_t{1} << (widths.size() - 1);
+  if (size < factor || size % factor != 0) {
+    throw bad("of " + std::to_string(widths.size()) + " levels halves its images " +
+              std::to_string(widths.size() - 1) + " times, which " + std::to_string(size) + " x " +
+              std::to_string(size) + " pixels do not allow; choose multiples of " +
+              std::to_string(factor) + ", or fewer widths");
+  }
 }
 
-ResidualBlockImpl::ResidualBlockImpl(std::int64_t embedding, std::int64_t in, std::int64_t out)
+NormActConvImpl::NormActConvImpl(std::int64_t in, std::int64_t out, std::int64_t groups,
+                                 bool bias) {
+  if (groups > 0) {
+    group_norm_ = register_module("norm", nn::GroupNorm(groups, in));
+  } else {
+    batch_norm_ = register_module("norm", nn::BatchNorm2d(in));
+  }
+  conv_ = register_module("conv", nn::Conv2d(conv3x3(in, out).bias(bias)));
+}
+
+torch::Tensor NormActConvImpl::forward(const torch::Tensor& x) {
+  const torch::Tensor h =
+      group_norm_.is_empty() ? batch_norm_->forward(x) : group_norm_->forward(x);
+  return conv_->forward(torch::silu(h));
+}
+
+ResidualBlockImpl::ResidualBlockImpl(std::int64_t embedding, std::int64_t in, std::int64_t out,
+                                     std::int64_t groups)
     : scale_shift_(register_module("scale_shift", nn::Linear(embedding, 2 * out))),
-      conv1_(register_module("conv1", NormActConv(in, out))),
-      conv2_(register_module("conv2", NormActConv(out, out))) {
+      conv1_(register_module("conv1", NormActConv(in, out, groups))),
+      conv2_(register_module("conv2", NormActConv(out, out, groups))) {
   if (in != out) shortcut_ = register_module("shortcut", nn::Conv2d(nn::Conv2dOptions(in, out, 1)));
 }
 
@@ -56,13 +90,15 @@ torch::Tensor ResidualBlockImpl::forward(const torch::Tensor& x, const torch::Te
 }
 
 UNetImpl::UNetImpl(const UNetOptions& o)
-    : first_(register_module("first", nn::Conv2d(conv3x3(o.channels, o.widths.at(0))))),
+    : time_scale_(o.time_scale),
+      first_(register_module("first", nn::Conv2d(conv3x3(o.channels, o.widths.at(0))))),
       class_embedding_(
           register_module("class_embedding", nn::Embedding(o.classes, 4 * o.widths.at(0)))),
-      time_norm_(register_module("time_norm", nn::BatchNorm1d(o.widths.at(0)))),
       time1_(register_module("time1", nn::Linear(o.widths.at(0), 4 * o.widths.at(0)))),
       time2_(register_module("time2", nn::Linear(4 * o.widths.at(0), 4 * o.widths.at(0)))),
-      last_(register_module("last", NormActConv(o.widths.at(0), o.channels, /*bias=*/false))) {
+      last_(register_module("last",
+                            NormActConv(o.widths.at(0), o.channels, o.groups, /*bias=*/false))) {
+  if (o.groups == 0) time_norm_ = register_module("time_norm", nn::BatchNorm1d(o.widths.at(0)));
   const std::int64_t half = o.widths[0] / 2;
   frequencies_ = torch::exp(-std::log(10000.0) * torch::linspace(0, 1, half));
   const std::int64_t embedding = 4 * o.widths[0];
@@ -76,8 +112,8 @@ UNetImpl::UNetImpl(const UNetOptions& o)
   for (std::size_t level = 0; level < levels; ++level) {
     down_.emplace_back();
     for (std::int64_t block = 0; block < o.blocks; ++block) {
-      down_.back().push_back(register_module(at("down", level, block),
-                                             ResidualBlock(embedding, width, o.widths[level])));
+      down_.back().push_back(register_module(
+          at("down", level, block), ResidualBlock(embedding, width, o.widths[level], o.groups)));
       width = o.widths[level];
       skips.push_back(width);
     }
@@ -87,13 +123,14 @@ UNetImpl::UNetImpl(const UNetOptions& o)
       skips.push_back(width);
     }
   }
-  middle_ = register_module("middle", ResidualBlock(embedding, width, width));
+  middle_ = register_module("middle", ResidualBlock(embedding, width, width, o.groups));
   for (std::size_t i = 0; i < levels; ++i) {
     const std::size_t level = levels - 1 - i;
     up_.emplace_back();
     for (std::int64_t block = 0; block <= o.blocks; ++block) {
       up_.back().push_back(register_module(
-          at("up", level, block), ResidualBlock(embedding, width + skips.back(), o.widths[level])));
+          at("up", level, block),
+          ResidualBlock(embedding, width + skips.back(), o.widths[level], o.groups)));
       skips.pop_back();
       width = o.widths[level];
     }
@@ -106,11 +143,11 @@ UNetImpl::UNetImpl(const UNetOptions& o)
 
 torch::Tensor UNetImpl::embed(const torch::Tensor& t, const torch::Tensor& classes) {
   if (frequencies_.device() != t.device()) frequencies_ = frequencies_.to(t.device());
-  const torch::Tensor angles = t.to(torch::kFloat).unsqueeze(1) * frequencies_;
-  const torch::Tensor waves =
+  const torch::Tensor angles = (time_scale_ * t.to(torch::kFloat)).unsqueeze(1) * frequencies_;
+  torch::Tensor waves =
       torch::cat({angles.sin(), angles.cos()}, 1).to(time1_->weight.scalar_type());
-  const torch::Tensor time =
-      time2_->forward(torch::silu(time1_->forward(torch::silu(time_norm_->forward(waves)))));
+  if (!time_norm_.is_empty()) waves = torch::silu(time_norm_->forward(waves));
+  const torch::Tensor time = time2_->forward(torch::silu(time1_->forward(waves)));
   // Every block starts from the activated embedding, so it is activated once here.
   return torch::silu(time + class_embedding_->forward(classes));
 }
@@ -134,6 +171,32 @@ torch::Tensor UNetImpl::forward(const torch::Tensor& x, const torch::Tensor& t,
       h = grow_[i]->forward(torch::upsample_nearest2d(h, {2 * h.size(2), 2 * h.size(3)}));
   }
   return last_->forward(h);
+}
+
+double UNetImpl::gflop(std::int64_t size) const {
+  double products = 0;
+  const auto add = [&](const nn::Module& layer, std::int64_t side) {
+    for (const torch::Tensor& p : layer.parameters()) {
+      // A convolution's weights serve every pixel, a linear layer's the whole image.
+      if (p.dim() == 4) products += static_cast<double>(p.numel() * side * side);
+      if (p.dim() == 2) products += static_cast<double>(p.numel());
+    }
+  };
+  add(*time1_, 1);
+  add(*time2_, 1);
+  add(*first_, size);
+  add(*last_, size);
+  std::int64_t side = size;
+  for (std::size_t level = 0; level < down_.size(); ++level) {
+    for (const ResidualBlock& block : down_[level]) add(*block, side);
+    if (level < shrink_.size()) add(*shrink_[level], side /= 2);
+  }
+  add(*middle_, side);
+  for (std::size_t i = 0; i < up_.size(); ++i) {
+    for (const ResidualBlock& block : up_[i]) add(*block, side);
+    if (i < grow_.size()) add(*grow_[i], side *= 2);
+  }
+  return 2e-9 * products;
 }
 
 }  // namespace fashion_mnist

@@ -5,6 +5,7 @@
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
@@ -19,6 +20,8 @@ struct UNetOptions {
   std::int64_t classes = 10;
   std::vector<std::int64_t> widths = {32, 64, 128, 256};
   std::int64_t blocks = 2;  ///< residual blocks a level on the way down; one more on the way up
+  std::int64_t groups = 0;  ///< of GroupNorm (Wu & He 2018); 0 for BatchNorm, as the post has it
+  double time_scale = 1;    ///< what t is multiplied by before its sines and cosines are taken
 
   /// The network behind the blog post: 13,023,072 parameters.
   static UNetOptions paper() { return {}; }
@@ -26,17 +29,25 @@ struct UNetOptions {
   static UNetOptions small() { return {1, 10, {16, 32, 64, 128}, 1}; }
   /// By name, "paper" or "small". Throws flowmatch::OptionError for any other.
   static UNetOptions named(std::string_view name);
+
+  bool operator==(const UNetOptions&) const = default;
+
+  /// Throws flowmatch::OptionError for a shape that cannot be built, or that does not take images
+  /// of size x size.
+  void validate(std::int64_t size) const;
 };
 
-/// BatchNorm -> SiLU -> convolution.
+/// Norm -> SiLU -> convolution.
 class NormActConvImpl : public torch::nn::Module {
  public:
-  NormActConvImpl(std::int64_t in, std::int64_t out, bool bias = true);
+  /// `groups`: of GroupNorm; 0 for BatchNorm.
+  NormActConvImpl(std::int64_t in, std::int64_t out, std::int64_t groups, bool bias = true);
   torch::Tensor forward(const torch::Tensor& x);
 
  private:
-  torch::nn::BatchNorm2d norm_;
-  torch::nn::Conv2d conv_;
+  torch::nn::BatchNorm2d batch_norm_{nullptr};
+  torch::nn::GroupNorm group_norm_{nullptr};
+  torch::nn::Conv2d conv_{nullptr};
 };
 TORCH_MODULE(NormActConv);
 
@@ -44,7 +55,7 @@ TORCH_MODULE(NormActConv);
 /// convolution where the number of channels changes).
 class ResidualBlockImpl : public torch::nn::Module {
  public:
-  ResidualBlockImpl(std::int64_t embedding, std::int64_t in, std::int64_t out);
+  ResidualBlockImpl(std::int64_t embedding, std::int64_t in, std::int64_t out, std::int64_t groups);
   /// x [B, in, H, W], activated embedding [B, embedding] -> [B, out, H, W].
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& embedding);
 
@@ -67,13 +78,18 @@ class UNetImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t,
                         const torch::Tensor& classes);
 
+  /// Billions of operations (two a multiplication with its addition) that convolutions and linear
+  /// layers take for one image of size x size on the way forward.
+  double gflop(std::int64_t size) const;
+
  private:
   torch::Tensor embed(const torch::Tensor& t, const torch::Tensor& classes);
 
   torch::Tensor frequencies_;
+  double time_scale_;
   torch::nn::Conv2d first_;
   torch::nn::Embedding class_embedding_;
-  torch::nn::BatchNorm1d time_norm_;
+  torch::nn::BatchNorm1d time_norm_{nullptr};  // goes with the other layers' BatchNorm
   torch::nn::Linear time1_;
   torch::nn::Linear time2_;
   std::vector<std::vector<ResidualBlock>> down_;

@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
     const at::Tensor classes = at::arange(40, at::kLong).remainder(10);
     const at::Tensor x = sampler.sample({40, 1, 32, 32}, rng, classes);
 
-    support::write_png(out, support::image_grid(fashion_mnist::from_pixels(x), 10));
+    support::write_png(out, support::image_grid(fashion_mnist::Pixels{}.to_images(x), 10));
     std::cout << "wrote " << out.string() << '\n';
     return 0;
   } catch (const c10::Error& error) {

@@ -301,6 +301,55 @@ TEST_CASE("sampler: bad input is refused with a remedy") {
       "for euler only");
 }
 
+TEST_CASE("sampler: a final step is Euler's, from 1 - final_step to 1") {
+  const at::Tensor x_0 = torch::randn({6, 2}, torch::kDouble);
+  std::vector<double> times;
+  auto recorded = [&](const at::Tensor& x, const at::Tensor& t) {
+    times.push_back(t[0].item<double>());
+    return gaussian_flow::velocity(x, t);
+  };
+  // Heun's method evaluates the ends of its steps, so it would ask at t = 1.
+  const auto grid = fm::TimeGrid::uniform(3, 0, 0.75);
+  std::vector<std::int64_t> heard;
+  fm::SamplerOptions options{.batch_size = 6, .final_step = 0.25};
+  options.observer = [&](const fm::SampleStep& step) {
+    heard.push_back(step.step);
+    CHECK(step.steps == 4);
+    return true;
+  };
+  const fm::SampleResult result = fm::Sampler(recorded, ode::Heun2{}, grid, options).solve(x_0);
+  CHECK(times == std::vector<double>{0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75});
+  CHECK(heard == std::vector<std::int64_t>{1, 2, 3, 4});
+  CHECK(result.statistics.evaluations == 7);
+  CHECK(result.statistics.accepted == 4);
+  const at::Tensor near = fm::Sampler(flow, ode::Heun2{}, grid).sample_from(x_0);
+  const at::Tensor t = torch::full({6}, 0.75, torch::kDouble);
+  CHECK(close(result.x, near + 0.25 * gaussian_flow::velocity(near, t)));
+
+  fm::Sampler euler(flow, ode::Euler{}, fm::TimeGrid::uniform(9, 0, 0.9), {.final_step = 0.1});
+  CHECK(close(euler.sample_from(x_0),
+              fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(10)).sample_from(x_0)));
+  CHECK(euler.trajectory(x_0).size(0) == 11);
+
+  times.clear();
+  fm::Sampler adaptive(recorded, ode::Dopri5{}, fm::AdaptiveOptions{}, {.final_step = 0.01});
+  CHECK(close(adaptive.sample_from(x_0), mu + s * x_0, 0, 1e-2));
+  CHECK(*std::max_element(times.begin(), times.end()) == 0.99);
+
+  // One who stops before it gets no final step.
+  fm::SamplerOptions stopping{.final_step = 0.1};
+  stopping.observer = [](const fm::SampleStep& step) { return step.step < 9; };
+  const auto nine = fm::TimeGrid::uniform(9, 0, 0.9);
+  CHECK(fm::Sampler(flow, ode::Euler{}, nine, stopping).solve(x_0).statistics.accepted == 9);
+
+  require_error<fm::OptionError>(
+      [&] { fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(9), {.final_step = 0.1}); },
+      "must end at 0.9, not 1");
+  require_error<fm::OptionError>(
+      [&] { fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(9), {.final_step = 1}); },
+      "choose one in [0, 1)");
+}
+
 TEST_CASE("sampler: the post's grid with the post's additions gives the same bits") {
   for (const std::int64_t n : {1, 7, 10}) {
     const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);

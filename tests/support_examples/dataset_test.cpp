@@ -11,6 +11,8 @@
 namespace fs = std::filesystem;
 using fashion_mnist::load_dataset;
 
+using fashion_mnist::Pixels;
+
 namespace {
 
 // A folder with `n` images and labels, as files of the training set.
@@ -145,20 +147,25 @@ TEST_CASE("dataset: a file that unpacks into more than the training set is stopp
   REQUIRE(loading_fails(folder.path()).find("more than the 47040016 bytes") != std::string::npos);
 }
 
-TEST_CASE("dataset: pixels are padded with background and shifted by a half") {
+TEST_CASE("dataset: pixels are padded with background and lie in their range") {
   const at::Tensor images = torch::full({2, 28, 28}, 255, torch::kByte);
-  const at::Tensor pixels = fashion_mnist::to_pixels(images);
+  const at::Tensor pixels = Pixels{}.from_images(images);  // the post's
   REQUIRE(pixels.sizes() == at::IntArrayRef({2, 1, 32, 32}));
   REQUIRE(pixels.scalar_type() == at::kFloat);
   REQUIRE(pixels.slice(2, 2, 30).slice(3, 2, 30).eq(0.5).all().item<bool>());
   REQUIRE(pixels.eq(-0.5).sum().item<std::int64_t>() == 2 * (32 * 32 - 28 * 28));
+  const at::Tensor bare = Pixels{.size = 28, .range = 1}.from_images(images);
+  REQUIRE(bare.sizes() == at::IntArrayRef({2, 1, 28, 28}));
+  REQUIRE(bare.eq(1).all().item<bool>());
 }
 
-TEST_CASE("dataset: from_pixels undoes to_pixels and clamps") {
+TEST_CASE("dataset: to_images undoes from_images and clamps") {
   const at::Tensor images = torch::arange(784, torch::kLong).remainder(256).view({1, 28, 28});
-  const at::Tensor x = fashion_mnist::from_pixels(fashion_mnist::to_pixels(images.to(at::kByte)));
-  REQUIRE(x.sizes() == at::IntArrayRef({1, 1, 28, 28}));
-  REQUIRE(close(x[0], images.to(at::kFloat) / 127.5 - 1, 0, 1e-6));
-  const at::Tensor wild = fashion_mnist::from_pixels(torch::full({1, 1, 32, 32}, -3.0F));
-  REQUIRE(wild.eq(-1).all().item<bool>());
+  for (const Pixels& pixels : {Pixels{}, Pixels{28, 1}, Pixels{31, 2}}) {
+    const at::Tensor x = pixels.to_images(pixels.from_images(images.to(at::kByte)));
+    REQUIRE(x.sizes() == at::IntArrayRef({1, 1, 28, 28}));
+    REQUIRE(close(x[0], images.to(at::kFloat) / 127.5 - 1, 0, 1e-6));
+    const at::Tensor wild = pixels.to_images(torch::full({1, 1, pixels.size, pixels.size}, -3.0F));
+    REQUIRE(wild.eq(-1).all().item<bool>());
+  }
 }

@@ -25,9 +25,50 @@ TEST_CASE("unet: paper and small have the post's numbers of parameters") {
   require_error<fm::OptionError>([] { UNetOptions::named("huge"); }, "choose paper or small");
 }
 
+TEST_CASE("unet: an image costs what its products come to") {
+  CHECK(UNet(UNetOptions::small())->gflop(32) == Approx(0.2314).epsilon(0.001));
+  CHECK(UNet(UNetOptions::paper())->gflop(32) == Approx(1.32).epsilon(0.005));
+  // By hand: 3x3 convolutions 1 -> 2 and 2 -> 1, three blocks (down, middle, up twice: the up
+  // blocks take 4 channels and have a shortcut), and the time's layers 2 -> 8 -> 8.
+  UNet net(UNetOptions{.widths = {2}, .blocks = 1});
+  const double pixels = 4 * 4;
+  const double blocks = 4 * (8 * 4) + 2 * (2 * 9 * 4) * pixels + 2 * (9 * 8 + 9 * 4 + 8) * pixels;
+  const double products = 2 * 9 * 2 * pixels + blocks + 2 * 8 + 8 * 8;
+  CHECK(net->gflop(4) == Approx(2e-9 * products));
+}
+
+TEST_CASE("unet: shapes that cannot be are refused with a remedy") {
+  const auto check = [](UNetOptions shape, std::int64_t size, const char* text) {
+    INFO(text);
+    require_error<fm::OptionError>([&] { shape.validate(size); }, text);
+  };
+  UNetOptions::paper().validate(32);
+  check(UNetOptions::paper(), 28, "choose multiples of 8, or fewer widths");
+  check({.widths = {}}, 28, "1 to 10 widths");
+  check({.widths = {15}}, 28, "of width 15; choose even");
+  check({.widths = {20, 40}, .groups = 8}, 28, "of width 20 with 8 groups");
+  check({.blocks = 0}, 32, "0 blocks a level");
+  check({.time_scale = 0}, 32, "time scale of 0");
+}
+
+TEST_CASE("unet: with groups a sample does not depend on the others even while training") {
+  torch::manual_seed(0);
+  UNet net(UNetOptions{.widths = {8, 16}, .blocks = 1, .groups = 4, .time_scale = 1000});
+  CHECK(net->buffers().empty());
+  const at::Tensor x = torch::randn({3, 1, 28, 28});
+  const at::Tensor t = torch::rand({3});
+  const at::Tensor labels = torch::tensor({0, 4, 9});
+  const at::Tensor all = net->forward(x, t, labels);
+  const at::Tensor alone = net->forward(x.slice(0, 1, 2), t.slice(0, 1, 2), labels.slice(0, 1, 2));
+  CHECK(close(alone[0], all[1], 1e-4, 1e-5));
+}
+
 TEST_CASE("unet: channels-last changes nothing and every parameter gets a gradient") {
   torch::manual_seed(0);
-  UNet net(UNetOptions::small());
+  const std::int64_t groups = GENERATE(0, 4);
+  UNetOptions shape = UNetOptions::small();
+  shape.groups = groups;
+  UNet net(shape);
   const at::Tensor x = torch::randn({3, 1, 32, 32});
   const at::Tensor t = torch::rand({3});
   const at::Tensor labels = torch::tensor({0, 4, 9});

@@ -21,13 +21,25 @@ class TimeGrid {
   /// n equal steps from t0 to t1 (t1 < t0 integrates backwards). Throws OptionError for n < 1 or t0
   /// = t1.
   static TimeGrid uniform(std::int64_t n, double t0 = 0, double t1 = 1) {
+    return shifted(n, 1, t0, t1);
+  }
+
+  /// n steps from t0 to t1 of which the first is about shift^2 times as long as the last: nodes
+  ///   t0 + (t1 - t0) s u / (1 + (s - 1) u), u = i / n, s = shift
+  /// (Esser et al. 2024, eq. 23, with their time running from data to noise). A shift above 1 has
+  /// the small steps at t1, 1 makes equal steps. Throws OptionError for n < 1, t0 = t1 or a shift
+  /// that is not finite and above 0.
+  static TimeGrid shifted(std::int64_t n, double shift, double t0 = 0, double t1 = 1) {
     check_steps(n);
-    std::vector<double> nodes;
+    if (!(shift > 0) || !std::isfinite(shift))
+      throw OptionError("a time grid with shift " + number_text(shift) +
+                        "; choose a finite one above 0");
+    std::vector<double> times;
     for (std::int64_t i = 0; i <= n; ++i) {
-      nodes.push_back(i == n ? t1
-                             : t0 + (t1 - t0) * static_cast<double>(i) / static_cast<double>(n));
+      const double u = static_cast<double>(i) / static_cast<double>(n);
+      times.push_back(i == n ? t1 : t0 + (t1 - t0) * (shift * u / (1 + (shift - 1) * u)));
     }
-    return TimeGrid::nodes(nodes);
+    return nodes(times);
   }
 
   /// The blog post's grid: evaluations at linspace(0, 1, n), each with dt = 1/n. Not a uniform

@@ -47,6 +47,11 @@ struct SamplerOptions {
   /// on all threads; small networks gain most. A batch_size of 0 then means an equal share for each
   /// thread. The model must bear calls from several threads, as a module in evaluation mode does.
   bool parallel = false;
+  /// Above 0: the method goes to 1 - final_step only, and one step of Euler's from there to 1. Near
+  /// t = 1 a learned velocity knows x_0 no longer and its error is largest; Euler's step evaluates
+  /// it before that, where other methods' stages come to t = 1 (Karras et al. 2022 end Heun's
+  /// method so). A TimeGrid has to end at 1 - final_step.
+  double final_step = 0;
   std::function<bool(const SampleStep&)> observer{};  ///< returns false to stop; one call at a time
   std::stop_token stop{};                             ///< asked after each step
 };
@@ -91,7 +96,17 @@ class Sampler {
       throw OptionError("batch_size is " + std::to_string(options_.batch_size) +
                         "; choose at least 1, or 0 for all");
     }
-    if constexpr (adaptive) plan_.validate();
+    if (!(options_.final_step >= 0 && options_.final_step < 1)) {
+      throw OptionError("final_step is " + number_text(options_.final_step) +
+                        "; choose one in [0, 1)");
+    }
+    if constexpr (adaptive) {
+      plan_.validate();
+    } else if (options_.final_step > 0 && plan_.t1() != end()) {
+      throw OptionError("with a final step of " + number_text(options_.final_step) +
+                        " the time grid must end at " + number_text(end()) + ", not " +
+                        number_text(plan_.t1()));
+    }
   }
   Sampler(Model model, Method method) requires adaptive
       : Sampler(std::move(model), method, AdaptiveOptions{}) {}
@@ -230,12 +245,21 @@ class Sampler {
       time.fill_(t);
       return call_model(model_, at_x, time, condition);
     };
+    ode::Statistics statistics;
     if constexpr (adaptive) {
-      return ode::integrate(method_, velocity, x, 0, 1, plan_, observer);
+      statistics = ode::integrate(method_, velocity, x, 0, end(), plan_, observer);
     } else {
-      return ode::integrate(method_, velocity, x, plan_, observer);
+      statistics = ode::integrate(method_, velocity, x, plan_, observer);
     }
+    if (options_.final_step > 0 && statistics.status == ode::Status::finished) {
+      statistics +=
+          ode::integrate(ode::Euler{}, velocity, x, TimeGrid::nodes({end(), 1}), observer);
+    }
+    return statistics;
   }
+
+  /// Where the method's own steps end.
+  double end() const { return 1 - options_.final_step; }
 
   /// How many samples go through the model together.
   std::int64_t batch_size(std::int64_t samples) const {
@@ -254,7 +278,7 @@ class Sampler {
     if constexpr (adaptive) {
       return 0;
     } else {
-      return static_cast<std::int64_t>(plan_.steps().size());
+      return static_cast<std::int64_t>(plan_.steps().size()) + (options_.final_step > 0 ? 1 : 0);
     }
   }
 

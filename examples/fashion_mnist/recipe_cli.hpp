@@ -1,0 +1,82 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "examples/fashion_mnist/recipe.hpp"
+
+namespace fashion_mnist {
+
+/// The options of programs that train: a recipe by its name, and what differs from it.
+struct RecipeCli {
+  std::string name, model;
+  std::string method = "flow", target = "velocity", source = "noise";
+  std::optional<std::vector<std::int64_t>> widths;
+  std::optional<std::int64_t> blocks, groups, size, epochs, batch;
+  std::optional<double> time_scale, range, times_mean, times_stddev, learning_rate, ema;
+  std::optional<std::string> times;
+
+  void add_to(CLI::App& app) {
+    app.add_option(
+           "--recipe", name,
+           "default, or post: the blog post's, which --model paper and small bring with them")
+        ->check(CLI::IsMember({"default", "post"}));
+    app.add_option("--model", model,
+                   "the post's network: paper (13.0 M parameters) or small (2.2 M)")
+        ->check(CLI::IsMember({"paper", "small"}));
+    app.add_option("--method", method, "flow or ddim")->check(CLI::IsMember({"flow", "ddim"}));
+    app.add_option("--target", target, "velocity or difference")
+        ->check(CLI::IsMember({"velocity", "difference"}));
+    app.add_option("--source", source, "noise or blank")->check(CLI::IsMember({"noise", "blank"}));
+    const char* own = "In place of the recipe's";
+    const auto add = [&](const char* flag, auto& value, const char* what) {
+      return app.add_option(flag, value, what)->group(own);
+    };
+    add("--epochs", epochs, "passes over the data");
+    add("--batch", batch, "batch size, of all ranks together");
+    add("--lr", learning_rate, "the one-cycle policy's maximum learning rate");
+    add("--ema", ema, "decay of averaged weights, such as 0.999; 0 for none");
+    add("--widths", widths, "channels of each level, such as 16,32,64")->delimiter(',');
+    add("--blocks", blocks, "residual blocks a level on the way down; one more on the way up");
+    add("--groups", groups, "of GroupNorm; 0 for BatchNorm");
+    add("--time-scale", time_scale, "what times are multiplied by before the network sees them");
+    add("--size", size, "side of the images: 28, or more with a border of background");
+    add("--range", range, "black and white are -range and range");
+    add("--times", times, "of flow: uniform or logit_normal")
+        ->check(CLI::IsMember({"uniform", "logit_normal"}));
+    add("--times-mean", times_mean, "of logit-normal times; above 0 is nearer to data");
+    add("--times-stddev", times_stddev, "of logit-normal times");
+  }
+
+  /// Throws OptionError for a network or pixels that cannot be.
+  Recipe recipe() const {
+    Recipe r = Recipe::named(!name.empty() ? name : model.empty() ? "default" : "post");
+    if (!model.empty()) r.net = UNetOptions::named(model);
+    r.method = method;
+    r.target = target;
+    r.source = source;
+    const auto replace = [](auto& value, const auto& own) {
+      if (own) value = *own;
+    };
+    replace(r.net.widths, widths);
+    replace(r.net.blocks, blocks);
+    replace(r.net.groups, groups);
+    replace(r.net.time_scale, time_scale);
+    replace(r.pixels.size, size);
+    replace(r.pixels.range, range);
+    replace(r.times, times);
+    replace(r.times_mean, times_mean);
+    replace(r.times_stddev, times_stddev);
+    replace(r.epochs, epochs);
+    replace(r.batch, batch);
+    replace(r.learning_rate, learning_rate);
+    replace(r.ema, ema);
+    r.validate();
+    return r;
+  }
+};
+
+}  // namespace fashion_mnist
