@@ -40,17 +40,22 @@ add_test(NAME "snippets/the pages show what is compiled"
 set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist)
 add_test(NAME "run/train leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
-add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/judge"
+add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/default" "${_work}/judge"
          "${_work}/watched")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train resumed" 0 "resuming at step 2" ${_train} --epochs 1 --out run --resume)
 flowmatch_expect("run/train resumed with other options" 2 "learning_rate: " ${_train} --epochs 1 --out run --resume --lr 1e-3)
 flowmatch_expect("run/train ddim" 0 "epoch 1/1 done" ${_train} --epochs 1 --out ddim --method ddim)
-flowmatch_expect("run/train watched" 0 "training 'small' .flow. on 48 images.*validation loss [0-9.]+" ${_train} --epochs 1
+flowmatch_expect("run/train watched" 0 "training flow by a UNet of widths 16, 32, 64, 128 on 48 images.*validation loss [0-9.]+" ${_train} --epochs 1
                  --out watched --validate 16 --patience 1 --tensorboard)
 add_test(NAME "run/train watched leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/watched -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_watched.cmake")
+# The default recipe's network is another one, with its own pixels.
+flowmatch_expect("run/train default" 0 "widths [0-9]+, [0-9]+, [0-9]+ on 48 images" fashion_mnist_train --limit 64 --batch 16
+                 --validate 16 --epochs 1 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist --out default)
+flowmatch_expect("run/sample default" 0 "7 evaluations a sample" fashion_mnist_sample --checkpoint default --n 4 --steps 3
+                 --solver heun2 --shift 2 --last-step 0.1 --out samples.npy)
 flowmatch_expect("run/sample npy" 0 "4 evaluations a sample" fashion_mnist_sample --checkpoint run --n 4 --steps 2
                  --solver midpoint --out samples.npy)
 flowmatch_expect("run/sample pictures" 0 "wrote 10 samples" fashion_mnist_sample --checkpoint run --n 10 --steps 2 --out
@@ -87,6 +92,8 @@ set_tests_properties("run/evaluate with the new judge" PROPERTIES FIXTURES_REQUI
 set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
 set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
 set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
+set_tests_properties("run/train default" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP default)
+set_tests_properties("run/sample default" PROPERTIES FIXTURES_REQUIRED default)
 set_tests_properties("run/train watched" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP watched)
 set_tests_properties("run/train watched leaves its records" PROPERTIES FIXTURES_REQUIRED watched)
 set_tests_properties("run/train leaves its records" "run/train over a run" "run/train resumed" "run/train resumed with other options" "run/sample npy"
@@ -114,6 +121,10 @@ flowmatch_expect("bad input/batch of 0" 2 "batch size of 0" fashion_mnist_train 
                  --batch 0)
 flowmatch_expect("bad input/no such device" 2 "no device" ${_train} --out bad --device quantum)
 flowmatch_expect("bad input/no such model" 2 "--model" fashion_mnist_train --out bad --model huge)
+flowmatch_expect("bad input/image size that cannot be halved" 2 "choose multiples of 8" ${_train} --out bad --size 28)
+flowmatch_expect("bad input/groups that do not divide" 2 "groups that divide" ${_train} --out bad --groups 3)
+flowmatch_expect("bad input/spread of times" 2 "finite stddev above 0" ${_train} --out bad --times logit_normal
+                 --times-stddev 0)
 flowmatch_expect("bad input/nothing to export" 2 "either --checkpoint or --weights" fashion_mnist_export --out bad)
 flowmatch_expect("bad input/validate on all images" 2 "leaves none to train on" ${_train} --out bad --validate 64)
 flowmatch_expect("bad input/patience without validation" 2 "some images to validate on" ${_train} --out bad --patience 2)
@@ -132,6 +143,9 @@ flowmatch_expect("bad input/seed beyond 64 bits" 2 "no whole number" ${_train} -
 flowmatch_expect("bad input/no samples" 2 "--n is 0" fashion_mnist_sample --out bad.npy --n 0)
 flowmatch_expect("bad input/class 10" 2 "--class is" ${_sample} --class 10)
 flowmatch_expect("bad input/post grid with midpoint" 2 "euler only" ${_sample} --grid post --solver midpoint)
+flowmatch_expect("bad input/shift of 0" 2 "with shift 0" ${_sample} --shift 0)
+flowmatch_expect("bad input/shift of an adaptive method" 2 "chooses its own" ${_sample} --shift 2 --solver dopri5)
+flowmatch_expect("bad input/last step of 1" 2 "final_step is 1" ${_sample} --last-step 1)
 flowmatch_expect("bad input/output below a file" 3 "cannot" fashion_mnist_sample --n 2 --steps 1 --out a-file/x.npy)
 flowmatch_expect("bad input/weights that were not kept" 2 "no averaged weights" ${_sample} --weights ema)
 flowmatch_expect("bad input/likelihood of one image" 2 "--n is 1" fashion_mnist_likelihood --n 1)

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "examples/fashion_mnist/python_names.hpp"
+#include "examples/fashion_mnist/recipe_cli.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/support/run_main.hpp"
 #include "flowmatch/io/safetensors.hpp"
@@ -26,14 +27,14 @@ struct Options {
   fs::path checkpoint;
   fs::path weights;
   std::string part;
-  std::string model = "paper";
+  RecipeCli recipe;
   bool half = false;
   fs::path out;
 };
 
 TrainedModel model_from_python(const Options& o) {
   TrainedModel model;
-  model.recipe.net = UNetOptions::named(o.model);
+  model.recipe = o.recipe.recipe();
   model.net = UNet(model.recipe.net);
   const fm::StateDict theirs = o.weights.extension() == ".safetensors"
                                    ? fm::load_safetensors(o.weights).tensors
@@ -80,7 +81,7 @@ int main(int argc, char** argv) {
   app.add_option("--checkpoint", o.checkpoint, "a run's folder");
   app.add_option("--weights", o.weights, "Python's weights instead: .safetensors or .pt");
   app.add_option("--part", o.part, "of a .pt that holds several things, the weights' name");
-  app.add_option("--model", o.model, "of --weights: paper | small")->capture_default_str();
+  o.recipe.add_network_to(app);  // of --weights
   app.add_flag("--half", o.half, "matrices as float16");
   app.add_option("--out", o.out, "a folder, or a .safetensors or .pt file for Python")->required();
   return support::run_main(app, argc, argv, [&] { return export_model(o); });

@@ -19,7 +19,8 @@ struct RecipeCli {
   std::optional<double> time_scale, range, times_mean, times_stddev, learning_rate, ema;
   std::optional<std::string> times;
 
-  void add_to(CLI::App& app) {
+  /// Those of the network and the pixels that it sees.
+  void add_network_to(CLI::App& app) {
     app.add_option(
            "--recipe", name,
            "default, or post: the blog post's, which --model paper and small bring with them")
@@ -28,27 +29,27 @@ struct RecipeCli {
                    "the post's network: paper (13.0 M parameters) or small (2.2 M)")
         ->check(CLI::IsMember({"paper", "small"}));
     app.add_option("--method", method, "flow or ddim")->check(CLI::IsMember({"flow", "ddim"}));
+    add(app, "--widths", widths, "channels of each level, such as 16,32,64")->delimiter(',');
+    add(app, "--blocks", blocks, "residual blocks a level on the way down; one more on the way up");
+    add(app, "--groups", groups, "of GroupNorm; 0 for BatchNorm");
+    add(app, "--time-scale", time_scale,
+        "what times are multiplied by before the network sees them");
+    add(app, "--size", size, "side of the images: 28, or more with a border of background");
+    add(app, "--range", range, "black and white are -range and range");
+  }
+  void add_to(CLI::App& app) {
+    add_network_to(app);
     app.add_option("--target", target, "velocity or difference")
         ->check(CLI::IsMember({"velocity", "difference"}));
     app.add_option("--source", source, "noise or blank")->check(CLI::IsMember({"noise", "blank"}));
-    const char* own = "In place of the recipe's";
-    const auto add = [&](const char* flag, auto& value, const char* what) {
-      return app.add_option(flag, value, what)->group(own);
-    };
-    add("--epochs", epochs, "passes over the data");
-    add("--batch", batch, "batch size, of all ranks together");
-    add("--lr", learning_rate, "the one-cycle policy's maximum learning rate");
-    add("--ema", ema, "decay of averaged weights, such as 0.999; 0 for none");
-    add("--widths", widths, "channels of each level, such as 16,32,64")->delimiter(',');
-    add("--blocks", blocks, "residual blocks a level on the way down; one more on the way up");
-    add("--groups", groups, "of GroupNorm; 0 for BatchNorm");
-    add("--time-scale", time_scale, "what times are multiplied by before the network sees them");
-    add("--size", size, "side of the images: 28, or more with a border of background");
-    add("--range", range, "black and white are -range and range");
-    add("--times", times, "of flow: uniform or logit_normal")
+    add(app, "--epochs", epochs, "passes over the data");
+    add(app, "--batch", batch, "batch size, of all ranks together");
+    add(app, "--lr", learning_rate, "the one-cycle policy's maximum learning rate");
+    add(app, "--ema", ema, "decay of averaged weights, such as 0.999; 0 for none");
+    add(app, "--times", times, "of flow: uniform or logit_normal")
         ->check(CLI::IsMember({"uniform", "logit_normal"}));
-    add("--times-mean", times_mean, "of logit-normal times; above 0 is nearer to data");
-    add("--times-stddev", times_stddev, "of logit-normal times");
+    add(app, "--times-mean", times_mean, "of logit-normal times; above 0 is nearer to data");
+    add(app, "--times-stddev", times_stddev, "of logit-normal times");
   }
 
   /// Throws OptionError for a network or pixels that cannot be.
@@ -76,6 +77,13 @@ struct RecipeCli {
     replace(r.ema, ema);
     r.validate();
     return r;
+  }
+
+ private:
+  template <class T>
+  static CLI::Option* add(CLI::App& app, const char* flag, std::optional<T>& value,
+                          const char* what) {
+    return app.add_option(flag, value, what)->group("In place of the recipe's");
   }
 };
 

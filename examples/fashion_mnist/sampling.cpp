@@ -102,6 +102,8 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
       throw fm::OptionError("--grid, --shift and --last-step are for flows, not DDIM's steps");
     return sample_ddim(model, x_0, labels, o);
   }
+  if (o.post_grid && o.shift != 1)
+    throw fm::OptionError("--shift is for --grid uniform; the post's grid is as it is");
   const std::int64_t batches = (x_0.size(0) + o.batch - 1) / o.batch;
   fm::SamplerOptions options;
   options.batch_size = o.batch;

@@ -1,4 +1,7 @@
 #include "examples/fashion_mnist/recipe_cli.hpp"
+
+#include <algorithm>
+
 #include "flowmatch/core/error.hpp"
 #include "tests/support/test.hpp"
 
