@@ -40,7 +40,7 @@ add_test(NAME "snippets/the pages show what is compiled"
 set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist)
 add_test(NAME "run/train leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
-add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/default" "${_work}/judge"
+add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/default" "${_work}/judge" "${_work}/benchmark"
          "${_work}/watched")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
@@ -66,6 +66,8 @@ flowmatch_expect("run/sample ddim" 0 "3 evaluations a sample" fashion_mnist_samp
                  samples.npy)
 flowmatch_expect("run/compare" 0 "lines of sampling code: flow [0-9]+ against DDIM [0-9]+" fashion_mnist_compare --flow
                  run --ddim ddim --n 10 --steps 3 --out compare.png)
+flowmatch_expect("run/benchmark" 0 "ddim-fair-eta-0-1 .* 1 evaluations .* FID .*wrote benchmark/table.md" fashion_mnist_benchmark
+                 --flow run --ddim ddim --n 1000 --evaluations 1 --only "euler,ddim fair eta 0" --out benchmark)
 flowmatch_expect("run/likelihood" 0 "bits per dimension" fashion_mnist_likelihood --n 2 --tolerance 0.05 --threads 1)
 flowmatch_expect("run/export" 0 "wrote exported" fashion_mnist_export --checkpoint run --half --out exported)
 flowmatch_expect("run/export for Python" 0 "wrote for-python.safetensors" fashion_mnist_export --checkpoint run --out
@@ -101,7 +103,7 @@ set_tests_properties("run/train leaves its records" "run/train over a run" "run/
 set_tests_properties("run/sample ddim" PROPERTIES FIXTURES_REQUIRED ddim)
 set_tests_properties("run/export for Python" PROPERTIES FIXTURES_SETUP for-python)
 set_tests_properties("run/import from Python" "run/import of another network" PROPERTIES FIXTURES_REQUIRED for-python)
-set_tests_properties("run/compare" PROPERTIES FIXTURES_REQUIRED "run;ddim")
+set_tests_properties("run/compare" "run/benchmark" PROPERTIES FIXTURES_REQUIRED "run;ddim")
 
 # Bad input: a message that says what is wrong, an exit code from 1 to 123, and nothing overwritten.
 file(WRITE "${_work}/junk/train-images-idx3-ubyte.gz" "this is no gzip file")
@@ -125,6 +127,7 @@ flowmatch_expect("bad input/image size that cannot be halved" 2 "choose multiple
 flowmatch_expect("bad input/groups that do not divide" 2 "groups that divide" ${_train} --out bad --groups 3)
 flowmatch_expect("bad input/spread of times" 2 "finite stddev above 0" ${_train} --out bad --times logit_normal
                  --times-stddev 0)
+flowmatch_expect("bad input/benchmark of few samples" 2 "means little" fashion_mnist_benchmark --flow run --ddim ddim --n 10)
 flowmatch_expect("bad input/nothing to export" 2 "either --checkpoint or --weights" fashion_mnist_export --out bad)
 flowmatch_expect("bad input/validate on all images" 2 "leaves none to train on" ${_train} --out bad --validate 64)
 flowmatch_expect("bad input/patience without validation" 2 "some images to validate on" ${_train} --out bad --patience 2)

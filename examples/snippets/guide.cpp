@@ -112,6 +112,9 @@ int main() {
   const fm::SampleResult result = adaptive.solve(rng.normal({10, 2}), classes);
   std::cout << result.statistics.evaluations << " evaluations\n";
 
+  fm::Sampler heun(net, fm::ode::Heun2{}, fm::TimeGrid::uniform(9, 0, 0.9), {.final_step = 0.1});
+  std::cout << heun.solve(rng.normal({10, 2}), classes).statistics.evaluations << " of Heun's\n";
+
   const auto each =
       fm::odeint_per_sample([&](const at::Tensor& x, const at::Tensor& t,
                                 const at::Tensor& label) { return net->forward(x, t, label); },

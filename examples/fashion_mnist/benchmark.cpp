@@ -1,0 +1,286 @@
+// The post's claim, tested: flow matching beside DDIM, the same network, data, seed and numbers of
+// evaluations, judged.
+//   fashion_mnist_benchmark --flow runs/flow --ddim runs/ddim --out benchmark
+// Writes the samples of each row (uint8 .npy), rows.jsonl, table.md and quality.png. Called again
+// it goes on where it was.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "examples/fashion_mnist/dataset.hpp"
+#include "examples/fashion_mnist/evaluation.hpp"
+#include "examples/fashion_mnist/sampling.hpp"
+#include "examples/support/machine.hpp"
+#include "examples/support/picture.hpp"
+#include "examples/support/progress.hpp"
+#include "examples/support/run_main.hpp"
+#include "examples/support/signals.hpp"
+#include "flowmatch/io/npy.hpp"
+
+namespace fs = std::filesystem;
+using namespace fashion_mnist;
+using Json = nlohmann::ordered_json;
+
+const fs::path project = FLOWMATCH_SOURCE_DIR;
+
+struct Options {
+  fs::path flow, ddim, ;
+  fs::path out = "benchmark";
+  fs::path judge = project / "examples" / "models" / "fashion-mnist-judge";
+  std::vector<std::int64_t> evaluations = {5, 10, 20, 50, 100};
+  std::vector<double> tolerances = {0.3, 0.1, 0.03, 0.01, 0.001};
+  std::vector<std::string> only;
+  double last_step = 0.1;
+  std::int64_t n = 1024;
+  std::uint64_t seed = 42;
+  support::MachineOptions machine;
+};
+
+/// A way to sample at one cost.
+struct Row {
+  std::string method;   // as tables and pictures name it
+  std::int64_t budget;  // evaluations that it may take; 0 where a tolerance decides
+  SamplingOptions sampling;
+
+  bool is_ddim() const { return sampling.solver.starts_with("ddim"); }
+  std::string name() const {
+    std::string name =
+        method + " " + (budget > 0 ? std::to_string(budget) : fm::number_text(sampling.rtol));
+    std::replace(name.begin(), name.end(), ' ', '-');
+    return name;
+  }
+};
+
+std::vector<Row> all_rows(const Options& o) {
+  struct Method {
+    const char* name;
+    const char* solver;
+    std::int64_t stages;  // evaluations a step
+    double last_step = 0;
+    bool post_grid = false;
+    double eta = 0;
+  };
+  const Method methods[] = {
+      {"euler", "euler", 1},
+      {"euler post grid", "euler", 1, 0, true},
+      {"midpoint", "midpoint", 2},
+      {"heun2", "heun2", 2},
+      {"heun2 last step", "heun2", 2, o.last_step},
+      {"rk4", "rk4", 4},
+      {"rk4 last step", "rk4", 4, o.last_step},
+      {"explicit_adams", "explicit_adams", 1},
+      {"ddim notebook eta 0", "ddim", 1},
+      {"ddim notebook eta 1", "ddim", 1, 0, false, 1},
+      {"ddim fair eta 0", "ddim_fair", 1},
+      {"ddim fair eta 1", "ddim_fair", 1, 0, false, 1},
+  };
+  std::vector<Row> rows;
+  const auto add = [&](Row row) {
+    row.sampling.seed = o.seed;
+    if (o.only.empty() || std::find(o.only.begin(), o.only.end(), row.method) != o.only.end())
+      rows.push_back(row);
+  };
+  for (const Method& m : methods) {
+    for (const std::int64_t budget : o.evaluations) {
+      SamplingOptions s;
+      s.solver = m.solver;
+      s.steps = (budget - (m.last_step > 0 ? 1 : 0)) / m.stages;
+      s.last_step = m.last_step;
+      s.post_grid = m.post_grid;
+      s.eta = m.eta;
+      if (s.steps > 0) add({m.name, budget, s});
+    }
+  }
+  for (const double last_step : {0.0, o.last_step}) {
+    for (const double tolerance : o.tolerances) {
+      SamplingOptions s;
+      s.solver = "dopri5";
+      s.last_step = last_step;
+      s.rtol = s.atol = tolerance;
+      add({last_step > 0 ? "dopri5 last step" : "dopri5", 0, s});
+    }
+  }
+  if (rows.empty()) throw fm::OptionError("--only names no method; look into table.md for them");
+  return rows;
+}
+
+/// The test images as the judge sees them.
+struct Reference {
+  Classifier judge_net;
+  at::Tensor labels;
+  Judgement judgement;
+};
+
+Json measure(const Row& row, TrainedModel& model, const Options& o, Reference& reference,
+             const support::StopOnSignal& signals) {
+  const c10::Device device = model.net->parameters().front().device();
+  support::StepProgress progress(row.name());
+  SamplingOptions sampling = row.sampling;
+  sampling.observer = [&](const at::Tensor&, std::int64_t step, std::int64_t steps) {
+    progress.show(step, steps);
+    return !signals.token().stop_requested();
+  };
+  const at::Tensor labels = classes_in_turn(o.n);
+  fm::Rng rng(o.seed);
+  const at::Tensor x_0 = starts(model.recipe, o.n, rng).to(device);
+  const auto began = std::chrono::steady_clock::now();
+  const Samples samples = sample_images(model, x_0, labels.to(device), sampling);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (signals.token().stop_requested()) return {};
+  const at::Tensor images = to_bytes(samples.images);
+  fm::save_npy(o.out / (row.name() + ".npy"), images);
+  const Figures f =
+      figures_of(judge(reference.judge_net, images), labels, reference.judgement, reference.labels);
+  return {{"row", row.name()},
+          {"method", row.method},
+          {"samples", o.n},
+          {"seed", o.seed},
+          {"evaluations", samples.evaluations},
+          {"seconds", seconds},
+          {"fid", f.fid},
+          {"kid", f.kid.value},
+          {"kid_standard_error", f.kid.standard_error},
+          {"precision", f.neighbours.precision},
+          {"recall", f.neighbours.recall},
+          {"judged_as_asked", f.agreement}};
+}
+
+void write_table(const fs::path& file, const std::vector<Json>& rows) {
+  std::ofstream table(file);
+  table
+      << "| method | evaluations | seconds | FID | KID x 1000 | precision | recall | judged as the "
+         "class asked |\n|---|---|---|---|---|---|---|---|\n";
+  for (const Json& r : rows) {
+    const auto number = [&](const char* key) { return r[key].get<double>(); };
+    table << fmt::format(
+        "| {} | {} | {:.1f} | {:.3f} | {:.1f} ± {:.1f} | {:.3f} | {:.3f} | {:.1f} % |\n",
+        r["method"].get<std::string>(), r["evaluations"].get<std::int64_t>(), number("seconds"),
+        number("fid"), 1000 * number("kid"), 1000 * number("kid_standard_error"),
+        number("precision"), number("recall"), 100 * number("judged_as_asked"));
+  }
+  if (!table.flush())
+    throw fm::DataError("cannot write " + file.string() + "; check the folder and its space");
+}
+
+/// FID over evaluations and over seconds, both logarithmic, a line a method.
+void draw(const fs::path& file, const std::vector<Json>& rows) {
+  const std::vector<support::Color> colors = {support::blue, support::orange, support::green,
+                                              support::red,  support::black,  support::grey};
+  std::vector<std::vector<support::Captioned>> pictures;
+  for (const bool ddim : {false, true}) {
+    pictures.emplace_back();
+    for (const char* cost : {"evaluations", "seconds"}) {
+      std::map<std::string, support::Series> by_method;
+      std::vector<std::string> order;
+      for (const Json& r : rows) {
+        const auto method = r["method"].get<std::string>();
+        // Each picture shows the other family's Euler or notebook line to compare with.
+        if (method.starts_with("ddim") != ddim && method != "euler" &&
+            method != "ddim notebook eta 1")
+          continue;
+        auto [at, is_new] = by_method.try_emplace(
+            method, support::Series{method, colors[by_method.size() % colors.size()], {}, {}});
+        if (is_new) order.push_back(method);
+        at->second.x.push_back(std::log10(r[cost].get<double>()));
+        at->second.y.push_back(r["fid"].get<double>());
+      }
+      std::vector<support::Series> series;
+      for (const std::string& method : order) series.push_back(by_method.at(method));
+      pictures.back().push_back({ddim ? "DDIM" : "flow matching",
+                                 support::line_plot(series, "FID", fmt::format("log10 of {}", cost),
+                                                    support::Scale::logarithmic)});
+    }
+  }
+  support::write_png(file, support::sheet(pictures));
+}
+
+int benchmark(const Options& o) {
+  const c10::Device device = o.machine.set_up();
+  if (o.n < 1000 || o.n > 10000)
+    throw fm::OptionError(
+        fmt::format("--n is {}; choose 1000 to 10000: FID of fewer samples means little", o.n));
+  for (const std::int64_t n : o.evaluations) {
+    if (n < 1 || n > 10000)
+      throw fm::OptionError(fmt::format("{} evaluations; choose 1 to 10000", n));
+  }
+  TrainedModel flow = load_model(o.flow, std::nullopt, device);
+  TrainedModel ddim = load_model(o.ddim, std::nullopt, device);
+  if (flow.recipe.method != "flow" || ddim.recipe.method != "ddim" ||
+      flow.recipe.net != ddim.recipe.net) {
+    throw fm::OptionError(
+        "--flow needs a run of --method flow and --ddim one of --method ddim, both of the same "
+        "network");
+  }
+  const std::vector<Row> rows = all_rows(o);
+  fs::create_directories(o.out);
+  std::ostringstream quiet;
+  const Dataset test = load_dataset(project / "examples" / "data" / "fashion-mnist", quiet);
+  Reference reference{load_classifier(o.judge, device), test.labels, {}};
+  reference.judgement = judge(reference.judge_net, test.images);
+
+  const fs::path records = o.out / "rows.jsonl";
+  std::map<std::string, Json> done;
+  {
+    std::ifstream file(records);
+    for (std::string line; std::getline(file, line);) {
+      const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (row.is_discarded()) continue;  // cut by a kill
+      if (row["samples"] != o.n || row["seed"] != o.seed)
+        throw fm::OptionError(records.string() +
+                              " has rows of another --n or --seed; choose another --out");
+      done[row["row"]] = row;
+    }
+  }
+  const support::StopOnSignal signals;
+  std::vector<Json> table;
+  for (const Row& row : rows) {
+    if (!done.contains(row.name())) {
+      const Json measured = measure(row, row.is_ddim() ? ddim : flow, o, reference, signals);
+      if (measured.is_null()) {
+        std::cerr << "stopped; call it again to go on\n";
+        return support::interrupted;
+      }
+      std::ofstream(records, std::ios::app) << measured.dump() << std::endl;
+      done[row.name()] = measured;
+    }
+    table.push_back(done[row.name()]);
+    std::cout << fmt::format(
+        "{:<28} {:>4} evaluations {:>8.1f} s   FID {:>8.3f}   {:>5.1f} %\n", row.name(),
+        table.back()["evaluations"].get<std::int64_t>(), table.back()["seconds"].get<double>(),
+        table.back()["fid"].get<double>(), 100 * table.back()["judged_as_asked"].get<double>());
+  }
+  write_table(o.out / "table.md", table);
+  draw(o.out / "quality.png", table);
+  std::cerr << "wrote " << (o.out / "table.md").string() << " and quality.png\n";
+  return support::success;
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Flow matching beside DDIM at equal evaluations, judged", "fashion_mnist_benchmark");
+  Options o;
+  app.add_option("--flow", o.flow, "run of --method flow")->required();
+  app.add_option("--ddim", o.ddim, "run of --method ddim, of the same network")->required();
+  app.add_option("--out", o.out, "folder of the samples, the table and the picture");
+  app.add_option("--n", o.n, "samples of each row");
+  app.add_option("--evaluations", o.evaluations, "of the network, for one sample")->delimiter(',');
+  app.add_option("--tolerances", o.tolerances, "of dopri5")->delimiter(',');
+  app.add_option("--last-step", o.last_step, "of the rows that end with a step of Euler's")
+      ->check(CLI::Range(1e-6, 0.5));
+  app.add_option("--only", o.only, "methods, by the table's names: euler,midpoint")->delimiter(',');
+  app.add_option("--seed", o.seed, "of the noise");
+  app.add_option("--judge", o.judge, "folder of fashion_mnist_classifier");
+  o.machine.add_to(app);
+  return support::run_main(app, argc, argv, [&] { return benchmark(o); });
+}
