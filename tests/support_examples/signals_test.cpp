@@ -93,6 +93,7 @@ TEST_CASE("signals: the second Ctrl-C ends the program with code 130") {
 
 TEST_CASE("signals: Ctrl-C and SIGTERM end training after the step with a checkpoint") {
   if (Process::is_child()) train_until_signal(Process::phase());
+  const Threads one(1);  // as the child has
   const TemporaryFolder alone;
   networks::Mlp through = mlp(1, true);
   fm::Trainer(through, noisifier(), options_in(alone.path())).fit(batches());
