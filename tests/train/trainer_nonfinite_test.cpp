@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -179,6 +180,31 @@ TEST_CASE("trainer: a fault that stays ends the run after three rollbacks") {
   REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 2);
   trainer.save();  // what it holds is whole
   REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 3);
+}
+
+TEST_CASE("trainer: each policy's error carries the step that it gave up at") {
+  using fm::OnNonfinite;
+  const auto gives_up_at = [](OnNonfinite policy, std::vector<int> bad) -> std::int64_t {
+    const TemporaryFolder folder;
+    fm::TrainOptions options = rolling_back(folder.path());
+    options.on_nonfinite = policy;
+    options.epochs = 20;
+    fm::Trainer trainer(mlp(), noisifier(), options, Flaky{std::move(bad)});
+    try {
+      trainer.fit(batches());
+    } catch (const fm::TrainingError& error) {
+      REQUIRE(std::string(error.what()).find("at step " + std::to_string(error.step())) !=
+              std::string::npos);
+      REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") <= error.step());
+      return error.step();
+    }
+    return -1;
+  };
+  std::vector<int> fifty(50);
+  std::iota(fifty.begin(), fifty.end(), 7);
+  REQUIRE(gives_up_at(OnNonfinite::stop, {7}) == 7);
+  REQUIRE(gives_up_at(OnNonfinite::skip, fifty) == 56);
+  REQUIRE(gives_up_at(OnNonfinite::roll_back, {7, 9, 11, 13}) == 7);  // again and again from 6
 }
 
 TEST_CASE("trainer: bfloat16 trains float32 weights about as well") {
