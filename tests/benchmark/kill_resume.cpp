@@ -22,6 +22,7 @@
 #include "flowmatch/noisify/noisifier.hpp"
 #include "flowmatch/path/affine.hpp"
 #include "flowmatch/train/trainer.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace fm = flowmatch;
 namespace fs = std::filesystem;
@@ -103,8 +104,8 @@ bool run(const fs::path& folder, Clock::duration patience) {
 int main(int argc, char** argv) {
   const int kills = argc > 1 ? std::atoi(argv[1]) : 200;
   std::mt19937 random(argc > 2 ? static_cast<unsigned>(std::atoi(argv[2])) : 1);
-  std::string name = (fs::temp_directory_path() / "flowmatch-kill-XXXXXX").string();
-  const fs::path root = mkdtemp(name.data());
+  const TemporaryFolder temporary;
+  const fs::path& root = temporary.path();
   const auto forever = std::chrono::hours(1);
 
   const auto began = Clock::now();
@@ -129,7 +130,6 @@ int main(int argc, char** argv) {
     equal += fm::read_file<fm::DataError>(folder / "final.pt") == expected ? 1 : 0;
     fs::remove_all(folder);
   }
-  fs::remove_all(root);
   std::cout << killed << " kills in " << runs << " runs: " << equal << " of " << runs
             << " ended with the bits of the run that was left alone\n";
   return equal == runs ? 0 : 1;

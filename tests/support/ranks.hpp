@@ -2,29 +2,24 @@
 
 // Ranks of a distributed training in tests: threads of one process, or processes of their own.
 
-#include <fcntl.h>
 #include <netinet/in.h>
-#include <spawn.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <cstdint>
-#include <cstdlib>
+#include <deque>
 #include <exception>
-#include <fstream>
 #include <memory>
 #include <mutex>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "tests/support/process.hpp"
 #include "tests/support/test.hpp"
 
 namespace ranks {
@@ -166,63 +161,22 @@ class Processes {
   explicit Processes(int size, const std::string& phase = "") {
     const int port = free_port();
     for (int rank = 0; rank < size; ++rank) {
-      const std::string log = (folder_.path() / std::to_string(rank)).string();
-      std::vector<std::string> environment{
-          "RANK=" + std::to_string(rank),  "WORLD_SIZE=" + std::to_string(size),
-          "MASTER_ADDR=127.0.0.1",         "MASTER_PORT=" + std::to_string(port),
-          "FLOWMATCH_TEST_PHASE=" + phase, "OMP_NUM_THREADS=1"};
-      std::vector<char*> variables;
-      for (std::string& variable : environment) variables.push_back(variable.data());
-      for (char** other = environ; *other != nullptr; ++other) variables.push_back(*other);
-      variables.push_back(nullptr);
-      std::string exe = "/proc/self/exe";
-      std::string name = Catch::getResultCapture().getCurrentTestName();
-      char* arguments[] = {exe.data(), name.data(), nullptr};
-      posix_spawn_file_actions_t files;
-      posix_spawn_file_actions_init(&files);
-      posix_spawn_file_actions_addopen(&files, 1, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-      posix_spawn_file_actions_adddup2(&files, 1, 2);
-      pid_t pid = 0;
-      const int failed =
-          posix_spawn(&pid, exe.c_str(), &files, nullptr, arguments, variables.data());
-      posix_spawn_file_actions_destroy(&files);
-      if (failed != 0) throw std::runtime_error("cannot start a rank");
-      pids_.push_back(pid);
+      ranks_.emplace_back(phase, std::vector<std::string>{"RANK=" + std::to_string(rank),
+                                                          "WORLD_SIZE=" + std::to_string(size),
+                                                          "MASTER_ADDR=127.0.0.1",
+                                                          "MASTER_PORT=" + std::to_string(port)});
       // LibTorch pauses for seconds before it tries again where rank 0 is not there yet.
       if (rank == 0) await_listener(port);
     }
   }
-  ~Processes() {
-    for (std::size_t i = 0; i < pids_.size(); ++i) {
-      if (pids_[i] == 0) continue;
-      send(i, SIGKILL);
-      wait(i);
-    }
-  }
-  Processes(const Processes&) = delete;
-  Processes& operator=(const Processes&) = delete;
 
-  void send(std::size_t rank, int signal) const { kill(pids_[rank], signal); }
+  void send(std::size_t rank, int signal) const { ranks_[rank].send(signal); }
   /// The exit code, or minus the signal.
-  int wait(std::size_t rank) {
-    int status = 0;
-    waitpid(pids_[rank], &status, 0);
-    pids_[rank] = 0;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  }
-  std::string output(std::size_t rank) const {
-    std::ifstream file(folder_.path() / std::to_string(rank));
-    std::ostringstream text;
-    text << file.rdbuf();
-    return text.str();
-  }
+  int wait(std::size_t rank) { return ranks_[rank].wait(); }
+  std::string output(std::size_t rank) const { return ranks_[rank].output(); }
 
  private:
-  TemporaryFolder folder_;
-  std::vector<pid_t> pids_;
+  std::deque<Process> ranks_{};
 };
-
-inline bool is_process() { return std::getenv("FLOWMATCH_TEST_PHASE") != nullptr; }
-inline std::string phase() { return std::getenv("FLOWMATCH_TEST_PHASE"); }
 
 }  // namespace ranks

@@ -4,10 +4,7 @@
 #include <torch/torch.h>
 #undef CHECK
 
-#include <unistd.h>
-
-#include <filesystem>
-
+#include "tests/support/temporary_folder.hpp"
 #include "tests/support/test_std.hpp"
 
 namespace flowmatch {}
@@ -35,23 +32,4 @@ class Threads {
 
  private:
   int before_ = at::get_num_threads();
-};
-
-/// An empty folder that goes with its scope.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "flowmatch-test-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
 };

@@ -5,6 +5,7 @@
 #ifdef USE_C10D_GLOO
 
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "flowmatch/train/agree.hpp"
+#include "tests/support/process.hpp"
 #include "tests/support/ranks.hpp"
 #include "tests/train/training.hpp"
 
@@ -79,7 +81,7 @@ void await(const fs::path& file) {
 /// A rank's part in the tests of lost ranks: trains, slowly at first so that there is time to lose
 /// one, and fails with a message where another is lost.
 void train_until_lost(std::chrono::seconds timeout) {
-  const fs::path folder = ranks::phase();
+  const fs::path folder = Process::phase();
   const bool slowly = !fs::exists(folder / "began");
   try {
     train(folder, communicator(timeout), [&](const fm::StepReport& r) {
@@ -95,7 +97,7 @@ void train_until_lost(std::chrono::seconds timeout) {
 }  // namespace
 
 TEST_CASE("c10d: sums and broadcasts reach every process") {
-  if (!ranks::is_process()) {
+  if (!Process::is_child()) {
     ranks::Processes two(2, "run");
     for (std::size_t r = 0; r < 2; ++r) {
       const int code = two.wait(r);
@@ -129,8 +131,8 @@ TEST_CASE("c10d: sums and broadcasts reach every process") {
 }
 
 TEST_CASE("c10d: two processes end where one with the same global batch does") {
-  if (ranks::is_process()) {
-    train(ranks::phase(), communicator(std::chrono::seconds(30)));
+  if (Process::is_child()) {
+    train(Process::phase(), communicator(std::chrono::seconds(30)));
     return;
   }
   const TemporaryFolder alone, both;
@@ -149,7 +151,7 @@ TEST_CASE("c10d: two processes end where one with the same global batch does") {
 }
 
 TEST_CASE("c10d: where a rank is killed the other says so and one or two ranks go on") {
-  if (ranks::is_process()) {
+  if (Process::is_child()) {
     train_until_lost(std::chrono::seconds(30));
     return;
   }
@@ -184,7 +186,7 @@ TEST_CASE("c10d: where a rank is killed the other says so and one or two ranks g
 }
 
 TEST_CASE("c10d: a rank that does not answer ends the other within the limit") {
-  if (ranks::is_process()) {
+  if (Process::is_child()) {
     train_until_lost(std::chrono::seconds(4));
     return;
   }

@@ -18,14 +18,14 @@ TEST_CASE("step_undo: buffers and the default generator go back unless they are 
   const at::Tensor before = net->norm->running_mean.clone();
   at::Tensor first;
   {
-    const fm::StepUndo undo(*net, c10::kCPU);
+    const fm::StepUndo undo(net->buffers(), c10::kCPU);
     first = run(net);
     REQUIRE(!torch::equal(first, before));
   }
   REQUIRE(torch::equal(net->norm->running_mean, before));
   REQUIRE(net->norm->num_batches_tracked.item<std::int64_t>() == 0);
   {
-    fm::StepUndo undo(*net, c10::kCPU);
+    fm::StepUndo undo(net->buffers(), c10::kCPU);
     REQUIRE(torch::equal(run(net), first));  // from the same random numbers
     undo.keep();
   }
@@ -37,7 +37,7 @@ TEST_CASE("step_undo: buffers alone go back when asked for or where a flag says 
   at::manual_seed(3);
   networks::Conditional net;
   const at::Tensor before = net->norm->running_mean.clone();
-  fm::StepUndo undo(*net, c10::kCPU);
+  fm::StepUndo undo(net->buffers(), c10::kCPU);
   const at::Tensor after = run(net);
   undo.restore_buffers_where(torch::tensor(false));
   REQUIRE(torch::equal(net->norm->running_mean, after));

@@ -214,3 +214,30 @@ TEST_CASE("trainer: a score that a hook gives keeps the best checkpoint") {
   REQUIRE(fm::best_checkpoint(folder.path())->manifest.get_double("score") == 1);
   REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("epoch") == 6);
 }
+
+TEST_CASE("trainer: with checkpoints every few steps the newest stay and the best beside them") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = saving(folder.path());
+  options.checkpoint_every = 2;
+  options.epochs = 4;
+  options.keep_checkpoints = 3;
+  const std::vector<double> scores{2, 1, 3, 0.5};
+  fm::Trainer trainer(mlp(), noisifier(), options);
+  std::vector<std::vector<std::string>> left;  // after each epoch
+  trainer.fit(batches(), [&](const fm::EpochReport& r) {
+    trainer.save(scores[static_cast<std::size_t>(r.epoch)]);
+    left.push_back(entries(folder.path()));
+  });
+  const auto steps = [](const std::vector<int>& numbers) {
+    std::vector<std::string> names;
+    for (const int n : numbers)
+      names.push_back("step-0000000" + std::string(n < 10 ? "0" : "") + std::to_string(n));
+    return names;
+  };
+  REQUIRE(left.at(0) == steps({2, 4, 6}));
+  REQUIRE(left.at(1) == steps({8, 10, 12}));
+  REQUIRE(left.at(2) == steps({12, 14, 16, 18}));  // 12 is the best
+  REQUIRE(left.at(3) == steps({20, 22, 24}));      // 24 is better
+  REQUIRE(fm::best_checkpoint(folder.path())->manifest.get_int("step") == 24);
+  for (const fs::path& path : fm::list_checkpoints(folder.path())) fm::open_checkpoint(path);
+}

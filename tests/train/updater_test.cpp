@@ -15,8 +15,8 @@ struct WeightImpl : torch::nn::Module {
 
 fm::TrainOptions descent() { return {.optimizer = fm::sgd()}; }
 
-bool finish(fm::Updater& updater, WeightImpl& module, const at::Tensor& loss) {
-  fm::StepUndo undo(module, c10::kCPU);
+bool finish(fm::Updater& updater, const at::Tensor& loss) {
+  fm::StepUndo undo = updater.undo();
   return updater.finish(0, loss, undo);
 }
 
@@ -32,13 +32,13 @@ TEST_CASE("updater: a step adds gradients and clips and steps and averages") {
   updater.begin(0.5, {});
   updater.backward(module.loss() / 2);
   updater.backward(module.loss() / 2);
-  REQUIRE(finish(updater, module, module.loss().detach()));
+  REQUIRE(finish(updater, module.loss().detach()));
   REQUIRE(updater.norm().item<double>() == Approx(5));
   REQUIRE(close(module.weight, doubles({1 - 0.3, 2 - 0.4}), 1e-6, 0));
   REQUIRE(close(updater.ema()->state().at("weight"), doubles({1 - 0.15, 2 - 0.2}), 1e-6, 0));
   updater.begin(0.5, {});  // the gradients of the step before are gone
   updater.backward(module.loss() * 0.01);
-  REQUIRE(finish(updater, module, module.loss().detach()));
+  REQUIRE(finish(updater, module.loss().detach()));
   REQUIRE(updater.norm().item<double>() == Approx(0.05));
 }
 
@@ -49,7 +49,7 @@ TEST_CASE("updater: float16 gives the gradients of the loss that is not scaled")
   fm::Updater updater(module, options);
   updater.begin(0.5, {});
   updater.backward(module.loss());
-  REQUIRE(finish(updater, module, module.loss().detach()));
+  REQUIRE(finish(updater, module.loss().detach()));
   REQUIRE(close(module.weight, doubles({1 - 1.5, 2 - 2.0})));
   fm::Manifest manifest;
   updater.describe(manifest);
@@ -66,10 +66,10 @@ TEST_CASE("updater: what is not finite changes no weight") {
   const double bad = std::numeric_limits<double>::quiet_NaN();
   updater.begin(0.5, {});
   updater.backward(module.loss());
-  REQUIRE(finish(updater, module, torch::tensor(bad)));  // the loss
+  REQUIRE(finish(updater, torch::tensor(bad)));  // the loss
   updater.begin(0.5, {});
   updater.backward(module.loss() * bad);
-  REQUIRE(finish(updater, module, torch::tensor(1.0)));  // the gradient
+  REQUIRE(finish(updater, torch::tensor(1.0)));  // the gradient
   REQUIRE(close(module.weight, doubles({1.0, 2.0})));
   REQUIRE(updater.ema()->updates() == 0);
   REQUIRE(updater.watch().skipped() == 2);
@@ -79,7 +79,7 @@ TEST_CASE("updater: what is not finite changes no weight") {
   fm::Updater back(module, options);
   back.begin(0.5, {});
   back.backward(module.loss() * bad);
-  REQUIRE(!finish(back, module, torch::tensor(1.0)));
+  REQUIRE(!finish(back, torch::tensor(1.0)));
   REQUIRE(close(module.weight, doubles({1.0, 2.0})));
 }
 

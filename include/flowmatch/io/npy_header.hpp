@@ -5,13 +5,14 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/io/element_count.hpp"
 
 namespace flowmatch::inline v0 {
 
@@ -65,7 +66,6 @@ inline NpyHeader parse_npy_header(std::string_view bytes, const std::string& nam
     throw bad("its shape is no tuple");
   list = list.substr(1, list.find(')') - 1);
   std::vector<std::int64_t> shape;
-  std::uint64_t count = 1;
   while (list.find_first_not_of(", ") != std::string_view::npos) {
     list.remove_prefix(list.find_first_not_of(", "));
     std::int64_t size = -1;
@@ -73,17 +73,12 @@ inline NpyHeader parse_npy_header(std::string_view bytes, const std::string& nam
     if (error != std::errc{} || size < 0 || shape.size() == 16)
       throw bad("its shape has a size that is no count");
     list.remove_prefix(static_cast<std::size_t>(end - list.data()));
-    // Zeros are left out, so that (0, 2^62, 2^62) is refused too: its strides would overflow.
-    const auto factor = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 1));
-    if (count > std::numeric_limits<std::int64_t>::max() / 8 / factor) {
-      throw bad("its shape overflows");
-    }
-    count *= factor;
     shape.push_back(size);
   }
-  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) count = 0;
-  if (count * type->bytes != data.size()) {
-    throw bad("its header declares " + std::to_string(count * type->bytes) +
+  const std::optional<std::uint64_t> count = element_count(shape);
+  if (!count) throw bad("its shape overflows");
+  if (*count * type->bytes != data.size()) {
+    throw bad("its header declares " + std::to_string(*count * type->bytes) +
               " bytes of data, it holds " + std::to_string(data.size()));
   }
   return {static_cast<std::size_t>(type - npy_types.begin()), shape, data};

@@ -4,8 +4,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/io/element_count.hpp"
 #include "flowmatch/io/json.hpp"
 
 /// The header of a .safetensors file (https://github.com/huggingface/safetensors), read and written
@@ -54,7 +55,6 @@ inline SafetensorsEntry read_safetensors_entry(JsonReader& json, const std::stri
   const auto bad = [&](const std::string& what) { return DataError("'" + name + "' " + what); };
   SafetensorsEntry entry{name, {}, {}, 0, 0};
   std::size_t element = 0;
-  std::uint64_t count = 1;
   std::vector<std::uint64_t> offsets;
   std::vector<std::string> seen;
   json.object([&](const std::string& key) {
@@ -71,11 +71,6 @@ inline SafetensorsEntry read_safetensors_entry(JsonReader& json, const std::stri
     } else if (key == "shape") {
       json.numbers([&](std::int64_t size) {
         if (entry.shape.size() == 64) throw bad("has more than 64 dimensions");
-        // Zeros are left out of the product, as strides beside them would overflow, too.
-        const auto factor = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 1));
-        if (count > std::numeric_limits<std::int64_t>::max() / 8 / factor)
-          throw bad("has a shape that overflows");
-        count *= factor;
         entry.shape.push_back(size);
       });
     } else if (key == "data_offsets") {
@@ -91,10 +86,11 @@ inline SafetensorsEntry read_safetensors_entry(JsonReader& json, const std::stri
     throw bad("lacks one of dtype, shape and two data_offsets");
   entry.begin = offsets[0];
   entry.end = offsets[1];
-  if (std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end()) count = 0;
-  if (entry.begin > entry.end || entry.end - entry.begin != count * element) {
+  const std::optional<std::uint64_t> count = element_count(entry.shape);
+  if (!count) throw bad("has a shape that overflows");
+  if (entry.begin > entry.end || entry.end - entry.begin != *count * element) {
     throw bad("has offsets " + std::to_string(entry.begin) + " to " + std::to_string(entry.end) +
-              " for " + std::to_string(count * element) + " bytes");
+              " for " + std::to_string(*count * element) + " bytes");
   }
   return entry;
 }

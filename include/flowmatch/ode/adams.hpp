@@ -77,8 +77,7 @@ struct ExplicitAdams {
   void step(F& f, Workspace<X>& w, X& x, double t, double dt) const {
     constexpr std::size_t keep = Order;
     if (!detail::remember_or_start<Order>(f, w, x, t, dt, keep)) return;
-    std::array<double, keep> c{};
-    for (std::size_t i = 0; i < keep; ++i) c[i] = dt * detail::bashforth[keep - 1][i];
+    const auto c = detail::scaled<keep>(detail::bashforth[keep - 1].data(), keep, dt);
     state_traits<X>::combine(x, x, c, std::span<const X>(w.history).first(keep));
   }
 };
@@ -97,12 +96,11 @@ struct ImplicitAdams {
   void step(F& f, Workspace<X>& w, X& x, double t, double dt) const {
     constexpr std::size_t keep = Order - 1;
     if (!detail::remember_or_start<Order>(f, w, x, t, dt, keep)) return;
-    std::array<double, keep> c{};
-    for (std::size_t i = 0; i < keep; ++i) c[i] = dt * detail::bashforth[keep - 1][i];
+    auto c = detail::scaled<keep>(detail::bashforth[keep - 1].data(), keep, dt);
     const std::span<const X> past = std::span<const X>(w.history).first(keep);
     state_traits<X>::combine(w.stage, x, c, past);
     evaluate(f, w, w.stage, t + dt, 1);
-    for (std::size_t i = 0; i < keep; ++i) c[i] = dt * detail::moulton[keep][i + 1];
+    c = detail::scaled<keep>(detail::moulton[keep].data() + 1, keep, dt);
     state_traits<X>::combine(x, x, c, past);
     const double newest[1] = {dt * detail::moulton[keep][0]};
     state_traits<X>::combine(x, x, newest, std::span<const X>(w.k).subspan(1, 1));

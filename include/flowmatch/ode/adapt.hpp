@@ -136,9 +136,7 @@ Statistics adapt(const S& stepper, F& f, X& x, double t0, const std::vector<doub
     }
     size = std::clamp(size, options.min_step, options.max_step);
     const double left = std::abs(cuts[next] - t);
-    // A step to a given time up to 1 % longer saves a sliver of a step (as in Hairer's dopri5.f);
-    // max_step holds to rounding.
-    const bool arrives = left <= std::min(1.01 * size, (1 + 1e-12) * options.max_step);
+    const bool arrives = detail::arrives(left, size, options.max_step);
     // Where two steps are left anyhow, two equal ones err less than a long and a short one.
     const bool halves = !arrives && left < 2 * size && left / 2 >= options.min_step;
     const double dt = direction * (arrives ? left : halves ? left / 2 : size);

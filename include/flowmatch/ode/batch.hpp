@@ -154,7 +154,7 @@ requires(S::first_same_as_last) BatchStatistics
       }
       r.size[b] = std::clamp(r.size[b], options.min_step, options.max_step);
       const double left = std::abs(times[r.next[b]] - r.t[b]);
-      arrives[b] = left <= std::min(1.01 * r.size[b], (1 + 1e-12) * options.max_step);
+      arrives[b] = detail::arrives(left, r.size[b], options.max_step);
       dt[b] = direction * (arrives[b] ? left : r.size[b]);
       if (r.t[b] + dt[b] == r.t[b]) {
         fail(b,

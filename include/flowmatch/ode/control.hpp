@@ -83,6 +83,12 @@ inline double first_step_size(double d1, double d2, double h0, int order, double
   return std::min({100 * h0, h1, span});
 }
 
+/// Whether a step of this size goes all of what is `left` to a time where steps end. One up to 1 %
+/// longer saves a sliver of a step (as in Hairer's dopri5.f); max_step holds to rounding.
+inline bool arrives(double left, double size, double max_step) {
+  return left <= std::min(1.01 * size, (1 + 1e-12) * max_step);
+}
+
 }  // namespace detail
 
 /// Proportional, integral and derivative control of the step size:

@@ -55,7 +55,7 @@ struct RungeKutta {
     } else {
       combine(w.next, x, Tableau::b.data(), nodes, dt, w);
     }
-    const auto weights = scaled(Tableau::error.data(), nodes, dt);
+    const auto weights = detail::scaled<nodes>(Tableau::error.data(), nodes, dt);
     state_traits<X>::difference(w.error, std::span(weights).first(nodes),
                                 std::span<const X>(w.k).first(nodes));
     w.end_is_current = first_same_as_last;
@@ -73,8 +73,7 @@ struct RungeKutta {
       w.end_is_current = true;
     }
     constexpr std::size_t count = nodes + (first_same_as_last ? 0 : 1);
-    std::array<double, count> weights = dense_weights(theta);
-    for (double& weight : weights) weight *= dt;
+    const auto weights = detail::scaled<count>(dense_weights(theta).data(), count, dt);
     state_traits<X>::combine(w.stage, x, weights, std::span<const X>(w.k).first(count));
   }
 
@@ -103,16 +102,10 @@ struct RungeKutta {
     return weights;
   }
 
-  static std::array<double, nodes> scaled(const double* weights, std::size_t count, double dt) {
-    std::array<double, nodes> product{};
-    for (std::size_t i = 0; i < count; ++i) product[i] = dt * weights[i];
-    return product;
-  }
-
   template <State X>
   static void combine(X& out, const X& x, const double* weights, std::size_t count, double dt,
                       const Workspace<X>& w) {
-    const auto c = scaled(weights, count, dt);
+    const auto c = detail::scaled<nodes>(weights, count, dt);
     state_traits<X>::combine(out, x, std::span(c).first(count),
                              std::span<const X>(w.k).first(count));
   }

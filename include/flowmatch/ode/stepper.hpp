@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -41,6 +43,15 @@ void evaluate(F& f, Workspace<X>& w, const X& x, double t, std::size_t i) {
 }
 
 namespace detail {
+
+/// dt w_i for `count` weights w, at most `Most`, without an allocation.
+template <std::size_t Most>
+inline std::array<double, Most> scaled(const double* weights, std::size_t count, double dt) {
+  std::array<double, Most> product{};
+  for (std::size_t i = 0; i < count; ++i) product[i] = dt * weights[i];
+  return product;
+}
+
 struct AnySystem {
   template <class X>
   X operator()(const X& x, double) const {

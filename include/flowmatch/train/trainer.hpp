@@ -203,7 +203,7 @@ class Trainer {
     const Rates rates = options_.schedule.at(position_.step, steps_per_epoch_ * options_.epochs);
     const double learning_rate = options_.learning_rate * rates.factor;
     updater_.begin(learning_rate, rates.momentum);
-    StepUndo undo(module(), device_);
+    StepUndo undo = updater_.undo();
     const Gradients gradients = compute_gradients(source, buckets);
     if (!updater_.finish(position_.step, gradients.loss, undo)) {
       rolling_back_ = true;

@@ -31,6 +31,7 @@ class Updater {
  public:
   Updater(torch::nn::Module& module, const TrainOptions& options)
       : parameters_(prepared(module, options)),
+        buffers_(detail::distinct(module.buffers())),
         optimizer_(make_optimizer(options.optimizer, parameters_, options.learning_rate)),
         mask_(dynamic_cast<StepMask*>(optimizer_.get())),
         clip_norm_(options.clip_norm),
@@ -45,6 +46,9 @@ class Updater {
     set_rates(*optimizer_, learning_rate, momentum);
     optimizer_->zero_grad();
   }
+
+  /// Of what a step may change before `finish`; to be made before the step.
+  StepUndo undo() const { return StepUndo(buffers_, device()); }
 
   /// Adds a loss's gradients.
   void backward(const at::Tensor& loss) { (scaler_ ? scaler_->scale(loss) : loss).backward(); }
@@ -125,6 +129,7 @@ class Updater {
   }
 
   std::vector<at::Tensor> parameters_;
+  std::vector<at::Tensor> buffers_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
   StepMask* mask_;
   double clip_norm_;
