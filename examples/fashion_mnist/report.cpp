@@ -181,10 +181,15 @@ int report(Options o) {
   const fm::Manifest& manifest = checkpoint->manifest;
 
   const std::string name = fs::absolute(o.run / ".").parent_path().filename().string();
+  const auto note = [&](const std::string& key) {
+    return manifest.contains("note." + key) ? manifest.get("note." + key) : "unknown";
+  };
+  const std::string subtitle =
+      fmt::format("Network '{}', method '{}', on Fashion-MNIST", note("model"), note("method"));
   std::string body = "<h1>" + support::html_escape("Run " + name) + "</h1>\n" +
-                     paragraph("Flow matching in C++ on Fashion-MNIST") +
-                     at_a_glance(manifest, losses, evaluations) + heading("Loss") + curves(losses) +
-                     heading("Samples") + samples(samples_pictures(o.run));
+                     paragraph(subtitle) + at_a_glance(manifest, losses, evaluations) +
+                     heading("Loss") + curves(losses) + heading("Samples") +
+                     samples(samples_pictures(o.run));
   for (const fs::path& file : o.pictures)
     body += picture(file, file.filename().string(), "Picture " + file.filename().string());
   body += heading("Figures") + figures(evaluations) + heading("Recipe") + options(manifest) +
