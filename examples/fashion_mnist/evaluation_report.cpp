@@ -56,8 +56,9 @@ std::vector<std::string> distances(const std::string& name, const Json& of) {
 
 std::string name_of(const Json& origin) {
   if (!origin.contains("solver")) return plain(origin.value("file", Json("samples")));
-  return fmt::format("{}, {} evaluations", plain(origin.at("solver")),
-                     plain(origin.value("evaluations", Json("?"))));
+  const auto entry = [&](const char* key) { return plain(origin.value(key, Json("?"))); };
+  return fmt::format("{}, {} evaluations, grid {}", entry("solver"), entry("evaluations"),
+                     entry("grid"));
 }
 
 EvaluationReport from_json(const Json& json) {

@@ -126,8 +126,7 @@ std::string figures(const std::vector<EvaluationReport>& evaluations) {
   return support::html_table(figure_heads(), rows) + notes +
          paragraph(
              "By the judge that comes with the project; the scale is its own, to be read beside "
-             "the "
-             "floor.") +
+             "the floor.") +
          support::html_table(nearest_heads(), nearest) + folded("Where they come from", origins);
 }
 
@@ -180,7 +179,8 @@ int report(Options o) {
   const std::vector<support::Series> losses = loss_series(o.run);
   const fm::Manifest& manifest = checkpoint->manifest;
 
-  const std::string name = fs::absolute(o.run / ".").parent_path().filename().string();
+  const std::string name =
+      fs::absolute(o.run / "").lexically_normal().parent_path().filename().string();
   const auto note = [&](const std::string& key) {
     return manifest.contains("note." + key) ? manifest.get("note." + key) : "unknown";
   };
