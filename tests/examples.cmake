@@ -176,11 +176,15 @@ flowmatch_expect("bad input/report cut evaluation" 3 "holds no evaluation.*make 
                  bad.html --evaluation cut.json)
 flowmatch_expect("bad input/report half an evaluation" 3 "holds no evaluation.*make it again" fashion_mnist_report --run run
                  --out bad.html --evaluation short.json)
+string(REPEAT "[" 1000 _deep)
+file(WRITE "${_work}/deep.json" "${_deep}")
+flowmatch_expect("bad input/report deep evaluation" 3 "is nested deeper" fashion_mnist_report --run run --out bad.html
+                 --evaluation deep.json)
 flowmatch_expect("bad input/report other evaluation" 3 "is of another program" fashion_mnist_report --run run --out bad.html
                  --evaluation other.json)
 flowmatch_expect("bad input/report no picture" 3 "is no PNG picture" fashion_mnist_report --run run --out bad.html --picture
                  a-file)
 flowmatch_expect("bad input/report below a file" 3 "cannot write" fashion_mnist_report --run run --out a-file/x.html)
 set_tests_properties("bad input/report no such evaluation" "bad input/report cut evaluation" "bad input/report half an evaluation"
-                     "bad input/report other evaluation" "bad input/report no picture" "bad input/report below a file"
+                     "bad input/report other evaluation" "bad input/report deep evaluation" "bad input/report no picture" "bad input/report below a file"
                      PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)

@@ -61,6 +61,15 @@ std::string name_of(const Json& origin) {
                      entry("grid"));
 }
 
+// All that a value holds, one row a leaf.
+void list(std::vector<std::vector<std::string>>& rows, const std::string& name, const Json& value) {
+  if (!value.is_object()) {
+    rows.push_back({name, plain(value)});
+    return;
+  }
+  for (const auto& [key, part] : value.items()) list(rows, name + ", " + key, part);
+}
+
 EvaluationReport from_json(const Json& json) {
   EvaluationReport e;
   e.name = name_of(json.at("origin"));
@@ -68,17 +77,15 @@ EvaluationReport from_json(const Json& json) {
   e.fid = number(samples, "fid");
   e.row = figures(e.name, samples);
   const Json& floor = json.at("floor");
-  if (!floor.is_null()) e.floor = figures("floor: real training images", floor);
+  if (!floor.is_null()) e.floor = figures("floor: real images", floor);
   const Json& nearest = json.at("nearest_image");
   const std::string among = plain(nearest.at("among"));
   e.nearest = distances(e.name + ", to " + among + " images", nearest.at("samples"));
   if (nearest.contains("test_images"))
     e.usual = distances("test images, to " + among + " images", nearest.at("test_images"));
-  for (const auto& [key, value] : json.at("origin").items())
-    e.origin.push_back({key, plain(value)});
-  e.origin.push_back({"trained on", plain(json.at("trained_on"))});
-  for (const auto& [key, value] : json.at("judge").items())
-    e.origin.push_back({"judge: " + key, plain(value)});
+  for (const char* key : {"origin", "judge", "trained_on", "against"}) {
+    if (json.contains(key)) list(e.origin, key, json.at(key));
+  }
   for (const Json& warning : json.at("warnings")) e.warnings.push_back(plain(warning));
   return e;
 }
@@ -101,8 +108,13 @@ EvaluationReport read_evaluation(const std::filesystem::path& file) {
   constexpr std::size_t largest = std::size_t{1} << 26U;
   const std::vector<std::byte> bytes = support::read_bytes(file, largest);
   const auto* begin = reinterpret_cast<const char*>(bytes.data());
+  const auto shallow = [&](int depth, Json::parse_event_t, const Json&) {
+    if (depth <= 32) return true;  // deeper would be a danger to the stack
+    throw fm::DataError(file.string() + " is nested deeper than any evaluation; give a file that " +
+                        evaluation_program + " --json wrote");
+  };
   try {
-    const Json json = Json::parse(begin, begin + bytes.size());
+    const Json json = Json::parse(begin, begin + bytes.size(), shallow);
     if (json.at("program") == evaluation_program) return from_json(json);
     throw fm::DataError(file.string() + " is of another program; give a file that " +
                         evaluation_program + " --json wrote");

@@ -181,11 +181,11 @@ int report(Options o) {
 
   const std::string name =
       fs::absolute(o.run / "").lexically_normal().parent_path().filename().string();
-  const auto note = [&](const std::string& key) {
-    return manifest.contains("note." + key) ? manifest.get("note." + key) : "unknown";
-  };
-  const std::string subtitle =
-      fmt::format("Network '{}', method '{}', on Fashion-MNIST", note("model"), note("method"));
+  std::string subtitle = "Fashion-MNIST";
+  for (const char* key : {"note.model", "note.method"}) {
+    if (manifest.contains(key)) subtitle += ", " + manifest.get(key);
+  }
+  subtitle += "; by its newest checkpoint, " + checkpoint->path.filename().string();
   std::string body = "<h1>" + support::html_escape("Run " + name) + "</h1>\n" +
                      paragraph(subtitle) + at_a_glance(manifest, losses, evaluations) +
                      heading("Loss") + curves(losses) + heading("Samples") +

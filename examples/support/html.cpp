@@ -25,7 +25,9 @@ th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--rule); overflow-wrap: anywhere; }
 th { font-weight: 600; } tbody th { font-weight: 400; color: var(--quiet); }
 .figures th, .figures td { overflow-wrap: normal; }
-.figures td, .figures thead th + th { text-align: right; padding: .25rem .4rem; }
+.figures td, .figures thead th + th { text-align: right; padding: .25rem .4rem;
+  white-space: nowrap; }
+.figures thead th + th { white-space: normal; }
 .figures tbody th { color: inherit; }
 svg { width: 100%; height: auto; } svg text { fill: var(--quiet); font-size: 13px; }
 svg .grid { stroke: var(--rule); } svg .axis { stroke: var(--quiet); }
