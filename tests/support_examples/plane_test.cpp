@@ -52,10 +52,10 @@ TEST_CASE("plane: an arrow runs from its point along its vector and has a head a
   REQUIRE(pixel(plane, 25, 50) == support::red);
   REQUIRE(pixel(plane, 50, 50) == support::red);
   REQUIRE(pixel(plane, 52, 50) == support::white);
-  REQUIRE(pixel(plane, 47, 48) == support::red);  // the head's sides, above and below
-  REQUIRE(pixel(plane, 47, 52) == support::red);
-  REQUIRE(pixel(plane, 28, 48) == support::white);
-  REQUIRE(pixel(plane, 28, 52) == support::white);
+  REQUIRE(pixel(plane, 48, 49) == support::red);  // the head's sides, above and below
+  REQUIRE(pixel(plane, 48, 51) == support::red);
+  REQUIRE(pixel(plane, 27, 49) == support::white);
+  REQUIRE(pixel(plane, 27, 51) == support::white);
 }
 
 TEST_CASE("plane: an arrow up points up, and one without length is a dot") {
