@@ -18,6 +18,8 @@ endfunction()
 flowmatch_expect("run/toy_2d" 0 "checkerboard  loss .*wrote toy.png" toy_2d --steps 60 --out toy.png)
 flowmatch_expect("run/toy_2d density" 0 "integral of the density (0\\.9|1\\.0)" toy_2d --steps 300 --data moons --density
                  --out density.png)
+flowmatch_expect("run/toy_2d field" 0 "wrote toy-2.png.*wrote field.png" toy_2d --steps 60 --data moons --out toy-2.png --field
+                 field.png)
 flowmatch_expect("run/draw_square" 0 "wrote drawing.png" draw_square --out drawing.png)
 flowmatch_expect("run/custom_path" 0 "radius of the samples (0\\.9|1\\.0)" custom_path)
 flowmatch_expect("run/image_folder" 0 "72 images, 16 x 16 pixels, 2 classes.*wrote folder/samples.png" image_folder --out folder
@@ -60,6 +62,8 @@ flowmatch_expect("run/sample npy" 0 "4 evaluations a sample" fashion_mnist_sampl
                  --solver midpoint --out samples.npy)
 flowmatch_expect("run/sample pictures" 0 "wrote 10 samples" fashion_mnist_sample --checkpoint run --n 10 --steps 2 --out
                  samples.png --trajectory strip.png --class 3)
+flowmatch_expect("run/sample animation" 0 "wrote 12 samples" fashion_mnist_sample --checkpoint run --n 12 --steps 3 --out
+                 samples.png --animation animation.png)
 flowmatch_expect("run/sample dopri5" 0 "evaluations a sample" fashion_mnist_sample --checkpoint run --n 2 --solver dopri5
                  --rtol 0.1 --atol 0.1 --out samples.npy)
 flowmatch_expect("run/sample ddim" 0 "3 evaluations a sample" fashion_mnist_sample --checkpoint ddim --n 2 --steps 3 --out
@@ -87,9 +91,19 @@ flowmatch_expect("run/evaluate samples" 0 "judged as the class asked.*nearest te
                  --samples ${PROJECT_SOURCE_DIR}/docs/samples/small-flow-100.npy)
 flowmatch_expect("run/evaluate with the new judge" 0 "the judge was trained on the test images" ${_evaluate} --checkpoint run
                  --n 20 --steps 2 --judge judge)
+# A page of the run, its figures and an animation; and of one of which there is less.
+flowmatch_expect("run/report" 0 "wrote report.html, [0-9]+ kB" fashion_mnist_report --run run --evaluation figures.json --picture
+                 animation.png --out report.html)
+flowmatch_expect("run/report watched" 0 "wrote watched/report.html" fashion_mnist_report --run watched/)
+add_test(NAME "run/report shows what it should"
+         COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work} -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_report.cmake")
+set_tests_properties("run/sample animation" PROPERTIES FIXTURES_REQUIRED run FIXTURES_SETUP animation RESOURCE_LOCK run)
+set_tests_properties("run/report" PROPERTIES FIXTURES_REQUIRED "run;figures;animation" FIXTURES_SETUP report RESOURCE_LOCK run)
+set_tests_properties("run/report watched" PROPERTIES FIXTURES_REQUIRED watched FIXTURES_SETUP report)
+set_tests_properties("run/report shows what it should" PROPERTIES FIXTURES_REQUIRED report)
 set_tests_properties("run/classifier" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP judge)
 set_tests_properties("run/classifier over a judge" PROPERTIES FIXTURES_REQUIRED judge)
-set_tests_properties("run/evaluate a run" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
+set_tests_properties("run/evaluate a run" PROPERTIES FIXTURES_REQUIRED run FIXTURES_SETUP figures RESOURCE_LOCK run)
 set_tests_properties("run/evaluate with the new judge" PROPERTIES FIXTURES_REQUIRED "run;judge" RESOURCE_LOCK run)
 set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
 set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
@@ -151,6 +165,9 @@ flowmatch_expect("bad input/shift of an adaptive method" 2 "chooses its own" ${_
 flowmatch_expect("bad input/last step of 1" 2 "final_step is 1" ${_sample} --last-step 1)
 flowmatch_expect("bad input/output below a file" 3 "cannot" fashion_mnist_sample --n 2 --steps 1 --out a-file/x.npy)
 flowmatch_expect("bad input/weights that were not kept" 2 "no averaged weights" ${_sample} --weights ema)
+flowmatch_expect("bad input/animation below a file" 3 "no file can be made" ${_sample} --animation a-file/x.png)
+flowmatch_expect("bad input/animation of two batches" 2 "choose --n at most --batch" ${_sample} --batch 1 --animation bad.png)
+flowmatch_expect("bad input/field below a file" 3 "no file can be made" toy_2d --out bad.png --field a-file/x.png)
 flowmatch_expect("bad input/likelihood of one image" 2 "--n is 1" fashion_mnist_likelihood --n 1)
 flowmatch_expect("bad input/likelihood without probes" 2 "probes is 0" fashion_mnist_likelihood --n 2 --probes 0)
 flowmatch_expect("bad input/likelihood without tolerance" 2 "rtol . atol is 0" fashion_mnist_likelihood --n 2 --tolerance 0)
@@ -164,3 +181,27 @@ flowmatch_expect("bad input/evaluate json below a file" 3 "no such folder" ${_ev
 flowmatch_expect("bad input/evaluate without a judge" 4 "cannot be used" ${_evaluate} --samples a-file --judge nowhere)
 flowmatch_expect("bad input/classifier without epochs" 2 "--epochs is 0" fashion_mnist_classifier --out bad --epochs 0)
 flowmatch_expect("bad input/classifier of nan" 2 "--lr is" fashion_mnist_classifier --out bad --lr nan)
+file(WRITE "${_work}/other.json" "{\"program\": \"another\"}")
+file(WRITE "${_work}/short.json" "{\"program\": \"fashion_mnist_evaluate\", \"origin\": {}}")
+file(WRITE "${_work}/cut.json" "{\"program\": \"fashion_mnist_eval")
+flowmatch_expect("bad input/report without a run" 2 "--run is required" fashion_mnist_report)
+flowmatch_expect("bad input/report no such run" 4 "there is no run in nowhere; give the --out folder" fashion_mnist_report --run
+                 nowhere)
+flowmatch_expect("bad input/report no such evaluation" 3 "there is no file nowhere.json" fashion_mnist_report --run run --out
+                 bad.html --evaluation nowhere.json)
+flowmatch_expect("bad input/report cut evaluation" 3 "holds no evaluation.*make it again" fashion_mnist_report --run run --out
+                 bad.html --evaluation cut.json)
+flowmatch_expect("bad input/report half an evaluation" 3 "holds no evaluation.*make it again" fashion_mnist_report --run run
+                 --out bad.html --evaluation short.json)
+string(REPEAT "[" 1000 _deep)
+file(WRITE "${_work}/deep.json" "${_deep}")
+flowmatch_expect("bad input/report deep evaluation" 3 "is nested deeper" fashion_mnist_report --run run --out bad.html
+                 --evaluation deep.json)
+flowmatch_expect("bad input/report other evaluation" 3 "is of another program" fashion_mnist_report --run run --out bad.html
+                 --evaluation other.json)
+flowmatch_expect("bad input/report no picture" 3 "is no PNG picture" fashion_mnist_report --run run --out bad.html --picture
+                 a-file)
+flowmatch_expect("bad input/report below a file" 3 "cannot write" fashion_mnist_report --run run --out a-file/x.html)
+set_tests_properties("bad input/report no such evaluation" "bad input/report cut evaluation" "bad input/report half an evaluation"
+                     "bad input/report other evaluation" "bad input/report deep evaluation" "bad input/report no picture" "bad input/report below a file"
+                     PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)

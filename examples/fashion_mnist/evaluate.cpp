@@ -90,31 +90,10 @@ std::optional<Judged> get_samples(Options& o, c10::Device device) {
   return judged;
 }
 
-/// What is printed of figures and what is written as JSON.
-struct Line {
-  const char* key;
-  const char* name;
-  double scale;  // of what is printed
-  int digits;
-  double (*value)(const Figures&);
-};
-constexpr Line lines[] = {
-    {"fid", "FID", 1, 3, [](const Figures& f) { return f.fid; }},
-    {"kid", "KID x 1000", 1000, 3, [](const Figures& f) { return f.kid.value; }},
-    {"kid_standard_error", "its standard error x 1000", 1000, 3,
-     [](const Figures& f) { return f.kid.standard_error; }},
-    {"precision", "precision", 1, 3, [](const Figures& f) { return f.neighbours.precision; }},
-    {"recall", "recall", 1, 3, [](const Figures& f) { return f.neighbours.recall; }},
-    {"density", "density", 1, 3, [](const Figures& f) { return f.balls.density; }},
-    {"coverage", "coverage", 1, 3, [](const Figures& f) { return f.balls.coverage; }},
-    {"judged_as_asked", "judged as the class asked, %", 100, 1,
-     [](const Figures& f) { return f.agreement; }},
-};
-
 Json to_json(const std::optional<Figures>& figures) {
   if (!figures) return {};
   Json json = {{"images", figures->images}};
-  for (const Line& line : lines) json[line.key] = line.value(*figures);
+  for (const FigureLine& line : figure_lines) json[line.key] = line.value(*figures);
   return json;
 }
 
@@ -153,7 +132,7 @@ void print(const Figures& figures, const std::optional<Figures>& floor, const Js
   std::cout << fmt::format("{:<34}{:>12}{:>12}\n",
                            fmt::format("{} against the {} images", figures.images, reference),
                            "samples", floor ? "floor" : "");
-  for (const Line& line : lines) {
+  for (const FigureLine& line : figure_lines) {
     std::cout << fmt::format("{:<34}{:>12.{}f}", line.name, line.scale * line.value(figures),
                              line.digits);
     if (floor) std::cout << fmt::format("{:>12.{}f}", line.scale * line.value(*floor), line.digits);
@@ -239,7 +218,7 @@ int evaluate(Options o) {
   std::cout << fmt::format("the judge gives {:.1f} % of the {} images their class\n",
                            100 * accuracy, reference);
 
-  Json json = {{"program", "fashion_mnist_evaluate"},
+  Json json = {{"program", evaluation_program},
                {"origin", judged->origin},
                {"trained_on", judged->trained_on},
                {"against", reference},

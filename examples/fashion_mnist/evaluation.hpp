@@ -36,6 +36,30 @@ struct Figures {
   double agreement = 0;            ///< share judged as the class that was asked for
 };
 
+/// A figure by name, in JSON and as people read it.
+struct FigureLine {
+  const char* key;
+  const char* name;
+  double scale;  ///< of what people read
+  int digits;
+  double (*value)(const Figures&);
+};
+inline constexpr FigureLine figure_lines[] = {
+    {"fid", "FID", 1, 3, [](const Figures& f) { return f.fid; }},
+    {"kid", "KID x 1000", 1000, 3, [](const Figures& f) { return f.kid.value; }},
+    {"kid_standard_error", "its standard error x 1000", 1000, 3,
+     [](const Figures& f) { return f.kid.standard_error; }},
+    {"precision", "precision", 1, 3, [](const Figures& f) { return f.neighbours.precision; }},
+    {"recall", "recall", 1, 3, [](const Figures& f) { return f.neighbours.recall; }},
+    {"density", "density", 1, 3, [](const Figures& f) { return f.balls.density; }},
+    {"coverage", "coverage", 1, 3, [](const Figures& f) { return f.balls.coverage; }},
+    {"judged_as_asked", "judged as the class asked, %", 100, 1,
+     [](const Figures& f) { return f.agreement; }},
+};
+
+/// What fashion_mnist_evaluate's JSON files say that they are of.
+inline constexpr const char* evaluation_program = "fashion_mnist_evaluate";
+
 /// Compares a judged set with the judged test images. `labels`: what the set's images should show;
 /// `test_labels`: the test images'.
 Figures figures_of(const Judgement& set, const at::Tensor& labels, const Judgement& test,

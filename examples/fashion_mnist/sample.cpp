@@ -3,6 +3,7 @@
 //   fashion_mnist_sample --checkpoint runs/flow --n 2048 --solver midpoint --out samples.npy
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -11,6 +12,8 @@
 
 #include "examples/fashion_mnist/dataset.hpp"
 #include "examples/fashion_mnist/sampling_cli.hpp"
+#include "examples/support/apng.hpp"
+#include "examples/support/filmstrip.hpp"
 #include "examples/support/machine.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/progress.hpp"
@@ -29,6 +32,7 @@ struct Options {
   support::MachineOptions machine;
   fs::path out;
   fs::path trajectory;
+  fs::path animation;
   bool bytes = false;
   SamplingCli cli;
 };
@@ -59,46 +63,65 @@ void write_images(const fs::path& out, const at::Tensor& images, bool bytes) {
   }
 }
 
+// Eleven moments from noise to cloth, a row an image, of the first eight.
+support::Picture picture_of_trajectory(const support::Filmstrip& strip) {
+  std::vector<at::Tensor> moments;
+  for (const at::Tensor& moment : strip.evenly(11)) moments.push_back(moment.slice(0, 0, 8));
+  return support::image_grid(at::stack(moments, 1).flatten(0, 1), 11);
+}
+
+// The grid of those in the strip, in 20 frames and two seconds; the clothes stand longer. Noise
+// packs badly: 32 greys instead of 256 halve the file, and nobody sees it.
+std::vector<support::Frame> animate(const support::Filmstrip& strip) {
+  constexpr double steps = 31;
+  std::vector<support::Frame> frames;
+  for (const at::Tensor& moment : strip.evenly(std::min<std::size_t>(strip.size(), 20))) {
+    const at::Tensor greys = ((moment + 1) / 2 * steps).round() / steps * 2 - 1;
+    frames.push_back({support::image_grid(greys, 10), 100});
+  }
+  frames.back().milliseconds = 2500;
+  return frames;
+}
+
 int sample(Options o) {
   const c10::Device device = o.machine.set_up();
   o.cli.validate(o.n);
   SamplingOptions& sampling = o.cli.sampling;
   if (o.out.empty()) throw fm::OptionError("--out is empty; name a file or a folder");
-  for (const fs::path& file : {o.out, o.trajectory}) {  // now, not after the sampling
-    if (file.extension() == ".png") support::check_png_path(file);
+  if (o.out.extension() == ".png") support::check_png_path(o.out);  // now, not after the sampling
+  for (const fs::path& file : {o.trajectory, o.animation}) {
+    if (!file.empty()) support::check_png_path(file);
   }
   const at::Tensor labels = class_labels(o.classes, o.n).to(device);
   TrainedModel model = o.cli.load(o.checkpoint, device);
 
   const support::StopOnSignal signals;
   support::StepProgress progress("sampling");
-  std::vector<at::Tensor> strip;  // the first eight samples after each step
+  const bool filmed = !o.trajectory.empty() || !o.animation.empty();
+  support::Filmstrip strip;  // the first samples after each step
+  const auto film = [&](const at::Tensor& x) {
+    if (filmed) strip.add(model.recipe.pixels.to_images(x.slice(0, 0, 40)).cpu());
+  };
   sampling.observer = [&](const at::Tensor& x, std::int64_t step, std::int64_t steps) {
     progress.show(step, steps);
-    if (!o.trajectory.empty())
-      strip.push_back(model.recipe.pixels.to_images(x.slice(0, 0, 8)).cpu());
+    film(x);
     return !signals.token().stop_requested();
   };
   fm::Rng rng(sampling.seed);
   const at::Tensor x_0 = starts(model.recipe, o.n, rng).to(device);
-  if (!o.trajectory.empty()) {
-    if (o.n > sampling.batch)
-      throw fm::OptionError("--trajectory shows one batch; choose --n at most --batch");
-    strip.push_back(model.recipe.pixels.to_images(x_0.slice(0, 0, 8)).cpu());
+  if (filmed && o.n > sampling.batch) {
+    throw fm::OptionError(
+        "--trajectory and --animation show one batch; choose --n at most --batch");
   }
+  film(x_0);
   const Samples samples = sample_images(model, x_0, labels, sampling);
   if (signals.token().stop_requested()) {
     std::cerr << "stopped; nothing was written\n";
     return support::interrupted;
   }
   write_images(o.out, samples.images, o.bytes);
-  if (!o.trajectory.empty()) {
-    // Eleven moments from noise to cloth, a row an image.
-    std::vector<at::Tensor> moments;
-    for (std::size_t i = 0; i <= 10; ++i) moments.push_back(strip[i * (strip.size() - 1) / 10]);
-    const at::Tensor rows = at::stack(moments, 1).flatten(0, 1);
-    support::write_png(o.trajectory, support::image_grid(rows, 11));
-  }
+  if (!o.trajectory.empty()) support::write_png(o.trajectory, picture_of_trajectory(strip));
+  if (!o.animation.empty()) support::write_apng(o.animation, animate(strip));
   std::cerr << "wrote " << o.n << " samples to " << o.out.string() << ", " << samples.evaluations
             << " evaluations a sample\n";
   return support::success;
@@ -118,6 +141,8 @@ int main(int argc, char** argv) {
   app.add_flag("--uint8", o.bytes, "write the .npy as uint8 in 0 to 255");
   app.add_option("--trajectory", o.trajectory,
                  "also write a picture of eight samples on their way from the noise");
+  app.add_option("--animation", o.animation,
+                 "FILE.png: also write an animated PNG of the first 40 samples on that way");
   o.machine.add_to(app);
   return support::run_main(app, argc, argv, [&] { return sample(o); });
 }

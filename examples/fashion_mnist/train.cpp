@@ -2,8 +2,8 @@
 //   fashion_mnist_train --out runs/flow
 //   fashion_mnist_train --out runs/post --recipe post --model small
 // Where WORLD_SIZE is set it is one of several ranks (docs/distributed.md).
-// Writes into the run's folder: checkpoints, metrics.csv, loss.png and samples-epoch-N.png, and on
-// request validation.csv and event files for TensorBoard.
+// Writes into the run's folder: checkpoints, metrics.csv, loss.png, samples-epoch-N.png and
+// environment.txt, and on request validation.csv and event files for TensorBoard.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -17,8 +17,10 @@
 
 #include "examples/fashion_mnist/dataset.hpp"
 #include "examples/fashion_mnist/recipe_cli.hpp"
+#include "examples/fashion_mnist/run_folder.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/fashion_mnist/unet.hpp"
+#include "examples/support/environment.hpp"
 #include "examples/support/machine.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/progress.hpp"
@@ -51,28 +53,8 @@ struct Options {
   bool tensorboard = false;
   bool resume = false;
   support::MachineOptions machine;
+  std::string command;  // as it was called, for environment.txt
 };
-
-/// loss.png, from the run's tables.
-void draw_losses(const fs::path& folder) {
-  std::vector<support::Series> series = {{"loss of a step", support::pale, {}, {}},
-                                         {"running mean", support::blue, {}, {}}};
-  std::optional<double> smooth;
-  for (const auto& [step, loss] : fm::read_metrics(folder / "metrics.csv", "loss")) {
-    smooth = smooth ? *smooth + 0.05 * (loss - *smooth) : loss;
-    for (const std::size_t i : {0U, 1U}) {
-      series[i].x.push_back(static_cast<double>(step));
-      series[i].y.push_back(i == 0 ? loss : *smooth);
-    }
-  }
-  support::Series validation{"validation", support::orange, {}, {}};
-  for (const auto& [step, loss] : fm::read_metrics(folder / "validation.csv", "loss")) {
-    validation.x.push_back(static_cast<double>(step));
-    validation.y.push_back(loss);
-  }
-  if (!validation.x.empty()) series.push_back(validation);
-  support::write_png(folder / "loss.png", support::line_plot(series, "training loss", "step"));
-}
 
 /// A hook that may be missing.
 template <class Hook>
@@ -168,16 +150,23 @@ int train(Options o) {
         })) {
       if (first) std::cerr << "resuming at step " << trainer.steps() << '\n';
     }
+    if (first) {
+      support::Entries entries = support::environment(device);
+      entries.emplace_back("processes", std::to_string(ranks.size()));
+      entries.emplace_back("from step", std::to_string(trainer.steps()));
+      entries.emplace_back("command", o.command);
+      support::append_entries(o.out / environment_name, entries);
+    }
     // All that watches is rank 0's.
     Maybe<fm::MetricsLog> metrics;
-    if (first) metrics.emplace(o.out / "metrics.csv", trainer.steps());
+    if (first) metrics.emplace(o.out / metrics_name, trainer.steps());
     Maybe<fm::TensorBoardLog> board;
     if (first && o.tensorboard) board.emplace(o.out / "tensorboard", trainer.steps());
 
     std::optional<fm::MetricsFile> losses;
     std::optional<fm::EarlyStopping> stopping;
     if (first && o.validate > 0) {
-      const fs::path file = o.out / "validation.csv";
+      const fs::path file = o.out / validation_name;
       losses.emplace(file, std::vector<std::string>{"loss"}, trainer.steps());
       if (o.patience > 0) stopping.emplace(o.patience);
       for (const auto& row : fm::read_metrics(file, "loss")) {
@@ -199,11 +188,12 @@ int train(Options o) {
       return stopping ? (*stopping)(loss) : fm::Next::proceed;
     };
     const auto draw = [&](const fm::EpochReport& r) {
-      draw_losses(o.out);
+      support::write_png(o.out / "loss.png",
+                         support::line_plot(loss_series(o.out), "training loss", "step"));
       std::optional<fm::Ema::Scope> averaged;
       if (trainer.ema() != nullptr) averaged.emplace(*trainer.ema());
       const support::Picture samples = draw_samples(o, net);
-      const fs::path file = o.out / fmt::format("samples-epoch-{}.png", r.epoch + 1);
+      const fs::path file = o.out / samples_name(r.epoch + 1);
       support::write_png(file, samples);
       if (board) {
         board->writer().image("samples", fm::read_file<fm::DataError>(file), samples.width,
@@ -223,6 +213,7 @@ int main(int argc, char** argv) {
   CLI::App app("Train flow matching (or its DDIM benchmark) on Fashion-MNIST",
                "fashion_mnist_train");
   Options o;
+  o.command = support::command_line(argc, argv);
   app.add_option("--data", o.data,
                  "folder with the four IDX files, gzipped or not (default: see the README)");
   app.add_option("--out", o.out, "folder of the run")->required();

@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
-#include <cstdio>
-#include <limits>
 
 #include "flowmatch/core/error.hpp"
 
@@ -48,22 +46,6 @@ constexpr Glyph glyphs[] = {
     {'>', {8, 4, 2, 1, 2, 4, 8}},        {'\'', {4, 4, 8, 0, 0, 0, 0}},
     {'!', {4, 4, 4, 4, 4, 0, 4}},        {'?', {14, 17, 1, 2, 4, 0, 4}},
     {'#', {10, 10, 31, 10, 31, 10, 10}}, {'*', {0, 4, 21, 14, 21, 4, 0}}};
-
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4g", value);
-  return text;
-}
-
-// A step of 1, 2 or 5 times a power of ten that divides the span into about `ticks` parts.
-double tick_step(double span, int ticks) {
-  const double raw = span / ticks;
-  const double power = std::pow(10, std::floor(std::log10(raw)));
-  for (const double nice : {1.0, 2.0, 5.0}) {
-    if (raw <= nice * power) return nice * power;
-  }
-  return 10 * power;
-}
 
 }  // namespace
 
@@ -173,57 +155,11 @@ Picture image_grid(const at::Tensor& images, std::int64_t columns, std::int64_t 
   return canvas.picture();
 }
 
-namespace {
-
-// One axis of a plot: the range of what is shown, where it goes, and its ticks.
-struct Axis {
-  Scale scale = Scale::linear;
-  double low = std::numeric_limits<double>::infinity();
-  double high = -low;
-
-  double place(double value) const {
-    return scale == Scale::linear ? value : std::log10(value);  // NaN or Inf: not shown
-  }
-  void include(double value) {
-    low = std::min(low, place(value));
-    high = std::max(high, place(value));
-  }
-  void close() {
-    if (low > high) low = 0;  // nothing was included
-    if (!(high > low)) high = low + 1;
-  }
-  double fraction(double value) const { return (place(value) - low) / (high - low); }
-  std::vector<double> ticks(int about) const {
-    std::vector<double> values;
-    const double step = tick_step(high - low, about);
-    if (scale == Scale::linear || step < 0.3) {  // less than a decade: evenly spaced values
-      const double first = scale == Scale::linear ? low : std::pow(10, low);
-      const double last = scale == Scale::linear ? high : std::pow(10, high);
-      const double even = tick_step(last - first, about);
-      for (double k = std::ceil(first / even - 1e-9); k * even <= last + 1e-9 * even; ++k)
-        values.push_back(k * even);
-    } else {
-      for (double decade = std::floor(low); decade <= high; decade += std::ceil(step)) {
-        for (const double nice : {1.0, 2.0, 5.0}) {
-          const double value = nice * std::pow(10, decade);
-          if ((nice > 1 && step > 0.5) || place(value) < low || place(value) > high) continue;
-          values.push_back(value);
-        }
-      }
-    }
-    return values;
-  }
-};
-
-}  // namespace
-
 Picture line_plot(const std::vector<Series>& series, const std::string& title,
                   const std::string& x_label, Scale y_scale) {
   constexpr std::int64_t width = 800, height = 480, left = 80, right = 20, top = 40, bottom = 50;
   Axis x_axis, y_axis{y_scale};
-  const auto shown = [&](double x, double y) {
-    return std::isfinite(x) && std::isfinite(y_axis.place(y));
-  };
+  const auto shown = [&](double x, double y) { return x_axis.shown(x) && y_axis.shown(y); };
   for (const Series& s : series) {
     if (s.x.size() != s.y.size()) {
       throw flowmatch::ShapeError("the series '" + s.name + "' has " + std::to_string(s.x.size()) +
@@ -268,42 +204,6 @@ Picture line_plot(const std::vector<Series>& series, const std::string& title,
     canvas.fill(at - 26, legend + 2, 20, 3, s.color);
     canvas.text(at, legend, s.name);
     legend += 14;
-  }
-  return canvas.picture();
-}
-
-Picture plane(const at::Tensor& points, const at::Tensor& paths, double limit, std::int64_t size,
-              Color color) {
-  const auto scale = static_cast<double>(size - 1) / (2 * limit);
-  const auto at_pixels = [&](const at::Tensor& plane_points) {
-    // Up is up; and what lies far outside must not become a line of millions of pixels.
-    const at::Tensor flip = at::tensor({1.0, -1.0}, at::kDouble);
-    return ((plane_points.detach().to(at::kCPU, at::kDouble) * flip).nan_to_num() + limit)
-        .mul(scale)
-        .clamp(-1e4, 1e4);
-  };
-  Canvas canvas(size, size, pale);  // framed
-  canvas.fill(1, 1, size - 2, size - 2, white);
-  if (paths.defined()) {
-    if (paths.dim() != 3 || paths.size(2) != 2)
-      throw flowmatch::ShapeError("a plane shows paths [T, N, 2]");
-    const at::Tensor pixels = at_pixels(paths);
-    const auto p = pixels.accessor<double, 3>();
-    for (std::int64_t k = 1; k < p.size(0); ++k) {
-      const double t = static_cast<double>(k) / static_cast<double>(p.size(0) - 1);
-      Color shade{};
-      for (std::size_t c = 0; c < 3; ++c)
-        shade[c] = static_cast<std::uint8_t>(std::lround(pale[c] + t * (color[c] - pale[c])));
-      for (std::int64_t i = 0; i < p.size(1); ++i)
-        canvas.line(p[k - 1][i][0], p[k - 1][i][1], p[k][i][0], p[k][i][1], shade);
-    }
-  }
-  if (points.defined()) {
-    if (points.dim() != 2 || points.size(1) != 2)
-      throw flowmatch::ShapeError("a plane shows points [N, 2]");
-    const at::Tensor pixels = at_pixels(points);
-    const auto p = pixels.accessor<double, 2>();
-    for (std::int64_t i = 0; i < p.size(0); ++i) canvas.dot(p[i][0], p[i][1], 1, color, 0.6);
   }
   return canvas.picture();
 }

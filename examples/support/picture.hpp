@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "examples/support/axis.hpp"
 #include "examples/support/png.hpp"
 
 namespace support {
@@ -54,17 +55,10 @@ struct Series {
   std::vector<double> y;
 };
 
-enum class Scale { linear, logarithmic };
-
 /// Lines over a pair of axes with ticks and a legend. What is not finite (on a logarithmic scale:
 /// not positive) is left out and breaks its line.
 Picture line_plot(const std::vector<Series>& series, const std::string& title,
                   const std::string& x_label, Scale y_scale = Scale::linear);
-
-/// A square window on the plane, from -limit to limit in x and (upwards) y, `size` pixels wide:
-/// points [N, 2], and paths [T, N, 2] as lines from grey to `color`. Either may be undefined.
-Picture plane(const at::Tensor& points, const at::Tensor& paths, double limit,
-              std::int64_t size = 300, Color color = blue);
 
 struct Captioned {
   std::string caption;

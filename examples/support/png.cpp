@@ -14,13 +14,6 @@ namespace {
 
 constexpr std::size_t largest = std::size_t{1} << 28U;  // bytes of pixels that are read
 
-bool is_grey(const Picture& picture) {
-  for (std::size_t i = 0; i + 2 < picture.rgb.size(); i += 3) {
-    if (picture.rgb[i] != picture.rgb[i + 1] || picture.rgb[i] != picture.rgb[i + 2]) return false;
-  }
-  return true;
-}
-
 std::vector<std::uint8_t> every_third(const std::vector<std::uint8_t>& rgb) {
   std::vector<std::uint8_t> grey(rgb.size() / 3);
   for (std::size_t i = 0; i < grey.size(); ++i) grey[i] = rgb[3 * i];
@@ -35,6 +28,13 @@ std::filesystem::path temporary_name(std::filesystem::path path) { return path +
 }
 
 }  // namespace
+
+bool is_grey(const Picture& picture) {
+  for (std::size_t i = 0; i + 2 < picture.rgb.size(); i += 3) {
+    if (picture.rgb[i] != picture.rgb[i + 1] || picture.rgb[i] != picture.rgb[i + 2]) return false;
+  }
+  return true;
+}
 
 void check_png_path(const std::filesystem::path& path) {
   std::error_code error;

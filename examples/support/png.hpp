@@ -13,6 +13,9 @@ struct Picture {
   std::vector<std::uint8_t> rgb;
 };
 
+/// Whether no pixel has a colour.
+bool is_grey(const Picture& picture);
+
 /// Writes a PNG, grey where no pixel has a colour: under a temporary name first, so that an older
 /// file survives a failure. Throws flowmatch::DataError where it can't be written, ShapeError
 /// for a picture without pixels.

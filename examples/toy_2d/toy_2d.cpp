@@ -16,6 +16,7 @@
 
 #include "examples/support/machine.hpp"
 #include "examples/support/picture.hpp"
+#include "examples/support/plane.hpp"
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
@@ -31,6 +32,7 @@ struct Options {
   bool density = false;
   int threads = 1;  // for tensors as small as these two threads are slower than one
   std::filesystem::path out = "toy_2d.png";
+  std::filesystem::path field;
 };
 
 constexpr double window = 2.6;  // pictures show the plane from -2.6 to 2.6
@@ -106,13 +108,50 @@ Density density(Network& net) {
   return {canvas.picture(), log_p.exp().sum().item<double>() * pixel * pixel};
 }
 
+/// The velocity as arrows over the samples on their way ([T, N, 2], evenly spaced in time), at a
+/// few times, and the ways of some samples over the data. Lengths are the same at all times: the
+/// fastest tenth reaches the next arrow.
+std::vector<support::Captioned> field(Network& net, const at::Tensor& ways,
+                                      const at::Tensor& data) {
+  const at::NoGradGuard no_grad;
+  constexpr std::int64_t columns = 17, size = 256, shown = 1500;
+  const double cell = 2 * window / columns;
+  const at::Tensor line = (at::arange(columns) + 0.5) * cell - window;
+  const std::vector<at::Tensor> xy = at::meshgrid({line, line}, "ij");
+  const at::Tensor x = at::stack({xy[0].flatten(), xy[1].flatten()}, 1);
+  const std::vector<double> times = {0, 0.3, 0.6, 0.9};
+  std::vector<at::Tensor> velocities;
+  for (const double t : times) velocities.push_back(net->forward(x, at::full({x.size(0)}, t)));
+  const at::Tensor speed = at::cat(velocities).norm(2, 1);
+  const double fast = speed.quantile(0.9).item<double>();
+  std::vector<support::Captioned> row;
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    const at::Tensor& v = velocities[i];
+    const at::Tensor length = v.norm(2, 1, true).clamp_min(1e-6);
+    const at::Tensor arrows = v * (cell / fast) * (fast / length).clamp_max(1);
+    const auto at_time = std::llround(times[i] * static_cast<double>(ways.size(0) - 1));
+    row.push_back({fmt::format("velocity at t = {:.1f}", times[i]),
+                   support::Plane(window, size)
+                       .points(ways[at_time].slice(0, 0, shown), support::orange, 0.35)
+                       .arrows(x - arrows / 2, arrows, support::blue)
+                       .picture()});
+  }
+  row.push_back(
+      {"ways of samples over the data", support::Plane(window, size)
+                                            .points(data.slice(0, 0, shown), support::orange)
+                                            .paths(ways.slice(1, 0, 150), support::blue)
+                                            .picture()});
+  return row;
+}
+
 int run(const Options& o) {
   support::set_up_machine(o.threads);
   if (o.steps < 1 || o.steps > 100000)
     throw fm::OptionError("--steps is " + std::to_string(o.steps) + "; choose 1 to 100000");
   support::check_png_path(o.out);
+  if (!o.field.empty()) support::check_png_path(o.field);
   const support::StopOnSignal signals;
-  std::vector<std::vector<support::Captioned>> rows;
+  std::vector<std::vector<support::Captioned>> rows, fields;
   for (const std::string& name : o.data == "all" ? names : std::vector<std::string>{o.data}) {
     std::cerr << name << '\n';
     torch::manual_seed(o.seed);
@@ -138,11 +177,14 @@ int run(const Options& o) {
                              name, result.loss, energy_distance(samples, data),
                              energy_distance(draw_points(name, 4000, rng), data))
               << std::flush;
-    rows.push_back(
-        {{name + ": data", support::plane(data, {}, window, 320, support::orange)},
-         {"samples", support::plane(samples, {}, window, 320, support::blue)},
-         {"their ways from noise", support::plane(samples.slice(0, 0, 300), ways.slice(1, 0, 300),
-                                                  window, 320, support::blue)}});
+    const auto plane = [] { return support::Plane(window, 320); };
+    rows.push_back({{name + ": data", plane().points(data, support::orange).picture()},
+                    {"samples", plane().points(samples, support::blue).picture()},
+                    {"their ways from noise", plane()
+                                                  .paths(ways.slice(1, 0, 300), support::blue)
+                                                  .points(samples.slice(0, 0, 300), support::blue)
+                                                  .picture()}});
+    if (!o.field.empty()) fields.push_back(field(net, ways, data));
     if (o.density) {
       const Density d = density(net);
       rows.back().push_back({"density", d.picture});
@@ -152,6 +194,10 @@ int run(const Options& o) {
   }
   support::write_png(o.out, support::sheet(rows));
   std::cout << "wrote " << o.out.string() << '\n';
+  if (!o.field.empty()) {
+    support::write_png(o.field, support::sheet(fields));
+    std::cout << "wrote " << o.field.string() << '\n';
+  }
   return support::success;
 }
 
@@ -165,6 +211,8 @@ int main(int argc, char** argv) {
   app.add_option("--steps", o.steps, "training steps for each");
   app.add_option("--seed", o.seed, "of data, weights, times and noise");
   app.add_flag("--density", o.density, "also draw the density that the flow gives the plane");
+  app.add_option("--field", o.field,
+                 "FILE.png: also draw the velocity at a few times, and ways over the data");
   app.add_option("--threads", o.threads, "CPU threads; 0 for all cores");
   app.add_option("--out", o.out, "picture to write");
   return support::run_main(app, argc, argv, [&] { return run(o); });

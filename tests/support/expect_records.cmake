@@ -1,4 +1,4 @@
-# A run of one epoch and two steps in FOLDER left a row a step, the loss curve and an epoch's samples.
+# A run of one epoch and two steps in FOLDER left a row a step, the loss curve, an epoch's samples and what it ran on.
 file(STRINGS "${FOLDER}/metrics.csv" rows)
 list(LENGTH rows count)
 if(NOT count EQUAL 3)
@@ -16,5 +16,11 @@ foreach(picture IN ITEMS loss.png samples-epoch-1.png)
   file(READ "${FOLDER}/${picture}" magic LIMIT 8 HEX)
   if(NOT magic STREQUAL "89504e470d0a1a0a")
     message(FATAL_ERROR "${picture} is no PNG")
+  endif()
+endforeach()
+file(STRINGS "${FOLDER}/environment.txt" entries)
+foreach(entry IN ITEMS "flowmatch: [0-9.]+" "LibTorch: 2" "threads: 1" "device: cpu" "from step: 0" "command: .*fashion_mnist_train --model small")
+  if(NOT entries MATCHES "(^|;)${entry}")
+    message(FATAL_ERROR "no ${entry} in environment.txt:\n${entries}")
   endif()
 endforeach()

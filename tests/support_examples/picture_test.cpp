@@ -138,25 +138,6 @@ TEST_CASE("picture: a series with unlike x and y is refused by name") {
       "'loss' has 2 x and 1 y");
 }
 
-TEST_CASE("picture: a plane shows points with y upwards and keeps outliers out") {
-  const at::Tensor points = torch::tensor({1.0, 1.0, -1.0, 0.0, 1e30, std::nan("")}).view({3, 2});
-  const Picture plane = support::plane(points, {}, 2, 101, support::red);
-  REQUIRE(pixel(plane, 75, 25) != support::white);
-  REQUIRE(pixel(plane, 25, 50) != support::white);
-  REQUIRE(pixel(plane, 75, 75) == support::white);
-  require_error<fm::ShapeError>([&] { support::plane(torch::zeros({3, 3}), {}, 1); }, "[N, 2]");
-}
-
-TEST_CASE("picture: a plane's paths end in their colour") {
-  const at::Tensor paths = torch::tensor({-1.0, 0.0, 0.0, 0.0, 1.0, 0.0}).view({3, 1, 2});
-  const Picture plane = support::plane({}, paths, 2, 101, support::red);
-  REQUIRE(pixel(plane, 60, 50) == support::red);
-  REQUIRE(pixel(plane, 30, 50) != support::red);
-  REQUIRE(pixel(plane, 30, 50) != support::white);
-  REQUIRE(pixel(plane, 10, 50) == support::white);
-  require_error<fm::ShapeError>([&] { support::plane({}, torch::zeros({3, 2}), 1); }, "[T, N, 2]");
-}
-
 TEST_CASE("picture: a sheet holds all of its rows") {
   const Picture square = Canvas(20, 30, support::red).picture();
   const Picture sheet =

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "examples/support/picture.hpp"
+
+/// What a training run leaves in its folder beside its checkpoints, by name, and how it is read.
+
+namespace fashion_mnist {
+
+inline constexpr const char* metrics_name = "metrics.csv";
+inline constexpr const char* validation_name = "validation.csv";
+inline constexpr const char* environment_name = "environment.txt";
+
+/// The run's losses over its steps: of each step, their running mean (of about the last 20), and
+/// that on the images held out where there are some.
+std::vector<support::Series> loss_series(const std::filesystem::path& run);
+
+/// The name of the picture of samples after an epoch, counted from 1.
+std::string samples_name(std::int64_t epoch);
+
+struct SamplesPicture {
+  std::int64_t epoch = 0;
+  std::filesystem::path file;
+};
+
+/// The pictures of samples that are there, oldest first.
+std::vector<SamplesPicture> samples_pictures(const std::filesystem::path& run);
+
+}  // namespace fashion_mnist

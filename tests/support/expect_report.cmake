@@ -1,0 +1,38 @@
+# The reports in FOLDER show what they should, and load nothing from elsewhere.
+file(READ "${FOLDER}/report.html" report)
+file(READ "${FOLDER}/watched/report.html" watched)
+file(READ "${FOLDER}/figures.json" figures)
+string(JSON fid GET "${figures}" samples fid)
+string(REGEX MATCH "^[0-9]+" fid "${fid}")
+
+function(expect_in text)
+  foreach(part IN LISTS ARGN)
+    string(FIND "${${text}}" "${part}" at)
+    if(at EQUAL -1)
+      message(FATAL_ERROR "${text} has no ${part}")
+    endif()
+  endforeach()
+endfunction()
+
+expect_in(
+  report
+  "<title>Run run</title>"
+  "<th scope=\"row\">steps</th><td>2</td>"
+  "<svg "
+  "alt=\"Samples after epoch 1: a grid"
+  "src=\"data:image/png;base64,"
+  "alt=\"Picture animation.png\""
+  "<td>45</td><td>${fid}."
+  "trained on the test images that it is judged by"
+  "<th scope=\"row\">model</th><td>small</td>"
+  "<th scope=\"row\">learning_rate</th>"
+  "<th scope=\"row\">LibTorch</th>")
+expect_in(watched "<title>Run watched</title>" "validation</span>" "None were given")
+foreach(page IN ITEMS report watched)
+  foreach(never IN ITEMS "<script" "http:" "https:" "url\\(" "@import" "<link" "src=\"[^d]")
+    string(REGEX MATCH "${never}" found "${${page}}")
+    if(found)
+      message(FATAL_ERROR "${page} has ${found}")
+    endif()
+  endforeach()
+endforeach()

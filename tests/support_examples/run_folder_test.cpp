@@ -1,0 +1,41 @@
+#include "examples/fashion_mnist/run_folder.hpp"
+
+#include <fstream>
+
+#include "tests/support/test.hpp"
+
+using namespace fashion_mnist;
+
+TEST_CASE("run folder: losses come with their running mean, validation where there is some") {
+  const TemporaryFolder folder;
+  REQUIRE(loss_series(folder.path()).size() == 2);
+  REQUIRE(loss_series(folder.path())[0].x.empty());
+  std::ofstream(folder.path() / "metrics.csv") << "step,loss,learning_rate\n1,2,0\n2,,0\n3,1,0\n";
+  std::vector<support::Series> series = loss_series(folder.path());
+  REQUIRE(series.size() == 2);
+  REQUIRE(series[0].x == std::vector<double>{1, 3});
+  REQUIRE(series[0].y == std::vector<double>{2, 1});
+  REQUIRE(series[1].x == std::vector<double>{1, 3});
+  REQUIRE(series[1].y[0] == 2);
+  REQUIRE(series[1].y[1] == Approx(1.95));
+  std::ofstream(folder.path() / "validation.csv") << "step,loss\n3,0.5\n";
+  series = loss_series(folder.path());
+  REQUIRE(series.size() == 3);
+  REQUIRE(series[2].x == std::vector<double>{3});
+  REQUIRE(series[2].y == std::vector<double>{0.5});
+}
+
+TEST_CASE("run folder: pictures of samples are found in the order of their epochs") {
+  const TemporaryFolder folder;
+  for (const char* name :
+       {"samples-epoch-10.png", "samples-epoch-2.png", "samples-epoch-1.png", "samples-epoch-.png",
+        "samples-epoch-03.png", "samples-epoch-4.png.writing", "samples-epoch-5x.png", "loss.png"})
+    std::ofstream(folder.path() / name) << "x";
+  std::vector<std::int64_t> epochs;
+  for (const SamplesPicture& p : samples_pictures(folder.path())) {
+    REQUIRE(p.file == folder.path() / samples_name(p.epoch));
+    epochs.push_back(p.epoch);
+  }
+  REQUIRE(epochs == std::vector<std::int64_t>{1, 2, 10});
+  REQUIRE(samples_pictures(folder.path() / "nowhere").empty());
+}
