@@ -166,8 +166,10 @@ TEST_CASE("trainer: the first steps roll back to where training began") {
   const TemporaryFolder folder;
   networks::Mlp net = mlp();
   fm::Trainer trainer(net, noisifier(), rolling_back(folder.path()), Flaky{{0, 2}});
-  const fm::TrainResult result = trainer.fit(batches());
-  REQUIRE(result.steps == 12);
+  std::vector<std::int64_t> steps;
+  const fm::TrainResult result =
+      trainer.fit(batches(), [&](const fm::StepReport& r) { steps.push_back(r.step); });
+  REQUIRE(steps == std::vector<std::int64_t>{1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12});
   REQUIRE(result.rollbacks == 2);
 }
 
@@ -180,6 +182,14 @@ TEST_CASE("trainer: a fault that stays ends the run after three rollbacks") {
   REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 2);
   trainer.save();  // what it holds is whole
   REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 3);
+}
+
+TEST_CASE("trainer: faults with a new checkpoint between them do not add up") {
+  const TemporaryFolder folder;
+  fm::Trainer trainer(mlp(), noisifier(), rolling_back(folder.path()), Flaky{{3, 7, 11, 15}});
+  const fm::TrainResult result = trainer.fit(batches());  // from 2, 4, 6 and 8 on once more
+  REQUIRE(result.steps == 12);
+  REQUIRE(result.rollbacks == 4);
 }
 
 TEST_CASE("trainer: each policy's error carries the step that it gave up at") {
@@ -253,6 +263,27 @@ TEST_CASE("trainer: float16 lowers the loss scale where gradients overflow and g
 
   fm::Trainer bad(mlp(), noisifier(), {.precision = fm::Precision::float16});
   require_error<fm::TrainingError>([&] { bad.fit(with_nan(3)); }, "the loss became NaN");
+}
+
+TEST_CASE("trainer: a loss scale that has come down resumes bit for bit") {
+  const auto large = [](auto& model, const fm::Noised<>& noised) {
+    return 1000 * fm::PredictionLoss<>()(model, noised);
+  };
+  const TemporaryFolder folder;
+  fm::TrainOptions options{.epochs = 4, .precision = fm::Precision::float16};
+  networks::Mlp through = mlp();
+  const fm::TrainResult result = fm::Trainer(through, noisifier(), options, large).fit(batches());
+  REQUIRE(result.skipped >= 1);
+
+  options.checkpoints = folder.path() / "run";
+  train_until_killed(fm::Trainer(mlp(), noisifier(), options, large), batches(), 20);
+  REQUIRE(fm::latest_checkpoint(options.checkpoints)->manifest.get_double("loss_scale") < 65536);
+  networks::Mlp resumed = mlp(2);
+  fm::Trainer trainer(resumed, noisifier(), options, large);
+  REQUIRE(trainer.resume());
+  REQUIRE(trainer.steps() == 18);
+  REQUIRE(trainer.fit(batches()).skipped == result.skipped);
+  REQUIRE(same_bits(*resumed, *through));
 }
 
 TEST_CASE("trainer: an error of the source in the midst of a step leaves the step's beginning") {

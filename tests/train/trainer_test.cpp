@@ -187,6 +187,24 @@ TEST_CASE("trainer: accumulating two batches equals one batch of twice the size"
     REQUIRE(close(two_small[i], one_large[i], 1e-12, 1e-13));
 }
 
+TEST_CASE("trainer: what is drawn for a batch does not depend on the batches a step takes") {
+  const auto times = [](std::int64_t accumulate) {
+    std::vector<at::Tensor> seen;
+    const auto objective = [&seen](auto& model, const fm::Noised<>& noised) {
+      seen.push_back(noised.t);
+      return fm::PredictionLoss<>()(model, noised);
+    };
+    fm::TrainOptions options;
+    options.accumulate = accumulate;
+    fm::Trainer(mlp(), noisifier(), options, objective).fit(batches());
+    return seen;
+  };
+  const std::vector<at::Tensor> alone = times(1);
+  REQUIRE(alone.size() == 6);
+  REQUIRE(!torch::equal(alone[0], alone[1]));
+  for (const std::int64_t accumulate : {2, 4}) REQUIRE(same_bits(times(accumulate), alone));
+}
+
 TEST_CASE("trainer: batches that are left at an epoch's end make a step of their own") {
   std::vector<std::int64_t> samples;
   fm::Trainer trainer(mlp(), noisifier(), {.epochs = 2, .accumulate = 4});
