@@ -277,8 +277,7 @@ TEST_CASE("trainer: a loss scale that has come down resumes bit for bit") {
 
   options.checkpoints = folder.path() / "run";
   train_until_killed(fm::Trainer(mlp(), noisifier(), options, large), batches(), 20);
-  REQUIRE(fm::latest_checkpoint(options.checkpoints)->manifest.get_int("skipped") ==
-          result.skipped);
+  REQUIRE(fm::latest_checkpoint(options.checkpoints)->manifest.get_double("loss_scale") < 65536);
   networks::Mlp resumed = mlp(2);
   fm::Trainer trainer(resumed, noisifier(), options, large);
   REQUIRE(trainer.resume());
