@@ -72,7 +72,9 @@ void list(std::vector<std::vector<std::string>>& rows, const std::string& name, 
 
 EvaluationReport from_json(const Json& json) {
   EvaluationReport e;
+  const std::string against = plain(json.value("against", Json("test")));
   e.name = name_of(json.at("origin"));
+  if (against != "test") e.name += ", against " + against + " images";
   const Json& samples = json.at("samples");
   e.fid = number(samples, "fid");
   e.row = figures(e.name, samples);
@@ -82,7 +84,7 @@ EvaluationReport from_json(const Json& json) {
   const std::string among = plain(nearest.at("among"));
   e.nearest = distances(e.name + ", to " + among + " images", nearest.at("samples"));
   if (nearest.contains("test_images"))
-    e.usual = distances("test images, to " + among + " images", nearest.at("test_images"));
+    e.usual = distances(against + " images, to " + among + " images", nearest.at("test_images"));
   for (const char* key : {"origin", "judge", "trained_on", "against"}) {
     if (json.contains(key)) list(e.origin, key, json.at(key));
   }

@@ -14,7 +14,8 @@ struct EvaluationReport {
   std::vector<std::string> row;      ///< its figures, under figure_heads()
   std::vector<std::string> floor;    ///< the same of real images; empty where there are none
   std::vector<std::string> nearest;  ///< distances to the nearest image, under nearest_heads()
-  std::vector<std::string> usual;    ///< the same of test images; empty where there are none
+  std::vector<std::string>
+      usual;  ///< the same of the images that it is judged against; empty where there are none
   std::vector<std::vector<std::string>> origin;  ///< all that it says of the samples and the judge
   std::vector<std::string> warnings;
 };

@@ -22,9 +22,9 @@ img { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--rule); overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--rule); }
+td { overflow-wrap: anywhere; }
 th { font-weight: 600; } tbody th { font-weight: 400; color: var(--quiet); }
-.figures th, .figures td { overflow-wrap: normal; }
 .figures td, .figures thead th + th { text-align: right; padding: .25rem .4rem;
   white-space: nowrap; }
 .figures thead th + th { white-space: normal; }

@@ -111,7 +111,7 @@ Density density(Network& net) {
 /// The velocity as arrows over the samples on their way ([T, N, 2], evenly spaced in time), at a
 /// few times, and the ways of some samples over the data. Lengths are the same at all times: the
 /// fastest tenth reaches the next arrow.
-std::vector<support::Captioned> field(Network& net, const at::Tensor& ways,
+std::vector<support::Captioned> field(const std::string& name, Network& net, const at::Tensor& ways,
                                       const at::Tensor& data) {
   const at::NoGradGuard no_grad;
   constexpr std::int64_t columns = 17, size = 256, shown = 1500;
@@ -130,7 +130,7 @@ std::vector<support::Captioned> field(Network& net, const at::Tensor& ways,
     const at::Tensor length = v.norm(2, 1, true).clamp_min(1e-6);
     const at::Tensor arrows = v * (cell / fast) * (fast / length).clamp_max(1);
     const auto at_time = std::llround(times[i] * static_cast<double>(ways.size(0) - 1));
-    row.push_back({fmt::format("velocity at t = {:.1f}", times[i]),
+    row.push_back({fmt::format("{}velocity at t = {:.1f}", i == 0 ? name + ": " : "", times[i]),
                    support::Plane(window, size)
                        .points(ways[at_time].slice(0, 0, shown), support::orange, 0.35)
                        .arrows(x - arrows / 2, arrows, support::blue)
@@ -184,7 +184,7 @@ int run(const Options& o) {
                                                   .paths(ways.slice(1, 0, 300), support::blue)
                                                   .points(samples.slice(0, 0, 300), support::blue)
                                                   .picture()}});
-    if (!o.field.empty()) fields.push_back(field(net, ways, data));
+    if (!o.field.empty()) fields.push_back(field(name, net, ways, data));
     if (o.density) {
       const Density d = density(net);
       rows.back().push_back({"density", d.picture});
