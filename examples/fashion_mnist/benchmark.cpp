@@ -35,7 +35,7 @@ using Json = nlohmann::ordered_json;
 const fs::path project = FLOWMATCH_SOURCE_DIR;
 
 struct Options {
-  fs::path flow, ddim, ;
+  fs::path flow, ddim;
   fs::path out = "benchmark";
   fs::path judge = project / "examples" / "models" / "fashion-mnist-judge";
   std::vector<std::int64_t> evaluations = {5, 10, 20, 50, 100};

@@ -1,8 +1,6 @@
 #pragma once
 
-// LibTorch first: it defines CHECK, which Catch2 defines too.
-#include <torch/torch.h>
-#undef CHECK
+#include <torch/torch.h>  // before test_std.hpp
 
 #include "tests/support/temporary_folder.hpp"
 #include "tests/support/test_std.hpp"

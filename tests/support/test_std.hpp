@@ -1,6 +1,7 @@
 #pragma once
 
 // Catch2, of Debian's 2.13 or of 3.x. Tests that use LibTorch include test.hpp instead.
+#undef CHECK  // LibTorch's, where it came first
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
 using Catch::Approx;
