@@ -13,7 +13,7 @@ at::Tensor to_float(const at::Tensor& x) { return x.to(torch::kFloat) / 127.5 - 
 at::Tensor bytes() { return torch::arange(48, torch::kByte).view({24, 2}); }
 
 template <class Source>
-std::vector<at::Tensor> rest(Source& source) {
+std::vector<at::Tensor> batches_of(Source& source) {
   std::vector<at::Tensor> all;
   while (const auto batch = source.next()) all.push_back(batch->x_1);
   return all;

@@ -10,7 +10,7 @@ namespace {
 
 using Path = std::filesystem::path;
 
-void write(const Path& path, const std::string& text) { std::ofstream(path) << text; }
+void write_text(const Path& path, const std::string& text) { std::ofstream(path) << text; }
 
 std::string read(const Path& path) {
   std::ifstream file(path);
@@ -32,8 +32,8 @@ TEST_CASE("atomic_directory: it appears whole at the commit and not before") {
   const TemporaryFolder folder;
   const Path target = folder.path() / "run";
   fm::AtomicDirectory directory(target);
-  write(directory.path() / "a", "1");
-  write(directory.path() / "b", "2");
+  write_text(directory.path() / "a", "1");
+  write_text(directory.path() / "b", "2");
   CHECK_FALSE(std::filesystem::exists(target));
   CHECK(directory.path().parent_path() == folder.path());  // a rename needs the same file system
   directory.commit();
@@ -46,12 +46,12 @@ TEST_CASE("atomic_directory: without a commit nothing stays") {
   const TemporaryFolder folder;
   {
     const fm::AtomicDirectory directory(folder.path() / "run");
-    write(directory.path() / "a", "1");
+    write_text(directory.path() / "a", "1");
   }
   CHECK(names_in(folder.path()).empty());
   const auto fail = [&] {
     const fm::AtomicDirectory directory(folder.path() / "run");
-    write(directory.path() / "a", "1");
+    write_text(directory.path() / "a", "1");
     throw std::runtime_error("on purpose");
   };
   CHECK_THROWS_AS(fail(), std::runtime_error);
@@ -62,14 +62,14 @@ TEST_CASE("atomic_directory: an older one is replaced entirely and stays without
   const TemporaryFolder folder;
   const Path target = folder.path() / "run";
   std::filesystem::create_directories(target / "sub");
-  write(target / "old", "old");
+  write_text(target / "old", "old");
   {
     const fm::AtomicDirectory abandoned(target);
-    write(abandoned.path() / "new", "new");
+    write_text(abandoned.path() / "new", "new");
   }
   CHECK(read(target / "old") == "old");
   fm::AtomicDirectory directory(target);
-  write(directory.path() / "new", "new");
+  write_text(directory.path() / "new", "new");
   CHECK(read(target / "old") == "old");
   directory.commit();
   CHECK(names_in(target) == Names{"new"});
@@ -85,9 +85,9 @@ TEST_CASE("atomic_directory: what an interrupted run left does not get in") {
     temporary = first.path();
   }
   std::filesystem::create_directories(temporary);
-  write(temporary / "half", "written");
+  write_text(temporary / "half", "written");
   fm::AtomicDirectory directory(target);
-  write(directory.path() / "a", "1");
+  write_text(directory.path() / "a", "1");
   directory.commit();
   CHECK(names_in(target) == Names{"a"});
   CHECK(names_in(folder.path()) == Names{"run"});
@@ -96,7 +96,7 @@ TEST_CASE("atomic_directory: what an interrupted run left does not get in") {
 TEST_CASE("atomic_directory: missing parents are made and a slash at the end is no matter") {
   const TemporaryFolder folder;
   fm::AtomicDirectory directory(folder.path() / "x" / "y" / "run/");
-  write(directory.path() / "a", "1");
+  write_text(directory.path() / "a", "1");
   directory.commit();
   CHECK(names_in(folder.path() / "x" / "y") == Names{"run"});
   CHECK(read(folder.path() / "x" / "y" / "run" / "a") == "1");
@@ -111,13 +111,13 @@ TEST_CASE("atomic_directory: an empty one can be committed") {
 
 TEST_CASE("atomic_directory: failures are typed and the older one survives them") {
   const TemporaryFolder folder;
-  write(folder.path() / "file", "in the way");
+  write_text(folder.path() / "file", "in the way");
   require_error<fm::CheckpointError>([&] { fm::AtomicDirectory(folder.path() / "file" / "run"); },
                                      "cannot create");
 
   const Path target = folder.path() / "run";
   std::filesystem::create_directories(target);
-  write(target / "old", "old");
+  write_text(target / "old", "old");
   fm::AtomicDirectory directory(target);
   std::filesystem::remove_all(directory.path());
   require_error<fm::CheckpointError>([&] { directory.commit(); }, "cannot read");

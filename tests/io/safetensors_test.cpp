@@ -1,21 +1,12 @@
 #include "flowmatch/io/safetensors.hpp"
 
-#include <fstream>
 #include <limits>
 
+#include "tests/io/python_files.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
 
-const std::filesystem::path python = FLOWMATCH_SOURCE_DIR "/tests/io/python";
-
-std::string bytes_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-void write(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
 fm::StateDict one(const at::Tensor& tensor, const std::string& name = "a") {
   fm::StateDict state;
   state.insert(name, tensor);

@@ -2,19 +2,11 @@
 
 #include <torch/csrc/jit/serialization/pickle.h>
 
+#include "tests/io/python_files.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
 
-const std::filesystem::path python = FLOWMATCH_SOURCE_DIR "/tests/io/python";
-
-std::string bytes_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-void write(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
 fm::StateDict two() {
   fm::StateDict state;
   state.insert("a", torch::arange(6, torch::kFloat).view({2, 3}));

@@ -1,7 +1,6 @@
 #include "flowmatch/io/tensorboard.hpp"
 
 #include <cmath>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -39,7 +38,6 @@ std::vector<std::string> records(const std::string& bytes) {
 TEST_CASE("tensorboard: events are the bytes that TensorBoard's own writer makes") {
   // Made by RecordWriter and the protocol buffers of tensorboard 2.21.
   const std::string png = read(golden / "picture.png");
-  const double infinity = std::numeric_limits<double>::infinity();
   const std::string expected = event(1700000000.25, 0, tb::version()) +
                                event(1700000000.5, 11, tb::start()) +
                                event(1700000001, 0, tb::scalar("train/loss", 0)) +

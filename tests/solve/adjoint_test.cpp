@@ -78,13 +78,13 @@ TEST_CASE("adjoint: gradients agree with those through the solver, forward and i
 
 TEST_CASE("adjoint: what needs no gradient gets none and a field without parameters is solved") {
   at::Tensor x_0 = torch::ones({2}, torch::kDouble).requires_grad_();
-  const auto decay = [](const at::Tensor& x, double) { return -x; };
-  const at::Tensor x = fm::odeint_adjoint(decay, x_0, doubles({0, 1}), {}, ode::Dopri5{}, tight);
+  const auto falling = [](const at::Tensor& x, double) { return -x; };
+  const at::Tensor x = fm::odeint_adjoint(falling, x_0, doubles({0, 1}), {}, ode::Dopri5{}, tight);
   CHECK(close(x[1].detach(), torch::full({2}, std::exp(-1.0), torch::kDouble), 1e-8, 1e-8));
   x[1].sum().backward();
   CHECK(close(x_0.grad(), torch::full({2}, std::exp(-1.0), torch::kDouble), 1e-7, 1e-8));
   const at::Tensor plain = torch::ones({2}, torch::kDouble);
-  CHECK_FALSE(fm::odeint_adjoint(decay, plain, doubles({0, 1}), {}).requires_grad());
+  CHECK_FALSE(fm::odeint_adjoint(falling, plain, doubles({0, 1}), {}).requires_grad());
   const auto constant = [](const at::Tensor& y, double) { return at::ones_like(y); };
   at::Tensor y_0 = torch::ones({2}, torch::kDouble).requires_grad_();
   fm::odeint_adjoint(constant, y_0, doubles({0, 1}), {})[1].sum().backward();
@@ -92,18 +92,18 @@ TEST_CASE("adjoint: what needs no gradient gets none and a field without paramet
 }
 
 TEST_CASE("adjoint: bad input is refused with a remedy") {
-  const auto decay = [](const at::Tensor& x, double) { return -x; };
+  const auto falling = [](const at::Tensor& x, double) { return -x; };
   const at::Tensor x_0 = torch::ones({2});
-  require_error<fm::ShapeError>([&] { fm::odeint_adjoint(decay, x_0, torch::ones({2}), {}); },
+  require_error<fm::ShapeError>([&] { fm::odeint_adjoint(falling, x_0, torch::ones({2}), {}); },
                                 "float64 tensor [T] on the CPU");
   require_error<fm::OptionError>(
       [&] {
-        fm::odeint_adjoint(decay, x_0, doubles({0, 0}), {});
+        fm::odeint_adjoint(falling, x_0, doubles({0, 0}), {});
       },
       "rise or fall");
   require_error<fm::ShapeError>(
       [&] {
-        fm::odeint_adjoint(decay, torch::arange(2), doubles({0, 1}), {});
+        fm::odeint_adjoint(falling, torch::arange(2), doubles({0, 1}), {});
       },
       "floating tensor");
 }

@@ -10,10 +10,10 @@ namespace ode = flowmatch::ode;
 
 namespace {
 
-const ode::AdaptiveOptions tight{.rtol = 1e-8, .atol = 1e-8};
+const ode::AdaptiveOptions fine{.rtol = 1e-8, .atol = 1e-8};
 
 /// Decay towards the time, at a rate of its own for each sample: dx/dt = rate (t - x).
-at::Tensor decay(const at::Tensor& x, const at::Tensor& t, const at::Tensor& rate) {
+at::Tensor approach(const at::Tensor& x, const at::Tensor& t, const at::Tensor& rate) {
   return (t - x.flatten(1).transpose(0, 1)).mul(rate).transpose(0, 1).reshape(x.sizes());
 }
 
@@ -33,10 +33,10 @@ TEST_CASE("per_sample: each sample keeps its condition while others leave the ba
     REQUIRE(r.size(0) == x.size(0));
     REQUIRE(t.scalar_type() == torch::kDouble);
     sizes.push_back(x.size(0));
-    return decay(x, t, r);
+    return approach(x, t, r);
   };
   const auto result = fm::odeint_per_sample(f, torch::ones({5, 2, 3}, torch::kDouble), times, rate,
-                                            ode::Dopri5{}, tight);
+                                            ode::Dopri5{}, fine);
   REQUIRE(result.x.sizes() == at::IntArrayRef{3, 5, 2, 3});
   for (std::size_t i = 0; i < 3; ++i) {
     const at::Tensor expected = exact(rate, times[i]).view({5, 1, 1}).expand({5, 2, 3});
@@ -53,11 +53,11 @@ TEST_CASE("per_sample: one per cent of stiff samples costs less than a third of 
   rate[17] = 300;
   rate[99] = 300;
   const at::Tensor x_0 = torch::ones({200, 2}, torch::kDouble);
-  const auto own =
-      fm::odeint_per_sample(decay, x_0, {0, 1}, rate, ode::Dopri5{}, {.rtol = 1e-5, .atol = 1e-5});
+  const auto own = fm::odeint_per_sample(approach, x_0, {0, 1}, rate, ode::Dopri5{},
+                                         {.rtol = 1e-5, .atol = 1e-5});
   const auto shared =
       fm::odeint([&](const at::Tensor& x,
-                     double t) { return decay(x, at::full({200}, t, torch::kDouble), rate); },
+                     double t) { return approach(x, at::full({200}, t, torch::kDouble), rate); },
                  x_0, {0, 1}, ode::Dopri5{},
                  {.adaptive = {.rtol = 1e-5, .atol = 1e-5, .norm = ode::ErrorNorm::max}});
   CHECK(close(own.x[1], shared.x[1], 1e-4, 1e-4));

@@ -9,7 +9,11 @@ using Catch::Approx;
 #include <catch2/catch.hpp>
 #endif
 
+#include <limits>
 #include <string>
+
+inline constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// Requires that f() throws exactly an E whose message contains `part`.
 template <class E, class F>

@@ -14,7 +14,7 @@ Bytes sample_bytes(std::size_t n) {
   return bytes;
 }
 
-void refused(const Bytes& packed, const std::string& part, std::size_t limit = 1 << 20) {
+void gzip_refused(const Bytes& packed, const std::string& part, std::size_t limit = 1 << 20) {
   require_error<fm::DataError>([&] { support::gunzip(packed, limit, "data.gz"); }, part);
 }
 
@@ -35,18 +35,18 @@ TEST_CASE("gzip: several members follow each other") {
   const Bytes end = sample_bytes(20);
   both.insert(both.end(), end.begin(), end.end());
   REQUIRE((support::gunzip(packed, 30, "data.gz") == both));
-  refused(packed, "more than the 29 bytes", 29);
+  gzip_refused(packed, "more than the 29 bytes", 29);
 }
 
 TEST_CASE("gzip: a file cut anywhere is refused") {
   const Bytes whole = gzip(sample_bytes(500));
   for (std::size_t size = 0; size < whole.size(); ++size) {
     const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
-    refused(cut, "cut short");
+    gzip_refused(cut, "cut short");
   }
   Bytes packed = whole;  // the second member, too
   packed.insert(packed.end(), whole.begin(), whole.end() - 5);
-  refused(packed, "cut short");
+  gzip_refused(packed, "cut short");
 }
 
 TEST_CASE("gzip: a changed byte is found by the checksum") {
@@ -58,24 +58,24 @@ TEST_CASE("gzip: a changed byte is found by the checksum") {
   }
   Bytes checksum = whole;
   checksum[whole.size() - 8] ^= std::byte{1};
-  refused(checksum, "incorrect data check");
+  gzip_refused(checksum, "incorrect data check");
   Bytes length = whole;
   length[whole.size() - 4] ^= std::byte{1};
-  refused(length, "incorrect length check");
+  gzip_refused(length, "incorrect length check");
 }
 
 TEST_CASE("gzip: junk after the end and junk altogether are told apart") {
   Bytes packed = gzip(sample_bytes(10));
   for (const std::byte b : bytes_of({'j', 'u', 'n', 'k'})) packed.push_back(b);
-  refused(packed, "something else follows its end");
-  refused(bytes_of({'j', 'u', 'n', 'k', 'j', 'u', 'n', 'k'}), "incorrect header check");
+  gzip_refused(packed, "something else follows its end");
+  gzip_refused(bytes_of({'j', 'u', 'n', 'k', 'j', 'u', 'n', 'k'}), "incorrect header check");
 }
 
 TEST_CASE("gzip: a small file that unpacks into much is stopped at the limit") {
   const Bytes bomb = gzip(Bytes(50 << 20));
   REQUIRE(bomb.size() < 100000);
-  refused(bomb, "more than the 1000 bytes", 1000);
-  refused(bomb, "data.gz cannot be unpacked", 1000);
+  gzip_refused(bomb, "more than the 1000 bytes", 1000);
+  gzip_refused(bomb, "data.gz cannot be unpacked", 1000);
 }
 
 TEST_CASE("gzip: read_bytes gives a file as it is") {

@@ -5,7 +5,7 @@
 
 namespace {
 
-void refused(const Bytes& bytes, const std::string& part) {
+void idx_refused(const Bytes& bytes, const std::string& part) {
   require_error<fm::DataError>([&] { support::read_idx(bytes, "train-images"); }, part);
 }
 
@@ -30,23 +30,23 @@ TEST_CASE("idx: an array without values is one") {
 }
 
 TEST_CASE("idx: every message names the file and the remedy") {
-  refused({}, "train-images");
-  refused({}, "download it again");
+  idx_refused({}, "train-images");
+  idx_refused({}, "download it again");
 }
 
 TEST_CASE("idx: a wrong magic number is refused") {
-  refused(bytes_of({1, 0, 8, 1, 0, 0, 0, 0}), "two zero bytes");
-  refused(bytes_of({0, 1, 8, 1, 0, 0, 0, 0}), "two zero bytes");
-  refused(bytes_of({31, 139, 8, 0, 0, 0, 0, 0}), "two zero bytes");  // still gzipped
+  idx_refused(bytes_of({1, 0, 8, 1, 0, 0, 0, 0}), "two zero bytes");
+  idx_refused(bytes_of({0, 1, 8, 1, 0, 0, 0, 0}), "two zero bytes");
+  idx_refused(bytes_of({31, 139, 8, 0, 0, 0, 0, 0}), "two zero bytes");  // still gzipped
 }
 
 TEST_CASE("idx: other types of values are refused by their number") {
-  refused(bytes_of({0, 0, 13, 1, 0, 0, 0, 0}), "type 13");
+  idx_refused(bytes_of({0, 0, 13, 1, 0, 0, 0, 0}), "type 13");
 }
 
 TEST_CASE("idx: no dimensions and too many are refused") {
-  refused(idx_file({}, 0), "0 dimensions");
-  refused(bytes_of({0, 0, 8, 255}), "255 dimensions");
+  idx_refused(idx_file({}, 0), "0 dimensions");
+  idx_refused(bytes_of({0, 0, 8, 255}), "255 dimensions");
 }
 
 TEST_CASE("idx: a file cut anywhere is refused") {
@@ -55,20 +55,20 @@ TEST_CASE("idx: a file cut anywhere is refused") {
     const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
     REQUIRE_THROWS_AS(support::read_idx(cut, "name"), fm::DataError);
   }
-  refused(bytes_of({0, 0, 8}), "3 bytes");
-  refused(idx_file({2, 3}, 5), "declares 6 values");
-  refused(idx_file({2, 3}, 5), "holds 5");
+  idx_refused(bytes_of({0, 0, 8}), "3 bytes");
+  idx_refused(idx_file({2, 3}, 5), "declares 6 values");
+  idx_refused(idx_file({2, 3}, 5), "holds 5");
 }
 
 TEST_CASE("idx: bytes beyond the last value are refused") {
-  refused(idx_file({2, 3}, 7), "holds 7");
+  idx_refused(idx_file({2, 3}, 7), "holds 7");
 }
 
 TEST_CASE("idx: huge declared sizes are refused before anything is allocated") {
   constexpr std::uint32_t most = 0xFFFFFFFFU;
-  refused(idx_file({most}, 10), "declares 4294967295 values");
-  refused(idx_file({most, most}, 10), "holds 10");
-  refused(idx_file({most, most, most}, 10), "overflow");
+  idx_refused(idx_file({most}, 10), "declares 4294967295 values");
+  idx_refused(idx_file({most, most}, 10), "holds 10");
+  idx_refused(idx_file({most, most, most}, 10), "overflow");
   // 2^16 five times: 2^80, whose low 64 bits are 0.
-  refused(idx_file({65536, 65536, 65536, 65536, 65536}, 0), "overflow");
+  idx_refused(idx_file({65536, 65536, 65536, 65536, 65536}, 0), "overflow");
 }

@@ -5,17 +5,13 @@
 
 #include "flowmatch/core/error.hpp"
 #include "tests/support/test.hpp"
+#include "tests/support_examples/pixel.hpp"
 
 using support::Canvas;
 using support::Color;
 using support::Picture;
 
 namespace {
-
-Color pixel(const Picture& p, std::int64_t x, std::int64_t y) {
-  const auto i = static_cast<std::size_t>(3 * (y * p.width + x));
-  return {p.rgb[i], p.rgb[i + 1], p.rgb[i + 2]};
-}
 
 std::int64_t count(const Picture& p, Color color) {
   std::int64_t n = 0;

@@ -4,19 +4,11 @@
 
 #include "flowmatch/core/error.hpp"
 #include "tests/support/test.hpp"
+#include "tests/support_examples/pixel.hpp"
 
 using support::Color;
 using support::Picture;
 using support::Plane;
-
-namespace {
-
-Color pixel(const Picture& p, std::int64_t x, std::int64_t y) {
-  const auto i = static_cast<std::size_t>(3 * (y * p.width + x));
-  return {p.rgb[i], p.rgb[i + 1], p.rgb[i + 2]};
-}
-
-}  // namespace
 
 TEST_CASE("plane: points have y upwards, and outliers are kept out") {
   const at::Tensor points = torch::tensor({1.0, 1.0, -1.0, 0.0, 1e30, std::nan("")}).view({3, 2});

@@ -8,7 +8,6 @@
 namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// The number of the value, from 1, at which it stops; 0 where it never does.
 int stops_at(fm::EarlyStopping stopping, const std::vector<double>& losses) {

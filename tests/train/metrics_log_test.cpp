@@ -14,7 +14,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 std::string read(const fs::path& path) { return fm::read_file<fm::DataError>(path); }
 void put(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }

@@ -1,15 +1,11 @@
 #include "flowmatch/train/optimizer.hpp"
 
-#include <limits>
 #include <memory>
 #include <vector>
 
 #include "tests/support/test.hpp"
 
 namespace {
-
-const double nan_value = std::numeric_limits<double>::quiet_NaN();
-const double infinity = std::numeric_limits<double>::infinity();
 
 std::vector<at::Tensor> some_parameters() {
   return {torch::ones({3}, torch::kDouble).requires_grad_(),

@@ -8,9 +8,6 @@
 
 namespace {
 
-const double nan_value = std::numeric_limits<double>::quiet_NaN();
-const double infinity = std::numeric_limits<double>::infinity();
-
 void refused(const std::function<void(fm::TrainOptions&)>& change, const std::string& part) {
   fm::TrainOptions options;
   change(options);

@@ -1,15 +1,11 @@
 #include "flowmatch/train/schedule.hpp"
 
-#include <limits>
 #include <vector>
 
 #include "flowmatch/train/optimizer.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
-
-const double nan_value = std::numeric_limits<double>::quiet_NaN();
-const double infinity = std::numeric_limits<double>::infinity();
 
 struct Point {
   std::int64_t step;

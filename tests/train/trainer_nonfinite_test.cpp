@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -14,15 +13,6 @@
 using namespace training;
 
 namespace {
-
-constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
-
-/// The points in order, with a NaN in batch `bad`.
-fm::TensorBatches<> with_nan(std::int64_t bad) {
-  at::Tensor x_1 = points();
-  x_1[bad * 8 + 3][1] = nan_value;
-  return fm::TensorBatches(x_1, 8, {.shuffle = false});
-}
 
 fm::TensorBatches<at::Tensor> images_with_nan(std::int64_t bad) {
   at::Tensor x_1 = fm::Rng(4).normal({24, 1, 4, 4});

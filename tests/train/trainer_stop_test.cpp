@@ -19,13 +19,6 @@ std::int64_t newest_step(const std::filesystem::path& folder) {
   return found->manifest.get_int("step");
 }
 
-/// The points in order, with a NaN in batch `bad`.
-fm::TensorBatches<> with_nan(std::int64_t bad) {
-  at::Tensor x_1 = points();
-  x_1[bad * 8 + 3][1] = std::numeric_limits<float>::quiet_NaN();
-  return fm::TensorBatches(x_1, 8, {.shuffle = false});
-}
-
 }  // namespace
 
 TEST_CASE("trainer: a hook stops the run with a checkpoint from which it goes on") {

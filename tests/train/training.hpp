@@ -19,6 +19,13 @@ inline at::Tensor points(std::int64_t n = 48) { return fm::Rng(3).normal({n, 2})
 /// Six batches of eight points an epoch.
 inline fm::TensorBatches<> batches() { return fm::TensorBatches(points(), 8); }
 
+/// The points in order, with a NaN in batch `bad`.
+inline fm::TensorBatches<> with_nan(std::int64_t bad) {
+  at::Tensor x_1 = points();
+  x_1[bad * 8 + 3][1] = nan_value;
+  return fm::TensorBatches(x_1, 8, {.shuffle = false});
+}
+
 /// 24 images [1, 4, 4] with labels, in three batches.
 inline fm::TensorBatches<at::Tensor> labelled_images() {
   return fm::TensorBatches(fm::Rng(4).normal({24, 1, 4, 4}), torch::arange(24) % 10, 8);
