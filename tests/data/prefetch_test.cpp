@@ -21,7 +21,7 @@ fm::TensorBatches<at::Tensor> numbers() {
 
 /// The rest of an epoch as one tensor a batch.
 template <class Source>
-std::vector<at::Tensor> rest(Source& source) {
+std::vector<at::Tensor> checked_rest(Source& source) {
   std::vector<at::Tensor> all;
   while (const auto batch = source.next()) {
     CHECK(at::equal(batch->x_1, batch->condition.to(torch::kFloat)));
@@ -75,7 +75,7 @@ TEST_CASE("prefetch: batches and their order are the source's wherever it starts
          std::vector<std::pair<int, int>>{{0, 0}, {1, 2}, {1, 6}, {0, 5}}) {
       plain.start_epoch(epoch, batch);
       ahead.start_epoch(epoch, batch);
-      CHECK(training::same_bits(rest(ahead), rest(plain)));
+      CHECK(training::same_bits(checked_rest(ahead), checked_rest(plain)));
     }
   }
 }
@@ -84,12 +84,12 @@ TEST_CASE("prefetch: an epoch starts anew in the midst of another one") {
   fm::TensorBatches plain = numbers();
   fm::Prefetch ahead(numbers(), 3);
   plain.start_epoch(4, 1);
-  const std::vector<at::Tensor> expected = rest(plain);
+  const std::vector<at::Tensor> expected = checked_rest(plain);
   for (int taken = 0; taken < 4; ++taken) {
     ahead.start_epoch(3);
     for (int i = 0; i < taken; ++i) ahead.next();
     ahead.start_epoch(4, 1);
-    CHECK(training::same_bits(rest(ahead), expected));
+    CHECK(training::same_bits(checked_rest(ahead), expected));
   }
 }
 
