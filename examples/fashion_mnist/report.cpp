@@ -182,7 +182,7 @@ int report(Options o) {
   const std::string name =
       fs::absolute(o.run / "").lexically_normal().parent_path().filename().string();
   std::string subtitle = "Fashion-MNIST";
-  for (const char* key : {"note.model", "note.method"}) {
+  for (const char* key : {"note.method", "note.widths"}) {
     if (manifest.contains(key)) subtitle += ", " + manifest.get(key);
   }
   subtitle += "; by its newest checkpoint, " + checkpoint->path.filename().string();

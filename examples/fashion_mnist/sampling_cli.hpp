@@ -50,6 +50,10 @@ struct SamplingCli {
     if (!(sampling.eta >= 0 && sampling.eta <= 1)) {
       throw fm::OptionError("--eta is " + std::to_string(sampling.eta) + "; choose 0 to 1");
     }
+    if (!(sampling.last_step >= 0 && sampling.last_step < 1)) {
+      throw fm::OptionError("--last-step is " + fm::number_text(sampling.last_step) +
+                            "; choose one in [0, 1)");
+    }
     sampling.post_grid = grid == "post";
   }
 

@@ -24,7 +24,7 @@ expect_in(
   "alt=\"Picture animation.png\""
   "<td>45</td><td>${fid}."
   "trained on the test images that it is judged by"
-  "<th scope=\"row\">model</th><td>small</td>"
+  "<th scope=\"row\">widths</th><td>16,32,64,128</td>"
   "<th scope=\"row\">learning_rate</th>"
   "<th scope=\"row\">LibTorch</th>")
 expect_in(watched "<title>Run watched</title>" "validation</span>" "None were given")
