@@ -171,12 +171,12 @@ demo() {
   load_data
   # The same number of images from either set: some minutes on two cores.
   if [ $# -eq 0 ]; then
-    epochs=8
+    epochs=5
     [ ! -e "${FLOWMATCH_DATA:-data}/fashion-mnist/train-images-idx3-ubyte.gz" ] || epochs=1
-    set -- --epochs "$epochs" --batch 128
+    set -- --epochs "$epochs" --batch 64
   fi
-  say "training: fashion_mnist_train --model small $*"
-  build/examples/fashion_mnist_train --out out/demo/run --model small --resume "$@" ||
+  say "training: fashion_mnist_train $*"
+  build/examples/fashion_mnist_train --out out/demo/run --resume "$@" ||
     fail $? "the training stopped; call again to go on, or remove out/demo to begin anew"
   say "drawing ten of each class"
   build/examples/fashion_mnist_sample --checkpoint out/demo/run --n 100 --class all --solver midpoint \
