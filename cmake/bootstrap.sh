@@ -173,7 +173,7 @@ demo() {
   if [ $# -eq 0 ]; then
     epochs=5
     [ ! -e "${FLOWMATCH_DATA:-data}/fashion-mnist/train-images-idx3-ubyte.gz" ] || epochs=1
-    set -- --epochs "$epochs" --batch 64
+    set -- --epochs "$epochs"
   fi
   say "training: fashion_mnist_train $*"
   build/examples/fashion_mnist_train --out out/demo/run --resume "$@" ||

@@ -37,7 +37,7 @@ Recipe Recipe::named(std::string_view name) {
     Recipe r;
     r.net = {.widths = {20, 40, 80}, .blocks = 1, .time_scale = 1000};
     r.pixels = {.size = 28, .range = 1};
-    r.batch = 128;
+    r.batch = 64;
     r.learning_rate = 5e-3;
     r.ema = 0.999;
     return r;

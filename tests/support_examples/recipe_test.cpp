@@ -1,7 +1,6 @@
-#include "examples/fashion_mnist/recipe_cli.hpp"
-
 #include <algorithm>
 
+#include "examples/fashion_mnist/recipe_cli.hpp"
 #include "flowmatch/core/error.hpp"
 #include "tests/support/test.hpp"
 
