@@ -215,14 +215,9 @@ int benchmark(const Options& o) {
     if (n < 1 || n > 10000)
       throw fm::OptionError(fmt::format("{} evaluations; choose 1 to 10000", n));
   }
-  TrainedModel flow = load_model(o.flow, std::nullopt, device);
-  TrainedModel ddim = load_model(o.ddim, std::nullopt, device);
-  if (flow.recipe.method != "flow" || ddim.recipe.method != "ddim" ||
-      flow.recipe.net != ddim.recipe.net) {
-    throw fm::OptionError(
-        "--flow needs a run of --method flow and --ddim one of --method ddim, both of the same "
-        "network");
-  }
+  Pair pair = load_pair(o.flow, o.ddim, device);
+  TrainedModel& flow = pair.flow;
+  TrainedModel& ddim = pair.ddim;
   const std::vector<Row> rows = all_rows(o);
   fs::create_directories(o.out);
   std::ostringstream quiet;

@@ -53,14 +53,9 @@ int compare(const Options& o) {
   const c10::Device device = o.machine.set_up();
   if (o.n < 10 || o.n > 10000)
     throw fm::OptionError("--n is " + std::to_string(o.n) + "; choose 10 to 10000");
-  TrainedModel flow = load_model(o.flow, std::nullopt, device);
-  TrainedModel ddim = load_model(o.ddim, std::nullopt, device);
-  if (flow.recipe.method != "flow" || ddim.recipe.method != "ddim" ||
-      flow.recipe.net != ddim.recipe.net) {
-    throw fm::OptionError(
-        "--flow needs a run of --method flow and --ddim one of --method ddim, both of the same "
-        "network");
-  }
+  Pair pair = load_pair(o.flow, o.ddim, device);
+  TrainedModel& flow = pair.flow;
+  TrainedModel& ddim = pair.ddim;
   const at::Tensor labels = classes_in_turn(o.n).to(device);
   fm::Rng rng(o.seed);
   const at::Tensor x_0 = starts(flow.recipe, o.n, rng).to(device);

@@ -12,6 +12,11 @@ struct Dataset {
   at::Tensor images;  ///< uint8 [N, 28, 28]
   at::Tensor labels;  ///< int64 [N], 0 … 9
   bool is_test = false;
+
+  /// Images first … last - 1 and their labels; no copies.
+  Dataset slice(std::int64_t first, std::int64_t last) const {
+    return {images.slice(0, first, last), labels.slice(0, first, last), is_test};
+  }
 };
 
 /// Loads the 60,000 training images, from the first of these that holds them: `folder` (if given;

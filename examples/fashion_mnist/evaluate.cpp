@@ -181,9 +181,8 @@ int evaluate(Options o) {
       throw fm::OptionError(fmt::format("--held-out is {}; choose less than the {} images",
                                         o.held_out, training.images.size(0)));
     }
-    test = {training.images.slice(0, rest), training.labels.slice(0, rest), training.is_test};
-    training = {training.images.slice(0, 0, rest), training.labels.slice(0, 0, rest),
-                training.is_test};
+    test = training.slice(rest, training.images.size(0));
+    training = training.slice(0, rest);
   }
   // Copies are looked for among the images that the run was trained on.
   const bool trained_on_test = judged->trained_on == "test" && o.held_out == 0;

@@ -41,6 +41,18 @@ TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> a
   return model;
 }
 
+Pair load_pair(const std::filesystem::path& flow, const std::filesystem::path& ddim,
+               c10::Device device) {
+  Pair pair{load_model(flow, std::nullopt, device), load_model(ddim, std::nullopt, device)};
+  if (pair.flow.recipe.method != "flow" || pair.ddim.recipe.method != "ddim" ||
+      pair.flow.recipe.net != pair.ddim.recipe.net) {
+    throw fm::OptionError(
+        "--flow needs a run of --method flow and --ddim one of --method ddim, both of the same "
+        "network");
+  }
+  return pair;
+}
+
 at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng) {
   at::Tensor x_0 = rng.normal({n, 1, recipe.pixels.size, recipe.pixels.size});
   return recipe.source == "blank" ? at::full_like(x_0, recipe.pixels.range) : x_0;

@@ -46,6 +46,17 @@ struct Samples {
 TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> averaged,
                         c10::Device device);
 
+/// A flow and the DDIM that it is compared with.
+struct Pair {
+  TrainedModel flow;
+  TrainedModel ddim;
+};
+
+/// Loads both, with their EMA weights if there are any. Throws as `load_model` does, and
+/// OptionError where a run is of the other method or the two are of different networks.
+Pair load_pair(const std::filesystem::path& flow, const std::filesystem::path& ddim,
+               c10::Device device);
+
 using Velocity =
     std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label)>;
 

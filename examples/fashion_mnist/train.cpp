@@ -106,18 +106,14 @@ int train(Options o) {
   }
   Dataset data = load_dataset(o.data, std::cerr);
   o.recipe.data = data.is_test ? "test" : "train";
-  if (o.limit > 0 && o.limit < data.images.size(0)) {
-    data.images = data.images.slice(0, 0, o.limit);
-    data.labels = data.labels.slice(0, 0, o.limit);
-  }
+  if (o.limit > 0 && o.limit < data.images.size(0)) data = data.slice(0, o.limit);
   const std::int64_t n = data.images.size(0) - o.validate;
   if (n < 1) {
     throw fm::OptionError(fmt::format("--validate {} of {} images leaves none to train on",
                                       o.validate, data.images.size(0)));
   }
-  const Dataset held_out{data.images.slice(0, n), data.labels.slice(0, n)};
-  data.images = data.images.slice(0, 0, n);
-  data.labels = data.labels.slice(0, 0, n);
+  const Dataset held_out = data.slice(n, data.images.size(0));
+  data = data.slice(0, n);
 
   // Dropout, if there is any, differs between ranks; the initial weights are rank 0's.
   at::manual_seed(o.seed + static_cast<std::uint64_t>(ranks.rank()));

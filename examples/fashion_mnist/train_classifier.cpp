@@ -57,8 +57,7 @@ int train(const Options& o) {
   }
   Dataset data = load_dataset(o.data, std::cerr);
   if (o.limit > 0) {
-    data.images = data.images.slice(0, 0, o.limit);
-    data.labels = data.labels.slice(0, 0, o.limit);
+    data = data.slice(0, o.limit);
   }
   std::cerr << "training the judge on " << data.images.size(0)
             << (data.is_test ? " test" : " training") << " images\n";
