@@ -55,7 +55,7 @@ struct Axis {
       const double first = scale == Scale::linear ? low : std::pow(10, low);
       const double last = scale == Scale::linear ? high : std::pow(10, high);
       const double even = tick_step(last - first, about);
-      for (double k = std::ceil(first / even - 1e-9); k * even <= last + 1e-9 * even; ++k)
+      for (double k = std::ceil(first / even - 1e-9) + 0.0; k * even <= last + 1e-9 * even; ++k)
         values.push_back(k * even);
     } else {
       for (double decade = std::floor(low); decade <= high; decade += std::ceil(step)) {

@@ -1,6 +1,8 @@
 #include "flowmatch/noisify/time.hpp"
 
 #include <limits>
+#include <tuple>
+#include <vector>
 
 #include "tests/support/test.hpp"
 
@@ -46,6 +48,21 @@ TEST_CASE("time: the clamp moves late times to its maximum and no others") {
   CHECK((clamped == 0.9).to(torch::kDouble).mean().item<double>() == Approx(0.1).margin(0.01));
 }
 
+TEST_CASE("time: stratified times lie evenly in a batch, each of them anywhere") {
+  constexpr std::int64_t n = 8;
+  const at::Tensor sorted = std::get<0>(draw(fm::StratifiedTime(), n).sort());
+  CHECK(sorted.max().item<double>() < 1);
+  CHECK(at::allclose(sorted.diff(), torch::full({n - 1}, 1.0 / n, torch::kDouble)));
+  fm::Rng rng(17);
+  std::vector<at::Tensor> firsts;
+  for (int i = 0; i < 20000; ++i) firsts.push_back(fm::StratifiedTime()(n, torch::kDouble, rng)[0]);
+  const at::Tensor first = at::stack(firsts);
+  CHECK(first.mean().item<double>() == Approx(0.5).margin(0.01));
+  CHECK(first.var().item<double>() == Approx(1.0 / 12).margin(0.002));
+  CHECK(draw(fm::StratifiedTime(0.9), 1000).max().item<double>() == 0.9);
+  CHECK(draw(fm::StratifiedTime(), 4, torch::kFloat).scalar_type() == torch::kFloat);
+}
+
 TEST_CASE("time: the logit of logit normal times is normal") {
   const at::Tensor t = draw(fm::LogitNormalTime(-0.5, 0.7));
   CHECK(t.min().item<double>() > 0);
@@ -68,6 +85,7 @@ TEST_CASE("time: options decide the dtype and the Rng the numbers") {
 TEST_CASE("time: options out of range are an OptionError") {
   for (const double max : {0.0, -0.5, 1.0001, std::numeric_limits<double>::quiet_NaN()}) {
     require_error<fm::OptionError>([&] { fm::UniformTime time(max); }, "a maximum in (0, 1]");
+    require_error<fm::OptionError>([&] { fm::StratifiedTime time(max); }, "a maximum in (0, 1]");
   }
   for (const double stddev : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN(),
                               std::numeric_limits<double>::infinity()}) {

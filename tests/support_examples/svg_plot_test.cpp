@@ -71,6 +71,14 @@ TEST_CASE("svg plot: texts are escaped, in the label, the axis and the legend") 
   REQUIRE(count(plot, "a&lt;b</span>") == 1);
 }
 
+TEST_CASE("svg plot: an axis that begins at zero has no tick of minus zero") {
+  support::Axis axis;
+  axis.include(0);
+  axis.include(0.999);
+  axis.close();
+  REQUIRE(support::number(axis.ticks(5).front()) == "0");
+}
+
 TEST_CASE("svg plot: a long series is thinned and loses neither its ends nor its peaks") {
   const Series all = series(100000, [](std::size_t i) {
     return i == 54321 ? 99.0 : i == 12345 ? -99.0 : std::sin(0.1 * static_cast<double>(i));

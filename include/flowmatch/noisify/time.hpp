@@ -35,6 +35,25 @@ class UniformTime {
     return max_ < 1 ? t.clamp_max_(max_) : t;
   }
 
+  double max() const noexcept { return max_; }
+
+ private:
+  double max_;
+};
+
+/// t_i = (u + i/n) mod 1 with one u ~ U[0, 1) for the batch, clamped to [0, max]: each time is
+/// uniform by itself, and the n of a batch lie evenly, so that its loss varies less (the
+/// low-discrepancy sampler of Kingma et al. 2021, appendix I.1). Throws OptionError unless
+/// 0 < max <= 1.
+class StratifiedTime {
+ public:
+  explicit StratifiedTime(double max = 1) : max_(UniformTime(max).max()) {}
+
+  at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
+    const at::Tensor even = at::arange(n, options).div_(n);
+    return even.add_(rng.uniform({1}, options)).frac_().clamp_max_(max_);
+  }
+
  private:
   double max_;
 };

@@ -1,0 +1,128 @@
+// How far the velocities that networks predict are from x_1 - x_0, over time:
+//   fashion_mnist_velocity_error --checkpoint runs/post runs/flow --out velocity-error.png
+// The mean squared error of a pixel, and what a step of Euler's from t to 1 makes of it: the
+// picture x_1 that the network expects is off by (1 - t) times the error.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "examples/fashion_mnist/dataset.hpp"
+#include "examples/fashion_mnist/sampling.hpp"
+#include "examples/support/machine.hpp"
+#include "examples/support/picture.hpp"
+#include "examples/support/progress.hpp"
+#include "examples/support/run_main.hpp"
+#include "flowmatch/path/affine.hpp"
+
+namespace fs = std::filesystem;
+using namespace fashion_mnist;
+
+struct Options {
+  std::vector<fs::path> checkpoints;
+  fs::path data = fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "data" / "fashion-mnist";
+  fs::path out;
+  std::vector<double> times = {0,   0.05, 0.1, 0.2,  0.3,   0.4,  0.5,   0.6,  0.7,
+                               0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999};
+  std::int64_t n = 1000;
+  std::int64_t batch = 250;
+  std::uint64_t seed = 42;
+  support::MachineOptions machine;
+};
+
+/// The mean squared error of a pixel's velocity at each of the times, of the 28 x 28 without
+/// border. Every time has the same noise.
+std::vector<double> errors_of(TrainedModel& model, const Dataset& data, const Options& o,
+                              const std::string& name) {
+  const at::NoGradGuard no_grad;
+  const c10::Device device = model.net->parameters().front().device();
+  const Velocity velocity = velocity_of(model);
+  const std::int64_t border = (model.recipe.pixels.size - 28) / 2;
+  fm::Rng rng(o.seed);
+  support::StepProgress progress(name);
+  std::vector<double> errors(o.times.size(), 0.0);
+  for (std::int64_t first = 0; first < o.n; first += o.batch) {
+    const Dataset part = data.slice(first, std::min(first + o.batch, o.n));
+    const at::Tensor labels = part.labels.to(device);
+    const at::Tensor x_1 = model.recipe.pixels.from_images(part.images).to(device);
+    const at::Tensor x_0 = starts(model.recipe, x_1.size(0), rng).to(device);
+    for (std::size_t i = 0; i < o.times.size(); ++i) {
+      const at::Tensor t = at::full({x_1.size(0)}, o.times[i], x_1.options());
+      const fm::PathSample on_path = fm::LinearPath{}.sample(x_0, x_1, t);
+      const at::Tensor off = velocity(on_path.x_t, t, labels) - on_path.dx_t;
+      const at::Tensor seen = off.narrow(2, border, 28).narrow(3, border, 28);
+      errors[i] += seen.square().sum().item<double>() / static_cast<double>(o.n * 28 * 28);
+    }
+    progress.show(std::min(first + o.batch, o.n), o.n);
+  }
+  return errors;
+}
+
+int velocity_error(const Options& o) {
+  const c10::Device device = o.machine.set_up();
+  if (o.batch < 1) throw fm::OptionError(fmt::format("--batch is {}; choose at least 1", o.batch));
+  for (const double t : o.times) {
+    if (!(t >= 0 && t < 1))
+      throw fm::OptionError(fmt::format("--times has {}; choose times in [0, 1)", t));
+  }
+  support::check_png_path(o.out);
+  const Dataset data = load_dataset(o.data, std::cerr);
+  if (o.n < 1 || o.n > data.images.size(0))
+    throw fm::OptionError(fmt::format("--n is {}; choose 1 to {}", o.n, data.images.size(0)));
+
+  constexpr std::array colors = {support::orange, support::blue, support::green,
+                                 support::red,    support::grey, support::black};
+  std::vector<support::Series> velocities, pictures;
+  std::cout << fmt::format("{:<24}{:>8}{:>16}{:>24}\n", "run", "t", "squared error",
+                           "grey levels off at 1");
+  for (const fs::path& checkpoint : o.checkpoints) {
+    TrainedModel model = load_model(checkpoint, std::nullopt, device);
+    if (model.recipe.method != "flow")
+      throw fm::OptionError(checkpoint.string() +
+                            " is of DDIM, which is not trained on the straight path; give runs of "
+                            "--method flow");
+    const std::string name = fs::weakly_canonical(checkpoint).filename().string();
+    const support::Color color = colors[velocities.size() % colors.size()];
+    support::Series& velocity = velocities.emplace_back(name, color);
+    support::Series& picture = pictures.emplace_back(name, color);
+    velocity.y = errors_of(model, data, o, name);
+    const double grey_level = 2 * model.recipe.pixels.range / 255;
+    for (std::size_t i = 0; i < o.times.size(); ++i) {
+      const double t = o.times[i];
+      velocity.x.push_back(t);
+      picture.x.push_back(t);
+      picture.y.push_back((1 - t) * std::sqrt(velocity.y[i]) / grey_level);
+      std::cout << fmt::format("{:<24}{:>8}{:>16.4f}{:>24.2f}\n", name, t, velocity.y[i],
+                               picture.y[i]);
+    }
+  }
+  support::write_png(
+      o.out,
+      support::sheet(
+          {{{"of the velocity, a pixel", support::line_plot(velocities, "mean squared error", "t")},
+            {"a step of Euler's from t to 1",
+             support::line_plot(pictures, "grey levels off", "t", support::Scale::logarithmic)}}}));
+  std::cerr << "wrote " << o.out.string() << '\n';
+  return support::success;
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("The error of predicted velocities over time", "fashion_mnist_velocity_error");
+  Options o;
+  app.add_option("--checkpoint", o.checkpoints, "runs of --method flow, a line each")->required();
+  app.add_option("--data", o.data, "folder of images (default: the test images in the project)");
+  app.add_option("--out", o.out, "FILE.png")->required();
+  app.add_option("--times", o.times, "in [0, 1)")->delimiter(',');
+  app.add_option("--n", o.n, "number of images");
+  app.add_option("--batch", o.batch, "images that go through the network together");
+  app.add_option("--seed", o.seed, "of the noise");
+  o.machine.add_to(app);
+  return support::run_main(app, argc, argv, [&] { return velocity_error(o); });
+}
