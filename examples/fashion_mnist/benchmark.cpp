@@ -43,7 +43,7 @@ struct Options {
   std::vector<std::string> only;
   double last_step = 0.1;
   std::int64_t n = 1024;
-  std::uint64_t seed = 42;
+  std::vector<std::uint64_t> seeds = {42};
   support::MachineOptions machine;
 };
 
@@ -55,8 +55,9 @@ struct Row {
 
   bool is_ddim() const { return sampling.solver.starts_with("ddim"); }
   std::string name() const {
-    std::string name =
-        method + " " + (budget > 0 ? std::to_string(budget) : fm::number_text(sampling.rtol));
+    std::string name = fmt::format(
+        "{} {} seed {}", method,
+        budget > 0 ? std::to_string(budget) : fm::number_text(sampling.rtol), sampling.seed);
     std::replace(name.begin(), name.end(), ' ', '-');
     return name;
   }
@@ -87,9 +88,12 @@ std::vector<Row> all_rows(const Options& o) {
   };
   std::vector<Row> rows;
   const auto add = [&](Row row) {
-    row.sampling.seed = o.seed;
-    if (o.only.empty() || std::find(o.only.begin(), o.only.end(), row.method) != o.only.end())
+    if (!o.only.empty() && std::find(o.only.begin(), o.only.end(), row.method) == o.only.end())
+      return;
+    for (const std::uint64_t seed : o.seeds) {
+      row.sampling.seed = seed;
       rows.push_back(row);
+    }
   };
   for (const Method& m : methods) {
     for (const std::int64_t budget : o.evaluations) {
@@ -115,6 +119,16 @@ std::vector<Row> all_rows(const Options& o) {
   return rows;
 }
 
+/// What a row is of: where all of this agrees, it need not be measured again.
+Json description_of(const Row& row, const Options& o) {
+  return {{"row", row.name()},
+          {"method", row.method},
+          {"run", fs::weakly_canonical(row.is_ddim() ? o.ddim : o.flow).string()},
+          {"samples", o.n},
+          {"seed", row.sampling.seed},
+          {"last_step", row.sampling.last_step}};
+}
+
 /// The test images as the judge sees them.
 struct Reference {
   Classifier judge_net;
@@ -132,7 +146,7 @@ Json measure(const Row& row, TrainedModel& model, const Options& o, Reference& r
     return !signals.token().stop_requested();
   };
   const at::Tensor labels = classes_in_turn(o.n);
-  fm::Rng rng(o.seed);
+  fm::Rng rng(sampling.seed);
   const at::Tensor x_0 = starts(model.recipe, o.n, rng).to(device);
   const auto began = std::chrono::steady_clock::now();
   const Samples samples = sample_images(model, x_0, labels.to(device), sampling);
@@ -143,39 +157,42 @@ Json measure(const Row& row, TrainedModel& model, const Options& o, Reference& r
   fm::save_npy(o.out / (row.name() + ".npy"), images);
   const Figures f =
       figures_of(judge(reference.judge_net, images), labels, reference.judgement, reference.labels);
-  return {{"row", row.name()},
-          {"method", row.method},
-          {"samples", o.n},
-          {"seed", o.seed},
-          {"evaluations", samples.evaluations},
-          {"seconds", seconds},
-          {"fid", f.fid},
-          {"kid", f.kid.value},
-          {"kid_standard_error", f.kid.standard_error},
-          {"precision", f.neighbours.precision},
-          {"recall", f.neighbours.recall},
-          {"judged_as_asked", f.agreement}};
+  Json json = description_of(row, o);
+  json["evaluations"] = samples.evaluations;
+  json["seconds"] = seconds;
+  for (const FigureLine& line : figure_lines) json[line.key] = line.value(f);
+  return json;
 }
 
-void write_table(const fs::path& file, const std::vector<Json>& rows) {
+/// Rows of one method and budget, of several seeds, stand together.
+void write_table(const fs::path& file, const std::vector<Json>& rows, std::size_t seeds) {
   std::ofstream table(file);
-  table
-      << "| method | evaluations | seconds | FID | KID x 1000 | precision | recall | judged as the "
-         "class asked |\n|---|---|---|---|---|---|---|---|\n";
-  for (const Json& r : rows) {
-    const auto number = [&](const char* key) { return r[key].get<double>(); };
-    table << fmt::format(
-        "| {} | {} | {:.1f} | {:.3f} | {:.1f} ± {:.1f} | {:.3f} | {:.3f} | {:.1f} % |\n",
-        r["method"].get<std::string>(), r["evaluations"].get<std::int64_t>(), number("seconds"),
-        number("fid"), 1000 * number("kid"), 1000 * number("kid_standard_error"),
-        number("precision"), number("recall"), 100 * number("judged_as_asked"));
+  table << "| method | evaluations | seconds |";
+  for (const FigureLine& line : figure_lines) table << fmt::format(" {} |", line.name);
+  table << "\n|---|---|---|";
+  for (std::size_t i = 0; i < std::size(figure_lines); ++i) table << "---|";
+  table << '\n';
+  for (std::size_t first = 0; first < rows.size(); first += seeds) {
+    /// The mean, and the standard deviation over seeds.
+    const auto cell = [&](const char* key, double scale, int digits) {
+      at::Tensor values = at::empty({static_cast<std::int64_t>(seeds)}, at::kDouble);
+      for (std::size_t i = 0; i < seeds; ++i)
+        values[static_cast<std::int64_t>(i)] = scale * rows[first + i][key].get<double>();
+      std::string text = fmt::format(" {:.{}f}", values.mean().item<double>(), digits);
+      if (seeds > 1) text += fmt::format(" ± {:.{}f}", values.std().item<double>(), digits);
+      return text + " |";
+    };
+    table << fmt::format("| {} |", rows[first]["method"].get<std::string>())
+          << cell("evaluations", 1, 0) << cell("seconds", 1, 1);
+    for (const FigureLine& line : figure_lines) table << cell(line.key, line.scale, line.digits);
+    table << '\n';
   }
   if (!table.flush())
     throw fm::DataError("cannot write " + file.string() + "; check the folder and its space");
 }
 
-/// FID over evaluations and over seconds, both logarithmic, a line a method.
-void draw(const fs::path& file, const std::vector<Json>& rows) {
+/// FID over evaluations and over seconds, both logarithmic, a line a method; of the first seed.
+void draw(const fs::path& file, const std::vector<Json>& rows, std::uint64_t seed) {
   const std::vector<support::Color> colors = {support::blue, support::orange, support::green,
                                               support::red,  support::black,  support::grey};
   std::vector<std::vector<support::Captioned>> pictures;
@@ -186,6 +203,7 @@ void draw(const fs::path& file, const std::vector<Json>& rows) {
       std::vector<std::string> order;
       for (const Json& r : rows) {
         const auto method = r["method"].get<std::string>();
+        if (r["seed"] != seed) continue;
         // Each picture shows the other family's Euler or notebook line to compare with.
         if (method.starts_with("ddim") != ddim && method != "euler" &&
             method != "ddim notebook eta 1")
@@ -232,16 +250,19 @@ int benchmark(const Options& o) {
     for (std::string line; std::getline(file, line);) {
       const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
       if (row.is_discarded()) continue;  // cut by a kill
-      if (row["samples"] != o.n || row["seed"] != o.seed)
-        throw fm::OptionError(records.string() +
-                              " has rows of another --n or --seed; choose another --out");
       done[row["row"]] = row;
     }
   }
   const support::StopOnSignal signals;
   std::vector<Json> table;
   for (const Row& row : rows) {
-    if (!done.contains(row.name())) {
+    if (done.contains(row.name())) {
+      for (const auto& [key, value] : description_of(row, o).items()) {
+        if (done[row.name()].value(key, Json{}) != value)
+          throw fm::OptionError(fmt::format("{} has {} with another {}; choose another --out",
+                                            records.string(), row.name(), key));
+      }
+    } else {
       const Json measured = measure(row, row.is_ddim() ? ddim : flow, o, reference, signals);
       if (measured.is_null()) {
         std::cerr << "stopped; call it again to go on\n";
@@ -256,8 +277,8 @@ int benchmark(const Options& o) {
         table.back()["evaluations"].get<std::int64_t>(), table.back()["seconds"].get<double>(),
         table.back()["fid"].get<double>(), 100 * table.back()["judged_as_asked"].get<double>());
   }
-  write_table(o.out / "table.md", table);
-  draw(o.out / "quality.png", table);
+  write_table(o.out / "table.md", table, o.seeds.size());
+  draw(o.out / "quality.png", table, o.seeds.front());
   std::cerr << "wrote " << (o.out / "table.md").string() << " and quality.png\n";
   return support::success;
 }
@@ -274,7 +295,9 @@ int main(int argc, char** argv) {
   app.add_option("--last-step", o.last_step, "of the rows that end with a step of Euler's")
       ->check(CLI::Range(1e-6, 0.5));
   app.add_option("--only", o.only, "methods, by the table's names: euler,midpoint")->delimiter(',');
-  app.add_option("--seed", o.seed, "of the noise");
+  app.add_option("--seeds", o.seeds,
+                 "of the noise; of several, the table has means and standard deviations")
+      ->delimiter(',');
   app.add_option("--judge", o.judge, "folder of fashion_mnist_classifier");
   o.machine.add_to(app);
   return support::run_main(app, argc, argv, [&] { return benchmark(o); });

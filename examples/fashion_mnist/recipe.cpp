@@ -35,9 +35,11 @@ Recipe Recipe::named(std::string_view name) {
   if (name == "post") return {};
   if (name == "default") {
     Recipe r;
-    r.net = {.widths = {20, 40, 80}, .blocks = 1, .time_scale = 1000};
+    r.net = {.widths = {16, 32, 64}, .blocks = 1, .time_scale = 1000};
     r.pixels = {.size = 28, .range = 1};
-    r.batch = 64;
+    r.times = "stratified";
+    r.epochs = 8;
+    r.batch = 32;
     r.learning_rate = 5e-3;
     r.ema = 0.999;
     return r;

@@ -26,7 +26,7 @@ struct Recipe {
   std::string target =
       "velocity";                 ///< velocity | difference (the second attempt: x_{t+0.01} - x_t)
   std::string source = "noise";   ///< noise | blank (the second attempt: a white page)
-  std::string times = "uniform";  ///< of flow: uniform | logit_normal
+  std::string times = "uniform";  ///< of flow t, of ddim 1 - t: uniform | stratified | logit_normal
   double times_mean = 0;          ///< of logit-normal times
   double times_stddev = 1;
   std::string data = "unknown";  ///< train | test (images that it was trained on) | unknown
@@ -55,25 +55,24 @@ constexpr double post_cost = 5 * 60000 * 0.2314;
 constexpr double difference_step = 0.01;
 constexpr double latest_time = 0.999;  // the post's clamp
 
-/// The times that flow matching is trained at.
+/// The times t that flow matching is trained at.
 struct RecipeTime {
-  bool logit_normal;
-  fm::UniformTime uniform;
+  std::string times;
   fm::LogitNormalTime middle;
 
-  explicit RecipeTime(const Recipe& r)
-      : logit_normal(r.times == "logit_normal"),
-        uniform(latest_time),
-        middle(r.times_mean, r.times_stddev) {}
+  explicit RecipeTime(const Recipe& r) : times(r.times), middle(r.times_mean, r.times_stddev) {}
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, fm::Rng& rng) const {
-    return logit_normal ? middle(n, options, rng) : uniform(n, options, rng);
+    if (times == "logit_normal") return middle(n, options, rng);
+    if (times == "stratified") return fm::StratifiedTime(latest_time)(n, options, rng);
+    return fm::UniformTime(latest_time)(n, options, rng);
   }
 };
 
-/// The notebook's times s = 1 - t ~ U[0, 1) clamped to 0.999, in this library's direction.
+/// DDIM's: the notebook draws its s = 1 - t as flow matching draws t.
 struct DdimTime {
+  RecipeTime s;
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, fm::Rng& rng) const {
-    return 1 - rng.uniform({n}, options).clamp_max(latest_time);
+    return 1 - s(n, options, rng);
   }
 };
 
@@ -89,7 +88,7 @@ auto with_noisifier(const Recipe& recipe, F f) {
       throw fm::OptionError(
           "--target and --source belong to --method flow; leave them out for ddim");
     }
-    return f(fm::PathNoisifier(fm::CosinePath{}, fm::EpsilonTarget{}, noise, DdimTime{}));
+    return f(fm::PathNoisifier(fm::CosinePath{}, fm::EpsilonTarget{}, noise, DdimTime{time}));
   }
   if (recipe.target == "velocity") {
     return recipe.source == "noise" ? f(fm::VelocityNoisifier(fm::LinearPath{}, noise, time))
