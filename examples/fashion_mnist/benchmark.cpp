@@ -1,6 +1,7 @@
 // The post's claim, tested: flow matching beside DDIM, the same network, data, seed and numbers of
 // evaluations, judged.
-//   fashion_mnist_benchmark --flow runs/flow --ddim runs/ddim --out benchmark
+//   fashion_mnist_benchmark --out benchmark
+//   fashion_mnist_benchmark --seeds 1,2,3 --n 2048 --only euler --evaluations 10,100 --out seeds
 // Writes the samples of each row (uint8 .npy), rows.jsonl, table.md and quality.png. Called again
 // it goes on where it was.
 
@@ -33,11 +34,13 @@ using namespace fashion_mnist;
 using Json = nlohmann::ordered_json;
 
 const fs::path project = FLOWMATCH_SOURCE_DIR;
+const fs::path models = project / "examples" / "models";
 
 struct Options {
-  fs::path flow, ddim;
+  fs::path flow = models / "fashion-mnist-flow";
+  fs::path ddim = models / "fashion-mnist-ddim";
   fs::path out = "benchmark";
-  fs::path judge = project / "examples" / "models" / "fashion-mnist-judge";
+  fs::path judge = models / "fashion-mnist-judge";
   std::vector<std::int64_t> evaluations = {5, 10, 20, 50, 100};
   std::vector<double> tolerances = {0.3, 0.1, 0.03, 0.01, 0.001};
   std::vector<std::string> only;
@@ -286,8 +289,9 @@ int benchmark(const Options& o) {
 int main(int argc, char** argv) {
   CLI::App app("Flow matching beside DDIM at equal evaluations, judged", "fashion_mnist_benchmark");
   Options o;
-  app.add_option("--flow", o.flow, "run of --method flow")->required();
-  app.add_option("--ddim", o.ddim, "run of --method ddim, of the same network")->required();
+  app.add_option("--flow", o.flow, "run of --method flow (default: the one in the project)");
+  app.add_option("--ddim", o.ddim,
+                 "run of --method ddim, of the same network (default: the one in the project)");
   app.add_option("--out", o.out, "folder of the samples, the table and the picture");
   app.add_option("--n", o.n, "samples of each row");
   app.add_option("--evaluations", o.evaluations, "of the network, for one sample")->delimiter(',');

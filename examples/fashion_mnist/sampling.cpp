@@ -60,7 +60,7 @@ at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng) {
 
 namespace {
 
-/// DDIM in batches; its noise does not depend on their size.
+/// DDIM in batches, each with noise of its own.
 Samples sample_ddim(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
                     const SamplingOptions& o) {
   const at::NoGradGuard no_grad;

@@ -29,6 +29,7 @@
 #include "examples/support/signals.hpp"
 #include "flowmatch/core/read_file.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
+#include "flowmatch/train/batch_norm.hpp"
 #include "flowmatch/train/checkpoint.hpp"
 #include "flowmatch/train/early_stopping.hpp"
 #include "flowmatch/train/metrics_log.hpp"
@@ -169,6 +170,12 @@ int train(Options o) {
         if (stopping) (*stopping)(row.value);
       }
     }
+    // So that the averaged weights have statistics of their own in each epoch's checkpoint.
+    const auto measure = [&](const fm::EpochReport&) {
+      if (trainer.ema() == nullptr) return;
+      fm::measure_batch_norm(net, noisifier, batches, {.seed = o.seed, .ema = trainer.ema()});
+      trainer.save();
+    };
     const auto validate = [&](const fm::EpochReport& r) {
       if (!losses) return fm::Next::proceed;
       fm::Validation validation(
@@ -199,7 +206,7 @@ int train(Options o) {
     };
     const fm::TrainResult result =
         trainer.fit(batches, fm::ProgressBar(std::cerr, support::on_terminal()), metrics, board,
-                    validate, draw);
+                    measure, validate, draw);
     const bool interrupted = result.stopped && options.stop.stop_requested();
     return interrupted ? support::interrupted : support::success;
   });

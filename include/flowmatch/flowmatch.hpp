@@ -30,6 +30,7 @@
 #include "flowmatch/path/path.hpp"
 #include "flowmatch/path/scheduler.hpp"
 #include "flowmatch/path/schedulers.hpp"
+#include "flowmatch/train/batch_norm.hpp"
 #include "flowmatch/train/checkpoint.hpp"
 #include "flowmatch/train/communicator.hpp"
 #include "flowmatch/train/early_stopping.hpp"

@@ -29,8 +29,9 @@ inline std::vector<at::Tensor> distinct(const std::vector<at::Tensor>& tensors) 
 
 }  // namespace detail
 
-/// An exponential moving average of a module's parameters, shadow <- d shadow + (1 - d) value;
-/// buffers (BatchNorm's statistics) are copied. With warm-up, update n uses d_n = min(decay, (1 +
+/// An exponential moving average of a module's parameters, shadow <- d shadow + (1 - d) value, and
+/// of its floating-point buffers: BatchNorm's last statistics would not fit the averaged weights.
+/// Other buffers (counters) are copied. With warm-up, update n uses d_n = min(decay, (1 +
 /// n) / (10 + n)), so that the average leaves the initial weights behind early. Keeps the module's
 /// address. Throws OptionError unless 0 < decay < 1.
 class Ema {
@@ -42,8 +43,8 @@ class Ema {
           fmt::format("an EMA decay of {}; choose one between 0 and 1, such as 0.999", decay));
     }
     at::NoGradGuard no_grad;
-    for (const at::Tensor& p : live_parameters()) parameters_.push_back(p.detach().clone());
-    for (const at::Tensor& b : live_buffers()) buffers_.push_back(b.detach().clone());
+    for (const at::Tensor& value : live_averaged()) averaged_.push_back(value.detach().clone());
+    for (const at::Tensor& value : live_copied()) copied_.push_back(value.detach().clone());
   }
 
   /// After each optimizer step.
@@ -51,9 +52,9 @@ class Ema {
     at::NoGradGuard no_grad;
     const double n = static_cast<double>(updates_++);
     const double decay = warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_;
-    if (!parameters_.empty()) at::_foreach_lerp_(parameters_, live_parameters(), 1 - decay);
-    const std::vector<at::Tensor> live = live_buffers();
-    for (std::size_t i = 0; i < live.size(); ++i) buffers_[i].copy_(live[i]);
+    if (!averaged_.empty()) at::_foreach_lerp_(averaged_, live_averaged(), 1 - decay);
+    const std::vector<at::Tensor> live = live_copied();
+    for (std::size_t i = 0; i < live.size(); ++i) copied_[i].copy_(live[i]);
   }
 
   std::int64_t updates() const noexcept { return updates_; }
@@ -65,8 +66,8 @@ class Ema {
       for (std::size_t i = 0; i < live.size(); ++i)
         shadow_of[live[i].unsafeGetTensorImpl()] = shadows[i];
     };
-    pair(live_parameters(), parameters_);
-    pair(live_buffers(), buffers_);
+    pair(live_averaged(), averaged_);
+    pair(live_copied(), copied_);
     StateDict state;
     for (const auto& parameter : module_->named_parameters())
       state.insert(parameter.key(), shadow_of.at(parameter.value().unsafeGetTensorImpl()));
@@ -110,21 +111,31 @@ class Ema {
         shadow[i] = own;
       }
     };
-    exchange(live_parameters(), parameters_);
-    exchange(live_buffers(), buffers_);
+    exchange(live_averaged(), averaged_);
+    exchange(live_copied(), copied_);
   }
 
-  std::vector<at::Tensor> live_parameters() const {
-    return detail::distinct(module_->parameters());
+  std::vector<at::Tensor> live_averaged() const {
+    std::vector<at::Tensor> values = module_->parameters();
+    for (const at::Tensor& buffer : module_->buffers()) {
+      if (buffer.is_floating_point()) values.push_back(buffer);
+    }
+    return detail::distinct(values);
   }
-  std::vector<at::Tensor> live_buffers() const { return detail::distinct(module_->buffers()); }
+  std::vector<at::Tensor> live_copied() const {
+    std::vector<at::Tensor> values;
+    for (const at::Tensor& buffer : module_->buffers()) {
+      if (!buffer.is_floating_point()) values.push_back(buffer);
+    }
+    return detail::distinct(values);
+  }
 
   torch::nn::Module* module_;
   double decay_;
   bool warmup_;
   std::int64_t updates_ = 0;
-  std::vector<at::Tensor> parameters_;
-  std::vector<at::Tensor> buffers_;
+  std::vector<at::Tensor> averaged_;
+  std::vector<at::Tensor> copied_;
 };
 
 }  // namespace flowmatch::inline v0

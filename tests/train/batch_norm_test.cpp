@@ -1,0 +1,96 @@
+#include "flowmatch/train/batch_norm.hpp"
+
+#include <memory>
+#include <stdexcept>
+
+#include "flowmatch/coupling/independent.hpp"
+#include "flowmatch/data/tensor_batches.hpp"
+#include "flowmatch/noisify/noisifier.hpp"
+#include "flowmatch/path/affine.hpp"
+#include "tests/support/test.hpp"
+
+namespace {
+
+/// A BatchNorm layer, with modes to watch; of float64.
+struct NormedImpl : torch::nn::Module {
+  NormedImpl() {
+    norm = register_module("norm", torch::nn::BatchNorm1d(1));
+    dropout = register_module("dropout", torch::nn::Dropout(0.5));
+    to(torch::kDouble);
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
+    if (broken) throw std::runtime_error("broken");
+    dropped = dropout->is_training();
+    return norm->forward(x);
+  }
+  torch::nn::BatchNorm1d norm{nullptr};
+  torch::nn::Dropout dropout{nullptr};
+  bool broken = false, dropped = true;
+};
+TORCH_MODULE(Normed);
+
+/// x_t = x_1: the layer sees the data.
+auto at_the_end() {
+  const auto ones = [](std::int64_t n, at::TensorOptions options, fm::Rng&) {
+    return torch::ones({n}, options);
+  };
+  return fm::VelocityNoisifier(fm::LinearPath{}, fm::IndependentCoupling<>{}, ones);
+}
+
+/// Batches of means 2, 4 and 9, with unbiased variances 2, 8 and 18.
+fm::TensorBatches<> three_batches() {
+  return fm::TensorBatches(doubles({1, 3, 2, 6, 6, 12}).unsqueeze(1), 2, {.shuffle = false});
+}
+
+}  // namespace
+
+TEST_CASE("batch norm: statistics are the mean over the batches that are looked at") {
+  Normed net;
+  fm::measure_batch_norm(net, at_the_end(), three_batches());
+  CHECK(close(net->norm->running_mean, doubles({5})));
+  CHECK(close(net->norm->running_var, doubles({28.0 / 3})));
+  fm::measure_batch_norm(net, at_the_end(), three_batches(), {.batches = 2});
+  CHECK(close(net->norm->running_mean, doubles({3})));
+  CHECK(close(net->norm->running_var, doubles({5})));
+}
+
+TEST_CASE("batch norm: modes, momentum and generators are as before") {
+  for (const bool training : {true, false}) {
+    Normed net;
+    net->train(training);
+    net->norm->options.momentum(0.25);
+    const at::Tensor generator = at::detail::getDefaultCPUGenerator().get_state();
+    fm::measure_batch_norm(net, at_the_end(), three_batches());
+    CHECK_FALSE(net->dropped);
+    CHECK(net->is_training() == training);
+    CHECK(net->norm->is_training() == training);
+    CHECK(*net->norm->options.momentum() == 0.25);
+    net->broken = true;
+    CHECK_THROWS_AS(fm::measure_batch_norm(net, at_the_end(), three_batches()), std::runtime_error);
+    CHECK(net->norm->is_training() == training);
+    CHECK(*net->norm->options.momentum() == 0.25);
+    CHECK(at::equal(at::detail::getDefaultCPUGenerator().get_state(), generator));
+  }
+}
+
+TEST_CASE("batch norm: averaged weights get statistics of their own") {
+  Normed net;
+  fm::Ema ema(*net, 0.5, false);
+  fm::measure_batch_norm(net, at_the_end(), three_batches(), {.ema = &ema});
+  CHECK(close(ema.state().at("norm.running_mean"), doubles({5})));
+  CHECK(close(net->norm->running_mean, doubles({0})));
+  ema.update();  // and are averaged on from there
+  CHECK(close(ema.state().at("norm.running_mean"), doubles({2.5})));
+}
+
+TEST_CASE("batch norm: without such layers nothing happens; without batches it is an error") {
+  struct PlainImpl : torch::nn::Module {
+    at::Tensor forward(const at::Tensor& x, const at::Tensor&) { return x; }
+  };
+  auto net = std::make_shared<PlainImpl>();
+  fm::measure_batch_norm(net, at_the_end(), three_batches());
+  Normed normed;
+  require_error<fm::OptionError>(
+      [&] { fm::measure_batch_norm(normed, at_the_end(), three_batches(), {.batches = 0}); },
+      "choose at least 1");
+}
