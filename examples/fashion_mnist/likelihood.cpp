@@ -27,7 +27,7 @@ using namespace fashion_mnist;
 
 struct Options {
   fs::path checkpoint =
-      fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "models" / "fashion-mnist-small";
+      fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "models" / "fashion-mnist-flow";
   fs::path data = fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "data" / "fashion-mnist";
   std::int64_t n = 64;
   std::int64_t batch = 32;

@@ -26,7 +26,7 @@ using namespace fashion_mnist;
 
 struct Options {
   fs::path checkpoint =
-      fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "models" / "fashion-mnist-small";
+      fs::path(FLOWMATCH_SOURCE_DIR) / "examples" / "models" / "fashion-mnist-flow";
   std::int64_t n = 80;
   std::string classes = "all";
   support::MachineOptions machine;

@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <iostream>
 
-#include "examples/fashion_mnist/dataset.hpp"
 #include "examples/fashion_mnist/unet.hpp"
 #include "examples/support/picture.hpp"
 #include "flowmatch/model/state_dict.hpp"
@@ -20,18 +19,20 @@ namespace fm = flowmatch;
 int main(int argc, char** argv) {
   try {
     const std::filesystem::path weights =
-        argc > 1 ? argv[1] : FLOWMATCH_SOURCE_DIR "/examples/models/fashion-mnist-small/model.pt";
+        argc > 1 ? argv[1] : FLOWMATCH_SOURCE_DIR "/examples/models/fashion-mnist-flow/model.pt";
     const std::filesystem::path out = argc > 2 ? argv[2] : "clothes.png";
 
-    fashion_mnist::UNet net(fashion_mnist::UNetOptions::small());
+    // The default recipe's network, which is written beside the weights.
+    const fashion_mnist::UNetOptions shape{.widths = {16, 32, 64}, .blocks = 1, .time_scale = 1000};
+    fashion_mnist::UNet net(shape);
     fm::load_state_dict(*net, fm::read_state_dict(weights));
 
     fm::Sampler sampler(net, fm::ode::Midpoint{}, fm::TimeGrid::uniform(10));
     fm::Rng rng(7);
     const at::Tensor classes = at::arange(40, at::kLong).remainder(10);
-    const at::Tensor x = sampler.sample({40, 1, 32, 32}, rng, classes);
+    const at::Tensor x = sampler.sample({40, 1, 28, 28}, rng, classes);
 
-    support::write_png(out, support::image_grid(fashion_mnist::Pixels{}.to_images(x), 10));
+    support::write_png(out, support::image_grid(x, 10));
     std::cout << "wrote " << out.string() << '\n';
     return 0;
   } catch (const c10::Error& error) {
