@@ -260,7 +260,8 @@ int benchmark(const Options& o) {
   std::vector<Json> table;
   for (const Row& row : rows) {
     if (done.contains(row.name())) {
-      for (const auto& [key, value] : description_of(row, o).items()) {
+      const Json description = description_of(row, o);
+      for (const auto& [key, value] : description.items()) {
         if (done[row.name()].value(key, Json{}) != value)
           throw fm::OptionError(fmt::format("{} has {} with another {}; choose another --out",
                                             records.string(), row.name(), key));
