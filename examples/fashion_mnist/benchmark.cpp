@@ -84,6 +84,7 @@ std::vector<Row> all_rows(const Options& o) {
       {"rk4", "rk4", 4},
       {"rk4 last step", "rk4", 4, o.last_step},
       {"explicit_adams", "explicit_adams", 1},
+      {"ancestral_euler", "ancestral_euler", 1, 0, false, 1},
       {"ddim notebook eta 0", "ddim", 1},
       {"ddim notebook eta 1", "ddim", 1, 0, false, 1},
       {"ddim fair eta 0", "ddim_fair", 1},

@@ -8,6 +8,7 @@
 #include "flowmatch/model/adapters.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/sample/ancestral.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/train/checkpoint.hpp"
 
@@ -130,6 +131,15 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
     return Samples{model.recipe.pixels.to_images(result.x).cpu(),
                    result.statistics.evaluations / batches};
   };
+  const auto grid = [&] {
+    return o.post_grid ? fm::TimeGrid::post(o.steps)
+                       : fm::TimeGrid::shifted(o.steps, o.shift, 0, 1 - o.last_step);
+  };
+  if (o.solver == fm::AncestralEuler::name) {
+    if (model.recipe.method != "flow")
+      throw fm::OptionError("--solver ancestral_euler is for flows; DDIM has its own --eta");
+    return run(fm::AncestralEuler(fm::Rng(o.seed, x_0.device()).fork("ancestral"), o.eta), grid());
+  }
   return fm::ode::with_method(o.solver, [&](auto method) {
     if constexpr (fm::ode::ErrorStepper<decltype(method), at::Tensor>) {
       if (o.post_grid || o.shift != 1) {
@@ -138,8 +148,7 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
       }
       return run(method, fm::AdaptiveOptions{.rtol = o.rtol, .atol = o.atol});
     } else {
-      return run(method, o.post_grid ? fm::TimeGrid::post(o.steps)
-                                     : fm::TimeGrid::shifted(o.steps, o.shift, 0, 1 - o.last_step));
+      return run(method, grid());
     }
   });
 }
