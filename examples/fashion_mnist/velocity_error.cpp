@@ -90,8 +90,8 @@ int velocity_error(const Options& o) {
                             "--method flow");
     const std::string name = fs::weakly_canonical(checkpoint).filename().string();
     const support::Color color = colors[velocities.size() % colors.size()];
-    support::Series& velocity = velocities.emplace_back(name, color);
-    support::Series& picture = pictures.emplace_back(name, color);
+    support::Series& velocity = velocities.emplace_back(support::Series{name, color, {}, {}});
+    support::Series& picture = pictures.emplace_back(support::Series{name, color, {}, {}});
     velocity.y = errors_of(model, data, o, name);
     const double grey_level = 2 * model.recipe.pixels.range / 255;
     for (std::size_t i = 0; i < o.times.size(); ++i) {
