@@ -53,6 +53,7 @@ class Ema {
     const double n = static_cast<double>(updates_++);
     const double decay = warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_;
     if (!averaged_.empty()) at::_foreach_lerp_(averaged_, live_averaged(), 1 - decay);
+    if (copied_.empty()) return;  // a walk through the module less
     const std::vector<at::Tensor> live = live_copied();
     for (std::size_t i = 0; i < live.size(); ++i) copied_[i].copy_(live[i]);
   }
@@ -116,16 +117,13 @@ class Ema {
   }
 
   std::vector<at::Tensor> live_averaged() const {
-    std::vector<at::Tensor> values = module_->parameters();
-    for (const at::Tensor& buffer : module_->buffers()) {
-      if (buffer.is_floating_point()) values.push_back(buffer);
-    }
-    return detail::distinct(values);
+    return with_buffers(module_->parameters(), /*floating_point=*/true);
   }
-  std::vector<at::Tensor> live_copied() const {
-    std::vector<at::Tensor> values;
+  std::vector<at::Tensor> live_copied() const { return with_buffers({}, false); }
+
+  std::vector<at::Tensor> with_buffers(std::vector<at::Tensor> values, bool floating_point) const {
     for (const at::Tensor& buffer : module_->buffers()) {
-      if (!buffer.is_floating_point()) values.push_back(buffer);
+      if (buffer.is_floating_point() == floating_point) values.push_back(buffer);
     }
     return detail::distinct(values);
   }
