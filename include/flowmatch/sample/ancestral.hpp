@@ -22,8 +22,8 @@ namespace flowmatch::inline v0 {
 ///   x_s = s x_1 + sqrt((1 - s)^2 - sigma^2) x_0 + sigma z,  z ~ N(0, I),
 ///   sigma = eta (1 - s) sqrt(1 - (t (1 - s) / (s (1 - t)))^2).
 /// This is DDIM's eta (Song, Meng & Ermon 2021, eq. 16) on the straight path: 0 is Euler's method
-/// itself, 1 the ancestral sampling of DDPM. What earlier steps did wrong goes with the noise that
-/// they left, so with many steps samples are better than those of the equation without noise.
+/// itself, 1 the ancestral sampling of DDPM. A part of what earlier steps did wrong goes with the
+/// noise that is replaced; few steps do better without.
 ///
 /// Copies share one generator, whose draws depend on the order of batches: with
 /// SamplerOptions::parallel samples differ from run to run. Throws OptionError unless 0 <= eta <=

@@ -76,12 +76,11 @@ class MeasuringScope {
 /// Measures the statistics of BatchNorm layers anew, as the mean over the first batches of the
 /// source's epoch 0, noisified as in training.
 ///
-/// Averaged weights need it: the statistics that come with them are copies of the last weights',
-/// whose activations are not theirs (Izmailov et al. 2018, section 3.2). The more the weights move
-/// in the average's window, the more it matters; without it samples drawn before the learning rate
-/// has come down can be unrecognisable. All other layers are in evaluation mode, and no generator
-/// moves. Does nothing for a model without such layers. Throws OptionError for less than one batch,
-/// DataError for a source without one.
+/// Averaged weights gain by it: the statistics that come with them are averages of what other
+/// weights saw, whose activations are not theirs (Izmailov et al. 2018, section 3.2). The more the
+/// weights move in the average's window, the more it matters. All other layers are in evaluation
+/// mode, and no generator moves. Does nothing for a model without such layers. Throws OptionError
+/// for less than one batch, DataError for a source without one.
 template <class Model, class NoisifierT, BatchSource Source>
 void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source,
                         MeasureBatchNormOptions options = {}) {
