@@ -58,8 +58,10 @@ flowmatch_expect("run/train default" 0 "widths [0-9]+, [0-9]+, [0-9]+ on 48 imag
                  --validate 16 --epochs 1 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist --out default)
 flowmatch_expect("run/sample default" 0 "7 evaluations a sample" fashion_mnist_sample --checkpoint default --n 4 --steps 3
                  --solver heun2 --shift 2 --last-step 0.1 --out samples.npy)
-flowmatch_expect("run/sample ancestral" 0 "3 evaluations a sample" fashion_mnist_sample --checkpoint default --n 4 --steps 3
-                 --solver ancestral_euler --eta 0.5 --out samples.npy)
+foreach(_order IN ITEMS 1 2)
+  flowmatch_expect("run/sample dpm_solver_${_order}" 0 "4 evaluations a sample" fashion_mnist_sample --checkpoint default --n 4
+                   --steps 4 --solver dpm_solver_${_order} --eta 0.5 --shift 2 --out samples.npy)
+endforeach()
 flowmatch_expect("run/sample npy" 0 "4 evaluations a sample" fashion_mnist_sample --checkpoint run --n 4 --steps 2
                  --solver midpoint --out samples.npy)
 flowmatch_expect("run/sample pictures" 0 "wrote 10 samples" fashion_mnist_sample --checkpoint run --n 10 --steps 2 --out
@@ -115,7 +117,7 @@ set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
 set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
 set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
 set_tests_properties("run/train default" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP default)
-set_tests_properties("run/sample default" "run/sample ancestral" PROPERTIES FIXTURES_REQUIRED default)
+set_tests_properties("run/sample default" "run/sample dpm_solver_1" "run/sample dpm_solver_2" PROPERTIES FIXTURES_REQUIRED default)
 set_tests_properties("run/train watched" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP watched)
 set_tests_properties("run/train watched leaves its records" PROPERTIES FIXTURES_REQUIRED watched)
 set_tests_properties("run/train leaves its records" "run/train over a run" "run/train resumed" "run/train resumed with other options" "run/sample npy"

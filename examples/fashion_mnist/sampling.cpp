@@ -8,7 +8,7 @@
 #include "flowmatch/model/adapters.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
-#include "flowmatch/sample/ancestral.hpp"
+#include "flowmatch/sample/dpm_solver.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/train/checkpoint.hpp"
 
@@ -135,11 +135,11 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
     return o.post_grid ? fm::TimeGrid::post(o.steps)
                        : fm::TimeGrid::shifted(o.steps, o.shift, 0, 1 - o.last_step);
   };
-  if (o.solver == fm::AncestralEuler::name) {
-    if (model.recipe.method != "flow")
-      throw fm::OptionError("--solver ancestral_euler is for flows; DDIM has its own --eta");
-    return run(fm::AncestralEuler(fm::Rng(o.seed, x_0.device()).fork("ancestral"), o.eta), grid());
-  }
+  if (o.solver.starts_with("dpm_solver") && model.recipe.method != "flow")
+    throw fm::OptionError("--solver " + o.solver + " is for flows; DDIM has its own --eta");
+  const fm::Rng fresh = fm::Rng(o.seed, x_0.device()).fork("dpm_solver");
+  if (o.solver == fm::DpmSolver<1>::name) return run(fm::DpmSolver<1>(fresh, o.eta), grid());
+  if (o.solver == fm::DpmSolver<2>::name) return run(fm::DpmSolver<2>(fresh, o.eta), grid());
   return fm::ode::with_method(o.solver, [&](auto method) {
     if constexpr (fm::ode::ErrorStepper<decltype(method), at::Tensor>) {
       if (o.post_grid || o.shift != 1) {

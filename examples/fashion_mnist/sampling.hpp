@@ -27,7 +27,7 @@ struct SamplingOptions {
   bool post_grid = false;  ///< the blog post's time grid instead of i/N
   double shift = 1;        ///< of fixed steps: above 1 they shrink towards the data
   double last_step = 0;    ///< a last step of Euler's, of this size, after the method's own
-  double eta = 1;          ///< of DDIM and ancestral_euler
+  double eta = 1;          ///< of DDIM and dpm_solver_1 and 2
   std::int64_t batch = 256;
   std::uint64_t seed = 42;
   /// Hears of x [b, 1, H, W] after each step; `step` counts over all batches, `steps` is 0 where

@@ -20,7 +20,7 @@ struct SamplingCli {
     app.add_option(
         "--solver", sampling.solver,
         "euler, midpoint, heun2, heun3, rk4, rk4_classic, explicit_adams, implicit_adams; "
-        "with fresh noise: ancestral_euler; "
+        "with fresh noise: dpm_solver_1, dpm_solver_2; "
         "adaptive: adaptive_heun, fehlberg2, bosh3, tsit5, dopri5, dopri8; for DDIM runs "
         "ddim (the notebook's) or ddim_fair");
     app.add_option("--steps", sampling.steps, "steps of the fixed-step methods and of DDIM");
@@ -33,7 +33,7 @@ struct SamplingCli {
         "s: fixed steps at s u / (1 + (s - 1) u), u = i/N; above 1 the small ones are at the data");
     app.add_option("--last-step", sampling.last_step,
                    "size of a last step of Euler's, which keeps other methods from t near 1");
-    app.add_option("--eta", sampling.eta, "fresh noise of DDIM and ancestral_euler, 0 to 1");
+    app.add_option("--eta", sampling.eta, "fresh noise of DDIM and DPM-Solver, 0 to 1");
     app.add_option("--batch", sampling.batch, "samples that go through the network together");
     app.add_option("--weights", weights, "ema, raw, or auto: ema if the run kept them")
         ->check(CLI::IsMember({"auto", "ema", "raw"}));

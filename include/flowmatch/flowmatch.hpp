@@ -57,7 +57,7 @@
 #include "flowmatch/ode/method.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "flowmatch/ode/statistics.hpp"
-#include "flowmatch/sample/ancestral.hpp"
+#include "flowmatch/sample/dpm_solver.hpp"
 #include "flowmatch/sample/divergence.hpp"
 #include "flowmatch/sample/likelihood.hpp"
 #include "flowmatch/sample/sampler.hpp"

@@ -1,0 +1,102 @@
+#include "flowmatch/sample/dpm_solver.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "flowmatch/sample/sampler.hpp"
+#include "tests/support/gaussian_flow.hpp"
+#include "tests/support/test.hpp"
+
+namespace {
+
+using gaussian_flow::flow;
+
+at::Tensor noise(std::int64_t n = 20000) {
+  fm::Rng rng(1);
+  return rng.normal({n, 1}, torch::kDouble);
+}
+
+/// Samples of the Gaussian flow from the same noise.
+template <int Order>
+at::Tensor drawn(double eta, std::int64_t steps, std::uint64_t seed = 3, double shift = 1) {
+  return fm::Sampler(flow, fm::DpmSolver<Order>(fm::Rng(seed), eta),
+                     fm::TimeGrid::shifted(steps, shift))
+      .sample_from(noise());
+}
+
+/// How far samples without fresh noise end from where the flow takes them.
+template <int Order>
+double distance(std::int64_t steps) {
+  const at::Tensor end = gaussian_flow::mu + gaussian_flow::s * noise();
+  const at::Tensor x = drawn<Order>(0, steps);
+  return (x - end).abs().mean().item<double>();
+}
+
+template <int Order>
+double spread_error(std::int64_t steps) {
+  const at::Tensor x = drawn<Order>(1, steps);
+  return std::abs(x.std().item<double>() - gaussian_flow::s);
+}
+
+}  // namespace
+
+TEST_CASE("dpm_solver: of order 1 and without fresh noise it is Euler's method") {
+  const at::Tensor euler =
+      fm::Sampler(flow, fm::ode::Euler{}, fm::TimeGrid::uniform(7)).sample_from(noise());
+  CHECK(close(drawn<1>(0, 7), euler, 0, 1e-12));
+}
+
+TEST_CASE("dpm_solver: without fresh noise it converges with its order") {
+  // Steps of lambda stay long beside t = 0, so order 2 shows late.
+  CHECK(distance<1>(320) / distance<1>(640) == Approx(2).epsilon(0.05));
+  CHECK(distance<2>(320) / distance<2>(640) == Approx(4).epsilon(0.15));
+  CHECK(distance<2>(20) < distance<1>(20) / 4);
+}
+
+TEST_CASE("dpm_solver: a step of order 2 is the published formula") {
+  // x_1 is linear in lambda = log(t / (1 - t)) where it is a constant plus that: the third step's
+  // value in its middle is known.
+  const auto lambda = [](double t) { return std::log(t / (1 - t)); };
+  const auto velocity = [&](const at::Tensor& x, const at::Tensor& t) {
+    const double now = t[0].item<double>();
+    return ((now > 0 ? 2 + 0.5 * lambda(now) : 0) - x) / (1 - now);
+  };
+  const std::vector<double> times = {0, 0.2, 0.5, 0.6, 1};
+  std::vector<at::Tensor> points;
+  fm::SamplerOptions options;
+  options.observer = [&](const fm::SampleStep& s) { return points.push_back(s.x.clone()), true; };
+  fm::Sampler(velocity, fm::DpmSolver<2>(fm::Rng(1), 0), fm::TimeGrid::nodes(times), options)
+      .sample_from(noise(3));
+  const double h = lambda(0.6) - lambda(0.5);
+  const double middle = 2 + 0.5 * (lambda(0.5) + h / 2);
+  const at::Tensor expected = 0.4 / 0.5 * points[1] - 0.6 * std::expm1(-h) * middle;
+  CHECK(close(points[2], expected, 0, 1e-12));
+}
+
+TEST_CASE("dpm_solver: with fresh noise samples have the data's distribution") {
+  for (const double eta : {0.5, 1.0}) {
+    for (const at::Tensor& x : {drawn<1>(eta, 200), drawn<2>(eta, 50), drawn<2>(eta, 50, 4, 2)}) {
+      CHECK(x.mean().item<double>() == Approx(gaussian_flow::mu).margin(0.02));
+      CHECK(x.std().item<double>() == Approx(gaussian_flow::s).margin(0.02));
+      CHECK_FALSE(close(x, drawn<1>(0, 200), 0, 0.1));
+    }
+  }
+  CHECK(spread_error<2>(10) < spread_error<1>(10) / 3);
+}
+
+TEST_CASE("dpm_solver: the last step adds no noise, and the seed decides the rest") {
+  CHECK(at::equal(drawn<2>(1, 1, 3), drawn<2>(1, 1, 4)));
+  CHECK(at::equal(drawn<2>(1, 5, 3), drawn<2>(1, 5, 3)));
+  CHECK_FALSE(at::equal(drawn<2>(1, 5, 3), drawn<2>(1, 5, 4)));
+}
+
+TEST_CASE("dpm_solver: options and directions that cannot be are an OptionError") {
+  for (const double eta : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()})
+    require_error<fm::OptionError>([&] { fm::DpmSolver<2>(fm::Rng(1), eta); }, "choose one in");
+  fm::Sampler back(flow, fm::DpmSolver<2>(fm::Rng(1)), fm::TimeGrid::uniform(3, 1, 0));
+  require_error<fm::OptionError>(
+      [&] {
+        back.sample_from(torch::zeros({2, 1}, torch::kDouble));
+      },
+      "from noise at 0 to data at 1");
+}
