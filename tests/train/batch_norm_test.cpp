@@ -1,6 +1,7 @@
 #include "flowmatch/train/batch_norm.hpp"
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
 
 #include "flowmatch/coupling/independent.hpp"
@@ -93,4 +94,14 @@ TEST_CASE("batch norm: without such layers nothing happens; without batches it i
   require_error<fm::OptionError>(
       [&] { fm::measure_batch_norm(normed, at_the_end(), three_batches(), {.batches = 0}); },
       "choose at least 1");
+  struct Nothing {
+    using condition_type = fm::NoCondition;
+    std::int64_t batches_per_epoch() const { return 1; }
+    void start_epoch(std::int64_t) {}
+    std::optional<fm::Batch<>> next() { return std::nullopt; }
+  };
+  normed->norm->running_mean.fill_(7);
+  require_error<fm::DataError>([&] { fm::measure_batch_norm(normed, at_the_end(), Nothing{}); },
+                               "give at least one");
+  CHECK(close(normed->norm->running_mean, doubles({7})));
 }

@@ -80,28 +80,27 @@ class MeasuringScope {
 /// weights saw, whose activations are not theirs (Izmailov et al. 2018, section 3.2). The more the
 /// weights move in the average's window, the more it matters. All other layers are in evaluation
 /// mode, and no generator moves. Does nothing for a model without such layers. Throws OptionError
-/// for less than one batch, DataError for a source without one.
+/// for less than one batch, DataError for a source without one; nothing has changed then.
 template <class Model, class NoisifierT, BatchSource Source>
 void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source,
                         MeasureBatchNormOptions options = {}) {
   if (options.batches < 1)
     throw OptionError("BatchNorm measured on " + std::to_string(options.batches) +
                       " batches; choose at least 1");
+  source.start_epoch(0);
+  auto batch = source.next();
+  if (!batch) throw DataError("there is no batch to measure BatchNorm on; give at least one");
   const at::NoGradGuard no_grad;
   std::optional<Ema::Scope> averaged;
   if (options.ema != nullptr) averaged.emplace(*options.ema);
   const detail::MeasuringScope measuring(module_of(model));
   if (!measuring.has_layers()) return;
   const Rng rng(options.seed, module_of(model).parameters().front().device());
-  source.start_epoch(0);
-  std::int64_t seen = 0;
-  for (; seen < options.batches; ++seen) {
-    const auto batch = source.next();
-    if (!batch) break;
+  for (std::int64_t i = 0; batch && i < options.batches; ++i) {
     batch_loss(model, noisifier, PredictionLoss<>{}, *batch,
-               rng.fork("batch norm", static_cast<std::uint64_t>(seen)));
+               rng.fork("batch norm", static_cast<std::uint64_t>(i)));
+    batch = source.next();
   }
-  if (seen == 0) throw DataError("there is no batch to measure BatchNorm on; give at least one");
 }
 
 }  // namespace flowmatch::inline v0
