@@ -45,7 +45,6 @@ struct Options {
   std::vector<double> tolerances = {0.3, 0.1, 0.03, 0.01, 0.001};
   std::vector<std::string> only;
   double last_step = 0.1;
-  double shift = 3;
   std::int64_t n = 1024;
   std::vector<std::uint64_t> seeds = {42};
   support::MachineOptions machine;
@@ -75,7 +74,7 @@ std::vector<Row> all_rows(const Options& o) {
     double last_step = 0;
     bool post_grid = false;
     double eta = 0;
-    double shift = 1;
+    bool shrinks = false;  // steps get smaller towards the data, the first a tenth of the way
   };
   const Method methods[] = {
       {"euler", "euler", 1},
@@ -86,8 +85,8 @@ std::vector<Row> all_rows(const Options& o) {
       {"rk4", "rk4", 4},
       {"rk4 last step", "rk4", 4, o.last_step},
       {"explicit_adams", "explicit_adams", 1},
-      {"dpm_solver_1", "dpm_solver_1", 1, 0, false, 1, o.shift},
-      {"dpm_solver_2", "dpm_solver_2", 1, 0, false, 1, o.shift},
+      {"dpm_solver_1", "dpm_solver_1", 1, 0, false, 1, true},
+      {"dpm_solver_2", "dpm_solver_2", 1, 0, false, 1, true},
       {"ddim notebook eta 0", "ddim", 1},
       {"ddim notebook eta 1", "ddim", 1, 0, false, 1},
       {"ddim fair eta 0", "ddim_fair", 1},
@@ -110,7 +109,7 @@ std::vector<Row> all_rows(const Options& o) {
       s.last_step = m.last_step;
       s.post_grid = m.post_grid;
       s.eta = m.eta;
-      s.shift = m.shift;
+      if (m.shrinks) s.shift = std::max(2.0, static_cast<double>(s.steps) / 10);
       if (s.steps > 0) add({m.name, budget, s});
     }
   }
@@ -305,8 +304,6 @@ int main(int argc, char** argv) {
   app.add_option("--tolerances", o.tolerances, "of dopri5")->delimiter(',');
   app.add_option("--last-step", o.last_step, "of the rows that end with a step of Euler's")
       ->check(CLI::Range(1e-6, 0.5));
-  app.add_option("--shift", o.shift, "of the time grid of dpm_solver_1 and dpm_solver_2")
-      ->check(CLI::Range(0.01, 100.0));
   app.add_option("--only", o.only, "methods, by the table's names: euler,midpoint")->delimiter(',');
   app.add_option("--seeds", o.seeds,
                  "of the noise; of several, the table has means and standard deviations")

@@ -27,7 +27,7 @@ struct Recipe {
       "velocity";                 ///< velocity | difference (the second attempt: x_{t+0.01} - x_t)
   std::string source = "noise";   ///< noise | blank (the second attempt: a white page)
   std::string times = "uniform";  ///< of flow t, of ddim 1 - t: uniform | stratified | logit_normal
-  double times_mean = 0;          ///< of logit-normal times
+  double times_mean = 0;          ///< of logit-normal times, which are stratified too
   double times_stddev = 1;
   std::string data = "unknown";  ///< train | test (images that it was trained on) | unknown
 
@@ -58,13 +58,15 @@ constexpr double latest_time = 0.999;  // the post's clamp
 /// The times t that flow matching is trained at.
 struct RecipeTime {
   std::string times;
-  fm::LogitNormalTime middle;
+  fm::LogitNormalTime logit_normal;
 
-  explicit RecipeTime(const Recipe& r) : times(r.times), middle(r.times_mean, r.times_stddev) {}
+  explicit RecipeTime(const Recipe& r)
+      : times(r.times), logit_normal(r.times_mean, r.times_stddev) {}
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, fm::Rng& rng) const {
-    if (times == "logit_normal") return middle(n, options, rng);
-    if (times == "stratified") return fm::StratifiedTime(latest_time)(n, options, rng);
-    return fm::UniformTime(latest_time)(n, options, rng);
+    const fm::UniformTime uniform(latest_time);
+    if (times == "logit_normal") return fm::StratifiedTime(logit_normal)(n, options, rng);
+    if (times == "stratified") return fm::StratifiedTime(uniform)(n, options, rng);
+    return uniform(n, options, rng);
   }
 };
 

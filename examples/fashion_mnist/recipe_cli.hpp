@@ -47,7 +47,8 @@ struct RecipeCli {
     add(app, "--lr", learning_rate, "the one-cycle policy's maximum learning rate");
     add(app, "--ema", ema, "decay of averaged weights, such as 0.999; 0 for none");
     add(app, "--times", times,
-        "of training: uniform, stratified or logit_normal; of ddim, those of 1 - t")
+        "of training: uniform, stratified or logit_normal (stratified too); of ddim, those of 1 - "
+        "t")
         ->check(CLI::IsMember({"uniform", "stratified", "logit_normal"}));
     add(app, "--times-mean", times_mean, "of logit-normal times; above 0 is nearer to data");
     add(app, "--times-stddev", times_stddev, "of logit-normal times");

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "tests/support/test.hpp"
@@ -19,6 +20,7 @@ at::Tensor draw(const Sampler& sampler, std::int64_t n = 100000,
 
 TEST_CASE("time: the concept takes samplers and refuses the rest") {
   static_assert(fm::TimeSampler<fm::UniformTime> && fm::TimeSampler<fm::LogitNormalTime>);
+  static_assert(fm::TimeSampler<fm::StratifiedTime<fm::LogitNormalTime>>);
   auto half = [](std::int64_t n, at::TensorOptions options, fm::Rng&) {
     return torch::full({n}, 0.5, options);
   };
@@ -59,8 +61,16 @@ TEST_CASE("time: stratified times lie evenly in a batch, each of them anywhere")
   const at::Tensor first = at::stack(firsts);
   CHECK(first.mean().item<double>() == Approx(0.5).margin(0.01));
   CHECK(first.var().item<double>() == Approx(1.0 / 12).margin(0.002));
-  CHECK(draw(fm::StratifiedTime(0.9), 1000).max().item<double>() == 0.9);
+  CHECK(draw(fm::StratifiedTime(fm::UniformTime(0.9)), 1000).max().item<double>() == 0.9);
   CHECK(draw(fm::StratifiedTime(), 4, torch::kFloat).scalar_type() == torch::kFloat);
+}
+
+TEST_CASE("time: of a batch of stratified logit normal times each share has its number") {
+  const at::Tensor t = draw(fm::StratifiedTime(fm::LogitNormalTime(0.8, 1.2)), 1000);
+  const at::Tensor z = (t.logit() - 0.8) / 1.2;
+  for (const auto& [limit, share] : {std::pair(-1.0, 0.15866), {0.0, 0.5}, {1.0, 0.84134}})
+    CHECK((z < limit).sum().item<double>() == Approx(1000 * share).margin(1.01));
+  CHECK(at::isfinite(fm::LogitNormalTime().quantile(torch::zeros({1}))).all().item<bool>());
 }
 
 TEST_CASE("time: the logit of logit normal times is normal") {
@@ -85,7 +95,6 @@ TEST_CASE("time: options decide the dtype and the Rng the numbers") {
 TEST_CASE("time: options out of range are an OptionError") {
   for (const double max : {0.0, -0.5, 1.0001, std::numeric_limits<double>::quiet_NaN()}) {
     require_error<fm::OptionError>([&] { fm::UniformTime time(max); }, "a maximum in (0, 1]");
-    require_error<fm::OptionError>([&] { fm::StratifiedTime time(max); }, "a maximum in (0, 1]");
   }
   for (const double stddev : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN(),
                               std::numeric_limits<double>::infinity()}) {

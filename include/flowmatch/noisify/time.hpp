@@ -31,35 +31,18 @@ class UniformTime {
   }
 
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
-    at::Tensor t = rng.uniform({n}, options);
-    return max_ < 1 ? t.clamp_max_(max_) : t;
+    return quantile(rng.uniform({n}, options));
   }
-
-  double max() const noexcept { return max_; }
-
- private:
-  double max_;
-};
-
-/// t_i = (u + i/n) mod 1 with one u ~ U[0, 1) for the batch, clamped to [0, max]: each time is
-/// uniform by itself, and the n of a batch lie evenly, so that its loss varies less (the
-/// low-discrepancy sampler of Kingma et al. 2021, appendix I.1). Throws OptionError unless
-/// 0 < max <= 1.
-class StratifiedTime {
- public:
-  explicit StratifiedTime(double max = 1) : max_(UniformTime(max).max()) {}
-
-  at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
-    const at::Tensor even = at::arange(n, options).div_(n);
-    return even.add_(rng.uniform({1}, options)).frac_().clamp_max_(max_);
-  }
+  /// The time below which a share u of all times lies; may overwrite u.
+  at::Tensor quantile(at::Tensor u) const { return max_ < 1 ? u.clamp_max_(max_) : u; }
 
  private:
   double max_;
 };
 
 /// t = sigmoid(mean + stddev z), z ~ N(0, 1): most times in the middle, few at the ends (Esser et
-/// al. 2024, eq. 19). Throws OptionError unless mean is finite and stddev > 0.
+/// al. 2024, eq. 19); a mean above 0 moves them towards the data. Throws OptionError unless mean is
+/// finite and stddev > 0.
 class LogitNormalTime {
  public:
   explicit LogitNormalTime(double mean = 0, double stddev = 1) : mean_(mean), stddev_(stddev) {
@@ -70,12 +53,34 @@ class LogitNormalTime {
   }
 
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
-    return rng.normal({n}, options).mul_(stddev_).add_(mean_).sigmoid_();
+    return of_normal(rng.normal({n}, options));
+  }
+  /// The time below which a share u of all times lies.
+  at::Tensor quantile(const at::Tensor& u) const { return of_normal(at::special_ndtri(u)); }
+
+ private:
+  at::Tensor of_normal(at::Tensor z) const { return z.mul_(stddev_).add_(mean_).sigmoid_(); }
+
+  double mean_;
+  double stddev_;
+};
+
+/// The quantiles of a distribution of times at u_i = (u + i/n) mod 1, with one u ~ U[0, 1) for the
+/// batch: each time by itself is as that distribution has it, and the n of a batch lie evenly, so
+/// that its loss varies less (the low-discrepancy sampler of Kingma et al. 2021, appendix I.1).
+/// `StratifiedTime(LogitNormalTime(0.8, 1.2))`.
+template <class Time = UniformTime>
+class StratifiedTime {
+ public:
+  explicit StratifiedTime(Time time = Time()) : time_(time) {}
+
+  at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
+    const at::Tensor even = at::arange(n, options).div_(n);
+    return time_.quantile(even.add_(rng.uniform({1}, options)).frac_());
   }
 
  private:
-  double mean_;
-  double stddev_;
+  Time time_;
 };
 
 }  // namespace flowmatch::inline v0
