@@ -20,6 +20,7 @@
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/name_map.hpp"
+#include "flowmatch/model/rescheduled.hpp"
 #include "flowmatch/model/state_dict.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/noisify/noisifier.hpp"

@@ -1,5 +1,6 @@
 #include "flowmatch/model/adapters.hpp"
 
+#include "flowmatch/model/rescheduled.hpp"
 #include "tests/path/all_schedulers.hpp"
 #include "tests/support/networks.hpp"
 
@@ -55,6 +56,24 @@ TEST_CASE("adapters: velocities are finite at t = 0 and t = 1") {
     fm::VelocityFromEpsilon from_epsilon(network, scheduler);
     CHECK(from_x_1(x, t).isfinite().all().template item<bool>());
     CHECK(from_epsilon(x, t).isfinite().all().template item<bool>());
+  });
+}
+
+TEST_CASE("adapters: a velocity of one path is that of another at the same signal-to-noise ratio") {
+  const at::Tensor x = torch::randn({9, 3}, torch::kDouble);
+  const at::Tensor ratio = torch::linspace(0.3, 8, 9, torch::kDouble);
+  for_each_scheduler([&](const auto& from) {
+    for_each_scheduler([&](const auto& to) {
+      const Gaussian<std::decay_t<decltype(from)>> theirs{from};
+      const Gaussian<std::decay_t<decltype(to)>> ours{to};
+      fm::Rescheduled model(
+          [&theirs](const at::Tensor& y, const at::Tensor& s) { return theirs(y, s).velocity; },
+          from, to);
+      static_assert(fm::VelocityModel<decltype(model)>);
+      const at::Tensor t = to.snr_inverse(ratio);
+      CHECK(close(model(x, t), ours(x, t).velocity, 1e-8, 1e-8));
+      CHECK(model(x, torch::ones_like(t)).isfinite().all().template item<bool>());
+    });
   });
 }
 

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <ATen/Functions.h>
+
+#include <utility>
+
+#include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/path/conversion.hpp"
+
+namespace flowmatch::inline v0 {
+
+/// A velocity model of one affine path, sampled along another one: a diffusion network along the
+/// straight path, say. At time t of the new path it is asked at the time s of its own at which the
+/// signal-to-noise ratio is the same, and at x / c, which has its own path's scale there:
+///   v(x, t) = c' x / c + c s' u(x / c, s),
+///   c s' = (d_alpha_t sigma_s - d_sigma_t alpha_s) / D_s,
+///   c' = (d_alpha_s d_sigma_t - d_alpha_t d_sigma_s) / D_s,
+/// D as in path/conversion.hpp (Lipman et al. 2024, post-training velocity scheduler change). Both
+/// take the same noise to the same data. Finite at t = 1. Takes the model as the trainer does.
+///
+///   Rescheduled(VelocityFromEpsilon(net, CosineScheduler{}), CosineScheduler{}, CondOTScheduler{})
+template <class Model, InvertibleScheduler From, Scheduler To>
+class Rescheduled {
+ public:
+  Rescheduled(Model model, From from, To to)
+      : model_(std::move(model)), from_(std::move(from)), to_(std::move(to)) {}
+
+  template <class C = NoCondition>
+  requires VelocityModel<Model, C> at::Tensor operator()(const at::Tensor& x, const at::Tensor& t,
+                                                         const C& condition = C{}) {
+    const Coefficients at_t = to_(t);
+    const at::Tensor s = from_.snr_inverse(at_t.alpha_t / detail::floored(at_t.sigma_t));
+    const Coefficients own = coefficients_at(from_, s, x);
+    const Coefficients there = coefficients_at(to_, t, x);
+    const at::Tensor scale =
+        at::hypot(there.alpha_t, there.sigma_t) / at::hypot(own.alpha_t, own.sigma_t);
+    const at::Tensor d = detail::determinant(own);
+    const at::Tensor d_scale =
+        (own.d_alpha_t * there.d_sigma_t - there.d_alpha_t * own.d_sigma_t) / d;
+    const at::Tensor rate = (there.d_alpha_t * own.sigma_t - there.d_sigma_t * own.alpha_t) / d;
+    const at::Tensor y = x / scale;
+    return d_scale * y + rate * call_model(model_, y, s, condition);
+  }
+
+  /// The model inside.
+  Model& model() noexcept { return model_; }
+
+ private:
+  Model model_;
+  [[no_unique_address]] From from_;
+  [[no_unique_address]] To to_;
+};
+template <class M, class From, class To>
+Rescheduled(M&&, From, To) -> Rescheduled<model_storage_t<M>, From, To>;
+
+}  // namespace flowmatch::inline v0
