@@ -79,8 +79,8 @@ flowmatch_expect("run/benchmark" 0 "ddim-fair-eta-0-1-seed-2 .* 1 evaluations .*
 flowmatch_expect("run/benchmark with other samples" 2 "has euler-1-seed-1 with another samples" fashion_mnist_benchmark
                  --flow run --ddim ddim --n 1001 --evaluations 1 --only euler --seeds 1 --out benchmark)
 flowmatch_expect("run/likelihood" 0 "bits per dimension" fashion_mnist_likelihood --n 2 --tolerance 0.05 --threads 1)
-flowmatch_expect("run/velocity error" 0 "run +0\\.5 +[0-9.]+ +[0-9.]+.*default +0\\.9 .*wrote error.png" fashion_mnist_velocity_error
-                 --checkpoint run default --n 20 --times 0.5,0.9 --out error.png)
+flowmatch_expect("run/velocity error" 0 "run +0 +[0-9.]+ .*run +0\\.5 +[0-9.]+ +[0-9.]+.*ddim +0\\.5 .*wrote error.png"
+                 fashion_mnist_velocity_error --checkpoint run ddim --n 20 --times 0,0.5 --out error.png)
 flowmatch_expect("run/export" 0 "wrote exported" fashion_mnist_export --checkpoint run --half --out exported)
 flowmatch_expect("run/export for Python" 0 "wrote for-python.safetensors" fashion_mnist_export --checkpoint run --out
                  for-python.safetensors)
@@ -128,7 +128,7 @@ set_tests_properties("run/import from Python" "run/import of another network" PR
 set_tests_properties("run/compare" "run/benchmark" PROPERTIES FIXTURES_REQUIRED "run;ddim")
 set_tests_properties("run/benchmark" PROPERTIES FIXTURES_SETUP benchmark)
 set_tests_properties("run/benchmark with other samples" PROPERTIES FIXTURES_REQUIRED "run;ddim;benchmark")
-set_tests_properties("run/velocity error" PROPERTIES FIXTURES_REQUIRED "run;default")
+set_tests_properties("run/velocity error" PROPERTIES FIXTURES_REQUIRED "run;ddim")
 
 # Bad input: a message that says what is wrong, an exit code from 1 to 123, and nothing overwritten.
 file(WRITE "${_work}/junk/train-images-idx3-ubyte.gz" "this is no gzip file")
@@ -181,9 +181,6 @@ flowmatch_expect("bad input/animation of two batches" 2 "choose --n at most --ba
 flowmatch_expect("bad input/field below a file" 3 "no file can be made" toy_2d --out bad.png --field a-file/x.png)
 flowmatch_expect("bad input/velocity error at the end" 2 "--times has 1; choose times in .0, 1." fashion_mnist_velocity_error
                  --checkpoint run --times 0,1 --out error.png)
-flowmatch_expect("bad input/velocity error of DDIM" 2 "ddim is of DDIM.*give runs of --method flow" fashion_mnist_velocity_error
-                 --checkpoint ddim --n 2 --out error.png)
-set_tests_properties("bad input/velocity error of DDIM" PROPERTIES FIXTURES_REQUIRED ddim)
 flowmatch_expect("bad input/velocity error of too many" 2 "--n is 20000; choose 1 to 10000" fashion_mnist_velocity_error
                  --checkpoint run --n 20000 --out error.png)
 flowmatch_expect("bad input/likelihood of one image" 2 "--n is 1" fashion_mnist_likelihood --n 1)

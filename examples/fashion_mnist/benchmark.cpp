@@ -56,7 +56,7 @@ struct Row {
   std::int64_t budget;  // evaluations that it may take; 0 where a tolerance decides
   SamplingOptions sampling;
 
-  bool is_ddim() const { return sampling.solver.starts_with("ddim"); }
+  bool is_ddim() const { return method.starts_with("ddim"); }
   std::string name() const {
     std::string name = fmt::format(
         "{} {} seed {}", method,
@@ -91,6 +91,7 @@ std::vector<Row> all_rows(const Options& o) {
       {"ddim notebook eta 1", "ddim", 1, 0, false, 1},
       {"ddim fair eta 0", "ddim_fair", 1},
       {"ddim fair eta 1", "ddim_fair", 1, 0, false, 1},
+      {"ddim dpm_solver_2", "dpm_solver_2", 1, 0, false, 1, true},
   };
   std::vector<Row> rows;
   const auto add = [&](Row row) {

@@ -31,13 +31,21 @@ std::vector<std::int64_t> read_widths(const std::string& text) {
 
 }  // namespace
 
-Recipe Recipe::named(std::string_view name) {
-  if (name == "post") return {};
+Recipe Recipe::named(std::string_view name, const std::string& method) {
+  Recipe r;
+  r.method = method;
+  if (name == "post") return r;
   if (name == "default") {
-    Recipe r;
     r.net = {.widths = {16, 32, 64}, .blocks = 1, .time_scale = 1000};
     r.pixels = {.size = 28, .range = 1};
-    r.times = "stratified";
+    if (method == "flow") {
+      // Errors at late times stay in the picture, those at early ones are mended later.
+      r.times = "logit_normal";
+      r.times_mean = 0.8;
+      r.times_stddev = 1.2;
+    } else {
+      r.times = "stratified";  // epsilon's loss weights late times by itself
+    }
     r.epochs = 8;
     r.batch = 32;
     r.learning_rate = 5e-3;

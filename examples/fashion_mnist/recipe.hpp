@@ -36,8 +36,8 @@ struct Recipe {
   double learning_rate = 1e-2;  ///< the one-cycle policy's maximum
   double ema = 0;               ///< decay of averaged weights; 0 for none
 
-  /// "post" or "default". Throws OptionError for any other, and so below.
-  static Recipe named(std::string_view name);
+  /// "post" or "default", for a method. Throws OptionError for any other name, and so below.
+  static Recipe named(std::string_view name, const std::string& method = "flow");
   /// Throws OptionError for a network or pixels that cannot be.
   void validate() const;
 

@@ -56,9 +56,8 @@ struct RecipeCli {
 
   /// Throws OptionError for a network or pixels that cannot be.
   Recipe recipe() const {
-    Recipe r = Recipe::named(!name.empty() ? name : model.empty() ? "default" : "post");
+    Recipe r = Recipe::named(!name.empty() ? name : model.empty() ? "default" : "post", method);
     if (!model.empty()) r.net = UNetOptions::named(model);
-    r.method = method;
     r.target = target;
     r.source = source;
     const auto replace = [](auto& value, const auto& own) {

@@ -8,6 +8,7 @@
 #include "flowmatch/model/adapters.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/model/rescheduled.hpp"
 #include "flowmatch/sample/dpm_solver.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/train/checkpoint.hpp"
@@ -89,7 +90,8 @@ Samples sample_ddim(TrainedModel& model, const at::Tensor& x_0, const at::Tensor
 
 Velocity velocity_of(TrainedModel& model) {
   if (model.recipe.method == "ddim")
-    return fm::VelocityFromEpsilon(model.net, fm::CosineScheduler{});
+    return fm::Rescheduled(fm::VelocityFromEpsilon(model.net, fm::CosineScheduler{}),
+                           fm::CosineScheduler{}, fm::CondOTScheduler{});
   if (model.recipe.target == "difference") {
     return
         [net = model.net](const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) mutable {
@@ -131,12 +133,12 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
     return Samples{model.recipe.pixels.to_images(result.x).cpu(),
                    result.statistics.evaluations / batches};
   };
+  // Where DDIM's network begins to see data.
+  const double begin = model.recipe.method == "ddim" ? 0.01 : 0;
   const auto grid = [&] {
     return o.post_grid ? fm::TimeGrid::post(o.steps)
-                       : fm::TimeGrid::shifted(o.steps, o.shift, 0, 1 - o.last_step);
+                       : fm::TimeGrid::shifted(o.steps, o.shift, begin, 1 - o.last_step);
   };
-  if (o.solver.starts_with("dpm_solver") && model.recipe.method != "flow")
-    throw fm::OptionError("--solver " + o.solver + " is for flows; DDIM has its own --eta");
   const fm::Rng fresh = fm::Rng(o.seed, x_0.device()).fork("dpm_solver");
   if (o.solver == fm::DpmSolver<1>::name) return run(fm::DpmSolver<1>(fresh, o.eta), grid());
   if (o.solver == fm::DpmSolver<2>::name) return run(fm::DpmSolver<2>(fresh, o.eta), grid());

@@ -60,8 +60,9 @@ Pair load_pair(const std::filesystem::path& flow, const std::filesystem::path& d
 using Velocity =
     std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label)>;
 
-/// The network's output as a velocity, whatever it was trained to predict. Every method is compiled
-/// for this one type, not for each kind of network.
+/// The network's output as a velocity of the straight path, whatever it was trained to predict.
+/// DDIM's is asked at the same signal-to-noise ratio; at t = 0 its epsilon says nothing of x_1.
+/// Every method is compiled for this one type, not for each kind of network.
 Velocity velocity_of(TrainedModel& model);
 
 /// Sample i is of class i mod 10: int64 [n].

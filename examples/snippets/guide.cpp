@@ -157,6 +157,11 @@ int main() {
                             fm::ode::Heun2{}, fm::TimeGrid::uniform(20));
   samples = noise_sampler.sample({10, 2}, rng);
 
+  fm::Rescheduled straight(fm::VelocityFromEpsilon(noise_net, fm::CosineScheduler{}),
+                           fm::CosineScheduler{}, fm::CondOTScheduler{});
+  samples = fm::Sampler(straight, fm::DpmSolver<2>(fm::Rng(1)), fm::TimeGrid::shifted(20, 2, 0.01))
+                .sample({10, 2}, rng);
+
   torch::jit::Module script("scripted");
   script.define("def forward(self, x, t):\n  return -x * t.unsqueeze(1)\n");
   auto scripted = [&script](const at::Tensor& x, const at::Tensor& t) {

@@ -65,6 +65,7 @@ TEST_CASE("recipe: manifests from before there were recipes are the post's") {
 
 TEST_CASE("recipe: options replace the recipe's, and the post's networks bring its recipe") {
   CHECK(parsed({}).notes() == Recipe::named("default").notes());
+  CHECK(parsed({"--method", "ddim"}).times == "stratified");
   const Recipe small = parsed({"--model", "small", "--ema", "0.9"});
   CHECK(small.net == fashion_mnist::UNetOptions::small());
   CHECK(small.pixels.size == 32);
