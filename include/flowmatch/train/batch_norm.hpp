@@ -96,9 +96,10 @@ void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source
   const detail::MeasuringScope measuring(module_of(model));
   if (!measuring.has_layers()) return;
   const Rng rng(options.seed, module_of(model).parameters().front().device());
-  for (std::int64_t i = 0; batch && i < options.batches; ++i) {
+  for (std::int64_t i = 0; batch; ++i) {
     batch_loss(model, noisifier, PredictionLoss<>{}, *batch,
                rng.fork("batch norm", static_cast<std::uint64_t>(i)));
+    if (i + 1 == options.batches) break;  // before another batch is fetched
     batch = source.next();
   }
 }
