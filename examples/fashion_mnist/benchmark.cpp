@@ -55,8 +55,8 @@ struct Row {
   std::string method;   // as tables and pictures name it
   std::int64_t budget;  // evaluations that it may take; 0 where a tolerance decides
   SamplingOptions sampling;
+  bool ddim = false;  // of DDIM's network, not the flow's
 
-  bool is_ddim() const { return method.starts_with("ddim"); }
   std::string name() const {
     std::string name = fmt::format(
         "{} {} seed {}", method,
@@ -70,28 +70,29 @@ std::vector<Row> all_rows(const Options& o) {
   struct Method {
     const char* name;
     const char* solver;
-    std::int64_t stages;  // evaluations a step
+    std::int64_t stages = 1;  // evaluations a step
     double last_step = 0;
     bool post_grid = false;
     double eta = 0;
-    bool shrinks = false;  // steps get smaller towards the data, the first a tenth of the way
+    bool fresh_noise = false;
+    bool ddim = false;
   };
   const Method methods[] = {
-      {"euler", "euler", 1},
-      {"euler post grid", "euler", 1, 0, true},
-      {"midpoint", "midpoint", 2},
-      {"heun2", "heun2", 2},
-      {"heun2 last step", "heun2", 2, o.last_step},
-      {"rk4", "rk4", 4},
-      {"rk4 last step", "rk4", 4, o.last_step},
-      {"explicit_adams", "explicit_adams", 1},
-      {"dpm_solver_1", "dpm_solver_1", 1, 0, false, 1, true},
-      {"dpm_solver_2", "dpm_solver_2", 1, 0, false, 1, true},
-      {"ddim notebook eta 0", "ddim", 1},
-      {"ddim notebook eta 1", "ddim", 1, 0, false, 1},
-      {"ddim fair eta 0", "ddim_fair", 1},
-      {"ddim fair eta 1", "ddim_fair", 1, 0, false, 1},
-      {"ddim dpm_solver_2", "dpm_solver_2", 1, 0, false, 1, true},
+      {.name = "euler", .solver = "euler"},
+      {.name = "euler post grid", .solver = "euler", .post_grid = true},
+      {.name = "midpoint", .solver = "midpoint", .stages = 2},
+      {.name = "heun2", .solver = "heun2", .stages = 2},
+      {.name = "heun2 last step", .solver = "heun2", .stages = 2, .last_step = o.last_step},
+      {.name = "rk4", .solver = "rk4", .stages = 4},
+      {.name = "rk4 last step", .solver = "rk4", .stages = 4, .last_step = o.last_step},
+      {.name = "explicit_adams", .solver = "explicit_adams"},
+      {.name = "dpm_solver_1", .solver = "dpm_solver_1", .fresh_noise = true},
+      {.name = "dpm_solver_2", .solver = "dpm_solver_2", .fresh_noise = true},
+      {.name = "ddim notebook eta 0", .solver = "ddim", .ddim = true},
+      {.name = "ddim notebook eta 1", .solver = "ddim", .eta = 1, .ddim = true},
+      {.name = "ddim fair eta 0", .solver = "ddim_fair", .ddim = true},
+      {.name = "ddim fair eta 1", .solver = "ddim_fair", .eta = 1, .ddim = true},
+      {.name = "ddim dpm_solver_2", .solver = "dpm_solver_2", .fresh_noise = true, .ddim = true},
   };
   std::vector<Row> rows;
   const auto add = [&](Row row) {
@@ -106,12 +107,18 @@ std::vector<Row> all_rows(const Options& o) {
     for (const std::int64_t budget : o.evaluations) {
       SamplingOptions s;
       s.solver = m.solver;
-      s.steps = (budget - (m.last_step > 0 ? 1 : 0)) / m.stages;
       s.last_step = m.last_step;
       s.post_grid = m.post_grid;
       s.eta = m.eta;
-      if (m.shrinks) s.shift = std::max(2.0, static_cast<double>(s.steps) / 10);
-      if (s.steps > 0) add({m.name, budget, s});
+      if (m.fresh_noise) {
+        s.eta = 1;
+        // Steps shrink towards the data, and the last evaluation lies where the network can still
+        // tell noise from data.
+        s.shift = std::max(1.5, static_cast<double>(budget) / 10);
+        s.last_step = 0.03;
+      }
+      s.steps = (budget - (s.last_step > 0 ? 1 : 0)) / m.stages;
+      if (s.steps > 0) add({m.name, budget, s, m.ddim});
     }
   }
   for (const double last_step : {0.0, o.last_step}) {
@@ -131,7 +138,8 @@ std::vector<Row> all_rows(const Options& o) {
 Json description_of(const Row& row, const Options& o) {
   return {{"row", row.name()},
           {"method", row.method},
-          {"run", fs::weakly_canonical(row.is_ddim() ? o.ddim : o.flow).string()},
+          {"network", row.ddim ? "ddim" : "flow"},
+          {"run", fs::weakly_canonical(row.ddim ? o.ddim : o.flow).string()},
           {"samples", o.n},
           {"seed", row.sampling.seed},
           {"last_step", row.sampling.last_step},
@@ -214,9 +222,8 @@ void draw(const fs::path& file, const std::vector<Json>& rows, std::uint64_t see
         const auto method = r["method"].get<std::string>();
         if (r["seed"] != seed) continue;
         // Each picture shows the other family's Euler or notebook line to compare with.
-        if (method.starts_with("ddim") != ddim && method != "euler" &&
-            method != "ddim notebook eta 1")
-          continue;
+        const bool same = (r["network"] == "ddim") == ddim;
+        if (!same && method != "euler" && method != "ddim notebook eta 1") continue;
         auto [at, is_new] = by_method.try_emplace(
             method, support::Series{method, colors[by_method.size() % colors.size()], {}, {}});
         if (is_new) order.push_back(method);
@@ -273,7 +280,7 @@ int benchmark(const Options& o) {
                                             records.string(), row.name(), key));
       }
     } else {
-      const Json measured = measure(row, row.is_ddim() ? ddim : flow, o, reference, signals);
+      const Json measured = measure(row, row.ddim ? ddim : flow, o, reference, signals);
       if (measured.is_null()) {
         std::cerr << "stopped; call it again to go on\n";
         return support::interrupted;
