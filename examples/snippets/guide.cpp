@@ -114,7 +114,8 @@ int main() {
 
   fm::Sampler heun(net, fm::ode::Heun2{}, fm::TimeGrid::uniform(9, 0, 0.9), {.final_step = 0.1});
   std::cout << heun.solve(rng.normal({10, 2}), classes).statistics.evaluations << " of Heun's\n";
-  fm::Sampler noisy(net, fm::DpmSolver<2>(fm::Rng(1)), fm::TimeGrid::shifted(20, 2));
+  fm::Sampler noisy(net, fm::DpmSolver<2>(fm::Rng(1)), fm::TimeGrid::shifted(19, 2, 0, 0.97),
+                    {.final_step = 0.03});
   std::cout << noisy.solve(rng.normal({10, 2}), classes).statistics.evaluations << " noisy\n";
 
   const auto each =
