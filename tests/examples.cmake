@@ -43,12 +43,14 @@ set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 -
 add_test(NAME "run/train leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
 add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/default" "${_work}/judge" "${_work}/benchmark"
-         "${_work}/watched")
+         "${_work}/watched" "${_work}/tuned")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train resumed" 0 "resuming at step 2" ${_train} --epochs 1 --out run --resume)
 flowmatch_expect("run/train resumed with other options" 2 "learning_rate: " ${_train} --epochs 1 --out run --resume --lr 1e-3)
 flowmatch_expect("run/train ddim" 0 "epoch 1/1 done" ${_train} --epochs 1 --out ddim --method ddim)
+flowmatch_expect("run/train from a run" 0 "epoch 1/1 done" ${_train} --epochs 1 --out tuned --from run --lr 1e-3)
+flowmatch_expect("run/train from a run of another method" 2 "another network, method or pixels" ${_train} --out bad --from ddim)
 flowmatch_expect("run/train watched" 0 "training flow by a UNet of widths 16, 32, 64, 128 on 48 images.*validation loss [0-9.]+" ${_train} --epochs 1
                  --out watched --validate 16 --patience 1 --tensorboard)
 add_test(NAME "run/train watched leaves its records"
@@ -118,6 +120,8 @@ set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SET
 set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
 set_tests_properties("run/train default" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP default)
 set_tests_properties("run/sample default" "run/sample dpm_solver_1" "run/sample dpm_solver_2" PROPERTIES FIXTURES_REQUIRED default)
+set_tests_properties("run/train from a run" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
+set_tests_properties("run/train from a run of another method" PROPERTIES FIXTURES_REQUIRED ddim)
 set_tests_properties("run/train watched" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP watched)
 set_tests_properties("run/train watched leaves its records" PROPERTIES FIXTURES_REQUIRED watched)
 set_tests_properties("run/train leaves its records" "run/train over a run" "run/train resumed" "run/train resumed with other options" "run/sample npy"

@@ -35,6 +35,8 @@ struct Pixels {
   at::Tensor from_images(const at::Tensor& images) const;
   /// The other way: [N, 1, size, size] -> float32 [N, 1, 28, 28] in [-1, 1], clamped.
   at::Tensor to_images(const at::Tensor& x) const;
+
+  bool operator==(const Pixels&) const = default;
 };
 
 /// Images in [-1, 1] as the files have them: uint8 in 0 to 255, rounded.

@@ -44,6 +44,7 @@ using namespace fashion_mnist;
 struct Options {
   fs::path data;
   fs::path out;
+  fs::path from;
   RecipeCli recipe_cli;
   Recipe recipe;  // what the options above come to
   std::uint64_t seed = 42;
@@ -119,6 +120,16 @@ int train(Options o) {
   // Dropout, if there is any, differs between ranks; the initial weights are rank 0's.
   at::manual_seed(o.seed + static_cast<std::uint64_t>(ranks.rank()));
   UNet net(o.recipe.net);
+  if (!o.from.empty()) {
+    const TrainedModel start = load_model(o.from, std::nullopt, at::kCPU);
+    if (start.recipe.net != o.recipe.net || start.recipe.method != o.recipe.method ||
+        start.recipe.pixels != o.recipe.pixels) {
+      throw fm::OptionError("--from " + o.from.string() +
+                            " is of another network, method or pixels; give the options that it "
+                            "was trained with");
+    }
+    net = start.net;
+  }
   if (first) {
     const double gflop = net->gflop(o.recipe.pixels.size);
     const auto seen = static_cast<double>(o.recipe.epochs * data.images.size(0));
@@ -220,6 +231,8 @@ int main(int argc, char** argv) {
   app.add_option("--data", o.data,
                  "folder with the four IDX files, gzipped or not (default: see the README)");
   app.add_option("--out", o.out, "folder of the run")->required();
+  app.add_option("--from", o.from,
+                 "a run whose weights to begin with, the averaged ones if it has some");
   o.recipe_cli.add_to(app);
   app.add_option("--limit", o.limit, "train on the first images only; 0 for all");
   app.add_option("--seed", o.seed, "of initial weights, order, times and noise");
