@@ -43,7 +43,7 @@ set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 -
 add_test(NAME "run/train leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
 add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/default" "${_work}/judge" "${_work}/benchmark"
-         "${_work}/watched" "${_work}/tuned")
+         "${_work}/watched" "${_work}/tuned" "${_work}/end-alone")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train resumed" 0 "resuming at step 2" ${_train} --epochs 1 --out run --resume)
@@ -56,8 +56,20 @@ flowmatch_expect("run/train watched" 0 "training flow by a UNet of widths 16, 32
 add_test(NAME "run/train watched leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/watched -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_watched.cmake")
 # The default recipe's network is another one, with its own pixels.
-flowmatch_expect("run/train default" 0 "widths [0-9]+, [0-9]+, [0-9]+ on 48 images" fashion_mnist_train --limit 64 --batch 16
-                 --validate 16 --epochs 1 --threads 1 --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist --out default)
+set(_default fashion_mnist_train --limit 64 --validate 16 --epochs 1 --threads 1
+    --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist)
+flowmatch_expect("run/train default" 0 "widths [0-9]+, [0-9]+, [0-9]+ on 48 images.*the end: 48 images, 32 at a time.*epoch 1/1 done"
+                 ${_default} --batch 16 --end-batch 32 --out default)
+flowmatch_expect("run/train default resumed" 0 "resuming at step 3.*the end: .*resuming at step 2" ${_default} --batch 16 --end-batch 32
+                 --out default --resume)
+# The end is a run like any other, from the averaged weights on; programs that are given the run take it.
+flowmatch_expect("run/train the end alone" 0 "epoch 1/1 done" ${_default} --end-images 0 --batch 32 --lr 1e-3 --ema 0.998
+                 --from default/step-000000003 --out end-alone)
+add_test(NAME "run/the end alone is the same" COMMAND ${CMAKE_COMMAND} -E compare_files "${_work}/default/end/step-000000002/ema.pt"
+         "${_work}/end-alone/step-000000002/ema.pt")
+flowmatch_expect("run/export default" 0 "wrote default.safetensors" fashion_mnist_export --checkpoint default --out default.safetensors)
+flowmatch_expect("run/export the end" 0 "wrote end.safetensors" fashion_mnist_export --checkpoint default/end --out end.safetensors)
+add_test(NAME "run/default is its end" COMMAND ${CMAKE_COMMAND} -E compare_files "${_work}/default.safetensors" "${_work}/end.safetensors")
 flowmatch_expect("run/sample default" 0 "7 evaluations a sample" fashion_mnist_sample --checkpoint default --n 4 --steps 3
                  --solver heun2 --shift 2 --last-step 0.1 --out samples.npy)
 foreach(_order IN ITEMS 1 2)
@@ -105,10 +117,12 @@ flowmatch_expect("run/evaluate with the new judge" 0 "the judge was trained on t
 flowmatch_expect("run/report" 0 "wrote report.html, [0-9]+ kB" fashion_mnist_report --run run --evaluation figures.json --picture
                  animation.png --out report.html)
 flowmatch_expect("run/report watched" 0 "wrote watched/report.html" fashion_mnist_report --run watched/)
+flowmatch_expect("run/report default" 0 "wrote default.html" fashion_mnist_report --run default --out default.html)
 add_test(NAME "run/report shows what it should"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work} -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_report.cmake")
 set_tests_properties("run/sample animation" PROPERTIES FIXTURES_REQUIRED run FIXTURES_SETUP animation RESOURCE_LOCK run)
 set_tests_properties("run/report" PROPERTIES FIXTURES_REQUIRED "run;figures;animation" FIXTURES_SETUP report RESOURCE_LOCK run)
+set_tests_properties("run/report default" PROPERTIES FIXTURES_REQUIRED default FIXTURES_SETUP report RESOURCE_LOCK default)
 set_tests_properties("run/report watched" PROPERTIES FIXTURES_REQUIRED watched FIXTURES_SETUP report)
 set_tests_properties("run/report shows what it should" PROPERTIES FIXTURES_REQUIRED report)
 set_tests_properties("run/classifier" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP judge)
@@ -119,6 +133,10 @@ set_tests_properties("run/forget the last run" PROPERTIES FIXTURES_SETUP empty)
 set_tests_properties("run/train" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP run)
 set_tests_properties("run/train ddim" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP ddim)
 set_tests_properties("run/train default" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP default)
+set_tests_properties("run/train default resumed" PROPERTIES FIXTURES_REQUIRED default RESOURCE_LOCK default)
+set_tests_properties("run/train the end alone" PROPERTIES FIXTURES_REQUIRED default FIXTURES_SETUP end RESOURCE_LOCK default)
+set_tests_properties("run/export default" "run/export the end" PROPERTIES FIXTURES_REQUIRED default FIXTURES_SETUP end RESOURCE_LOCK default)
+set_tests_properties("run/the end alone is the same" "run/default is its end" PROPERTIES FIXTURES_REQUIRED end)
 set_tests_properties("run/sample default" "run/sample dpm_solver_1" "run/sample dpm_solver_2" PROPERTIES FIXTURES_REQUIRED default)
 set_tests_properties("run/train from a run" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
 set_tests_properties("run/train from a run of another method" PROPERTIES FIXTURES_REQUIRED ddim)
@@ -148,8 +166,9 @@ flowmatch_expect("bad input/train below a file" 3 "cannot make the folder" ${_tr
 flowmatch_expect("bad input/learning rate of nan" 2 "learning_rate is" ${_train} --out bad --lr nan)
 flowmatch_expect("bad input/negative learning rate" 2 "learning_rate is" ${_train} --out bad --lr -1)
 flowmatch_expect("bad input/no epochs" 2 "epochs is 0" ${_train} --out bad --epochs 0)
-flowmatch_expect("bad input/batch of 0" 2 "batch size of 0" fashion_mnist_train --model small --limit 64 --out bad
+flowmatch_expect("bad input/batch of 0" 2 "batches of 0" fashion_mnist_train --model small --limit 64 --out bad
                  --batch 0)
+flowmatch_expect("bad input/learning rate of the end" 2 "learning_rate is" ${_train} --out bad --end-images 64 --end-lr 0)
 flowmatch_expect("bad input/no such device" 2 "no device" ${_train} --out bad --device quantum)
 flowmatch_expect("bad input/no such model" 2 "--model" fashion_mnist_train --out bad --model huge)
 flowmatch_expect("bad input/image size that cannot be halved" 2 "choose multiples of 8" ${_train} --out bad --size 28)

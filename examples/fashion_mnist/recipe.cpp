@@ -50,6 +50,7 @@ Recipe Recipe::named(std::string_view name, const std::string& method) {
     r.batch = 32;
     r.learning_rate = 5e-3;
     r.ema = 0.999;
+    r.end.images = 50400;
     return r;
   }
   throw fm::OptionError("there is no recipe '" + std::string(name) + "'; choose default or post");
@@ -64,7 +65,23 @@ void Recipe::validate() const {
   if (!(pixels.range > 0 && std::isfinite(pixels.range)))
     throw fm::OptionError(
         fmt::format("pixels from -{0} to {0}; choose a finite range above 0", pixels.range));
+  if (batch < 1 || end.batch < 1 || end.images < 0) {
+    throw fm::OptionError(
+        fmt::format("batches of {}, and an end of {} images in batches of {}; choose batches of at "
+                    "least 1, and at least 0 images, for no end",
+                    batch, end.images, end.batch));
+  }
   net.validate(pixels.size);
+}
+
+Recipe Recipe::end_alone() const {
+  Recipe r = *this;
+  r.epochs = 1;
+  r.batch = end.batch;
+  r.learning_rate = end.learning_rate;
+  r.ema = end.ema;
+  r.end.images = 0;
+  return r;
 }
 
 std::map<std::string, std::string> Recipe::notes() const {

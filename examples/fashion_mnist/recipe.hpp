@@ -36,10 +36,21 @@ struct Recipe {
   double learning_rate = 1e-2;  ///< the one-cycle policy's maximum
   double ema = 0;               ///< decay of averaged weights; 0 for none
 
+  /// One more pass, over few images in large batches, from the weights (averaged ones, where there
+  /// are some) that the epochs end with.
+  struct End {
+    std::int64_t images = 0;  ///< the first of the data; 0 for no such end
+    std::int64_t batch = 512;
+    double learning_rate = 1e-3;
+    double ema = 0.998;
+  } end;
+
   /// "post" or "default", for a method. Throws OptionError for any other name, and so below.
   static Recipe named(std::string_view name, const std::string& method = "flow");
   /// Throws OptionError for a network or pixels that cannot be.
   void validate() const;
+  /// The end as a recipe of its own.
+  Recipe end_alone() const;
 
   /// What sampling has to know, for a checkpoint's manifest.
   std::map<std::string, std::string> notes() const;

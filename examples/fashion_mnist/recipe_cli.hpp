@@ -15,8 +15,9 @@ struct RecipeCli {
   std::string name, model;
   std::string method = "flow", target = "velocity", source = "noise";
   std::optional<std::vector<std::int64_t>> widths;
-  std::optional<std::int64_t> blocks, groups, size, epochs, batch;
+  std::optional<std::int64_t> blocks, groups, size, epochs, batch, end_images, end_batch;
   std::optional<double> time_scale, range, times_mean, times_stddev, learning_rate, ema;
+  std::optional<double> end_learning_rate, end_ema;
   std::optional<std::string> times;
 
   /// Those of the network and the pixels that it sees.
@@ -46,6 +47,11 @@ struct RecipeCli {
     add(app, "--batch", batch, "batch size, of all ranks together");
     add(app, "--lr", learning_rate, "the one-cycle policy's maximum learning rate");
     add(app, "--ema", ema, "decay of averaged weights, such as 0.999; 0 for none");
+    add(app, "--end-images", end_images,
+        "of one more pass, in large batches, which begins with the weights so far; 0 for none");
+    add(app, "--end-batch", end_batch, "its batch size");
+    add(app, "--end-lr", end_learning_rate, "its maximum learning rate");
+    add(app, "--end-ema", end_ema, "its decay of averaged weights");
     add(app, "--times", times,
         "of training: uniform, stratified or logit_normal (stratified too); of ddim, those of 1 - "
         "t")
@@ -76,6 +82,10 @@ struct RecipeCli {
     replace(r.batch, batch);
     replace(r.learning_rate, learning_rate);
     replace(r.ema, ema);
+    replace(r.end.images, end_images);
+    replace(r.end.batch, end_batch);
+    replace(r.end.learning_rate, end_learning_rate);
+    replace(r.end.ema, end_ema);
     r.validate();
     return r;
   }

@@ -53,9 +53,11 @@ std::string picture(const fs::path& file, const std::string& caption, const std:
 }
 
 /// The few numbers that one asks for first.
-std::string at_a_glance(const fm::Manifest& manifest, const std::vector<support::Series>& losses,
+std::string at_a_glance(const fm::Manifest& manifest, const std::optional<fm::Checkpoint>& end,
+                        const std::vector<support::Series>& losses,
                         const std::vector<EvaluationReport>& evaluations) {
   Rows rows = {{"steps", manifest.get("step")}, {"epochs completed", manifest.get("epoch")}};
+  if (end) rows.push_back({"steps of the end", end->manifest.get("step")});
   const support::Series& mean = losses[1];
   if (!mean.y.empty())
     rows.push_back({"training loss, running mean", fmt::format("{:.4f}", mean.y.back())});
@@ -89,7 +91,7 @@ std::string curves(const std::vector<support::Series>& losses) {
 std::string samples(const std::vector<SamplesPicture>& pictures) {
   if (pictures.empty()) return paragraph("The run's folder holds no pictures of samples yet.");
   const auto show = [](const SamplesPicture& p) {
-    const std::string after = fmt::format("after epoch {}", p.epoch);
+    const std::string after = "after " + p.after;
     return picture(p.file, after, "Samples " + after + ": a grid of clothes, a column a class");
   };
   std::string out = show(pictures.back());
@@ -167,8 +169,9 @@ std::string environment(const std::vector<support::Entries>& starts) {
 }
 
 int report(Options o) {
-  const std::optional<fm::Checkpoint> checkpoint = fm::latest_checkpoint(
-      o.run, [](const std::string& damaged) { std::cerr << "note: " << damaged << '\n'; });
+  const auto note = [](const std::string& damaged) { std::cerr << "note: " << damaged << '\n'; };
+  const std::optional<fm::Checkpoint> checkpoint = fm::latest_checkpoint(o.run, note);
+  const std::optional<fm::Checkpoint> end = fm::latest_checkpoint(o.run / end_name, note);
   if (!checkpoint) {
     throw fm::CheckpointError("there is no run in " + o.run.string() +
                               "; give the --out folder of fashion_mnist_train");
@@ -187,13 +190,14 @@ int report(Options o) {
   }
   subtitle += "; by its newest checkpoint, " + checkpoint->path.filename().string();
   std::string body = "<h1>" + support::html_escape("Run " + name) + "</h1>\n" +
-                     paragraph(subtitle) + at_a_glance(manifest, losses, evaluations) +
+                     paragraph(subtitle) + at_a_glance(manifest, end, losses, evaluations) +
                      heading("Loss") + curves(losses) + heading("Samples") +
                      samples(samples_pictures(o.run));
   for (const fs::path& file : o.pictures)
     body += picture(file, file.filename().string(), "Picture " + file.filename().string());
   body += heading("Figures") + figures(evaluations) + heading("Recipe") + options(manifest) +
-          heading("Environment") + environment(support::read_entries(o.run / environment_name));
+          (end ? folded("The end", options(end->manifest)) : "") + heading("Environment") +
+          environment(support::read_entries(o.run / environment_name));
 
   const std::string page = support::html_page("Run " + name, body);
   std::error_code ignored;  // write_file reports a folder that is not there

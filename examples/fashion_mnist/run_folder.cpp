@@ -1,8 +1,8 @@
 #include "examples/fashion_mnist/run_folder.hpp"
 
-#include <algorithm>
 #include <charconv>
-#include <optional>
+#include <cstdint>
+#include <map>
 #include <string_view>
 #include <system_error>
 
@@ -22,18 +22,24 @@ constexpr std::string_view samples_begin = "samples-epoch-", samples_end = ".png
 std::vector<support::Series> loss_series(const fs::path& run) {
   std::vector<support::Series> series = {{"loss of a step", support::pale, {}, {}},
                                          {"running mean", support::blue, {}, {}}};
-  std::optional<double> smooth;
-  for (const auto& [step, loss] : fm::read_metrics(run / metrics_name, "loss")) {
-    smooth = smooth ? *smooth + 0.05 * (loss - *smooth) : loss;
-    for (const std::size_t i : {0U, 1U}) {
-      series[i].x.push_back(static_cast<double>(step));
-      series[i].y.push_back(i == 0 ? loss : *smooth);
-    }
-  }
   support::Series validation{"validation", support::orange, {}, {}};
-  for (const auto& [step, loss] : fm::read_metrics(run / validation_name, "loss")) {
-    validation.x.push_back(static_cast<double>(step));
-    validation.y.push_back(loss);
+  std::optional<double> smooth;
+  double before = 0;  // steps, of the runs that have been read
+  for (const fs::path& folder : {run, run / end_name}) {
+    double step = before;
+    for (const auto& row : fm::read_metrics(folder / metrics_name, "loss")) {
+      step = before + static_cast<double>(row.step);
+      smooth = smooth ? *smooth + 0.05 * (row.value - *smooth) : row.value;
+      for (const std::size_t i : {0U, 1U}) {
+        series[i].x.push_back(step);
+        series[i].y.push_back(i == 0 ? row.value : *smooth);
+      }
+    }
+    for (const auto& row : fm::read_metrics(folder / validation_name, "loss")) {
+      validation.x.push_back(before + static_cast<double>(row.step));
+      validation.y.push_back(row.value);
+    }
+    before = step;
   }
   if (!validation.x.empty()) series.push_back(validation);
   return series;
@@ -44,17 +50,20 @@ std::string samples_name(std::int64_t epoch) {
 }
 
 std::vector<SamplesPicture> samples_pictures(const fs::path& run) {
-  std::vector<SamplesPicture> found;
+  std::map<std::int64_t, fs::path> by_epoch;
   std::error_code ignored;  // a folder that can't be read holds none
   for (const auto& entry : fs::directory_iterator(run, ignored)) {
     const std::string name = entry.path().filename().string();
     if (name.size() <= samples_begin.size()) continue;
-    SamplesPicture picture{0, entry.path()};
-    std::from_chars(name.data() + samples_begin.size(), name.data() + name.size(), picture.epoch);
-    if (picture.epoch > 0 && name == samples_name(picture.epoch)) found.push_back(picture);
+    std::int64_t epoch = 0;
+    std::from_chars(name.data() + samples_begin.size(), name.data() + name.size(), epoch);
+    if (epoch > 0 && name == samples_name(epoch)) by_epoch[epoch] = entry.path();
   }
-  std::sort(found.begin(), found.end(),
-            [](const auto& a, const auto& b) { return a.epoch < b.epoch; });
+  std::vector<SamplesPicture> found;
+  for (const auto& [epoch, file] : by_epoch)
+    found.push_back({"epoch " + std::to_string(epoch), file});
+  const fs::path of_end = run / end_name / samples_name(1);
+  if (fs::exists(of_end, ignored)) found.push_back({"the end", of_end});
   return found;
 }
 

@@ -14,16 +14,18 @@ namespace fashion_mnist {
 inline constexpr const char* metrics_name = "metrics.csv";
 inline constexpr const char* validation_name = "validation.csv";
 inline constexpr const char* environment_name = "environment.txt";
+/// In it the run of the recipe's end (`Recipe::End`), which leaves the same.
+inline constexpr const char* end_name = "end";
 
 /// The run's losses over its steps: of each step, their running mean (of about the last 20), and
-/// that on the images held out where there are some.
+/// that on the images held out where there are some. Those of the end follow.
 std::vector<support::Series> loss_series(const std::filesystem::path& run);
 
 /// The name of the picture of samples after an epoch, counted from 1.
 std::string samples_name(std::int64_t epoch);
 
 struct SamplesPicture {
-  std::int64_t epoch = 0;
+  std::string after;  ///< epoch 8, the end
   std::filesystem::path file;
 };
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "examples/fashion_mnist/ddim.hpp"
+#include "examples/fashion_mnist/run_folder.hpp"
 #include "flowmatch/model/adapters.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
@@ -21,7 +22,8 @@ TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> a
   if (std::filesystem::exists(path / "manifest.txt")) {
     found = fm::open_checkpoint(path);
   } else {
-    found = fm::latest_checkpoint(path);
+    found = fm::latest_checkpoint(path / end_name);
+    if (!found) found = fm::latest_checkpoint(path);
   }
   if (!found) {
     throw fm::CheckpointError("there is no checkpoint in " + path.string() +

@@ -40,9 +40,9 @@ struct Samples {
   std::int64_t evaluations = 0;  ///< of the network, for one sample
 };
 
-/// Loads a run's newest checkpoint, or a folder that is one itself. `averaged`: the EMA weights;
-/// default: if there are. Throws CheckpointError where there is none, OptionError for averaged
-/// weights that were not kept.
+/// Loads a run's newest checkpoint (of its end, where it has come so far), or a folder that is one.
+/// `averaged`: the EMA weights; default: if there are. Throws CheckpointError where there is none,
+/// OptionError for averaged weights that were not kept.
 TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> averaged,
                         c10::Device device);
 

@@ -2,16 +2,19 @@
 //   fashion_mnist_train --out runs/flow
 //   fashion_mnist_train --out runs/post --recipe post --model small
 // Where WORLD_SIZE is set it is one of several ranks (docs/distributed.md).
-// Writes into the run's folder: checkpoints, metrics.csv, loss.png, samples-epoch-N.png and
-// environment.txt, and on request validation.csv and event files for TensorBoard.
+// Writes into the run's folder, and into `end` in it for the recipe's end: checkpoints,
+// metrics.csv, loss.png, samples-epoch-N.png and environment.txt, and on request validation.csv and
+// event files for TensorBoard.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -29,6 +32,7 @@
 #include "examples/support/signals.hpp"
 #include "flowmatch/core/read_file.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
+#include "flowmatch/train/agree.hpp"
 #include "flowmatch/train/batch_norm.hpp"
 #include "flowmatch/train/checkpoint.hpp"
 #include "flowmatch/train/early_stopping.hpp"
@@ -83,11 +87,17 @@ support::Picture draw_samples(const Options& o, const UNet& net) {
   return support::image_grid(samples.images, 10);
 }
 
-int train(Options o) {
-  const c10::Device device = o.machine.set_up();
-  const support::Ranks ranks = support::meet_ranks();
-  const bool first = ranks.rank() == 0;
-  o.recipe = o.recipe_cli.recipe();
+fm::TrainOptions options_of(const Options& o, const Recipe& recipe, const fs::path& folder) {
+  fm::TrainOptions options = train_options(recipe);
+  options.seed = o.seed;
+  options.checkpoints = folder;
+  options.checkpoint_every = o.checkpoint_every;
+  options.channels_last = true;
+  return options;
+}
+
+/// Throws OptionError before anything happens.
+void check(const Options& o) {
   if (o.limit < 0)
     throw fm::OptionError("--limit is " + std::to_string(o.limit) +
                           "; choose at least 1, or 0 for all");
@@ -97,65 +107,51 @@ int train(Options o) {
         "validate on",
         o.validate, o.patience));
   }
-  std::error_code error;
-  fs::create_directories(o.out, error);
-  if (error)
-    throw fm::DataError("cannot make the folder " + o.out.string() + ": " + error.message());
-  if (!o.resume && !fm::list_checkpoints(o.out).empty()) {
+  for (const Recipe& recipe : {o.recipe, o.recipe.end_alone()})
+    options_of(o, recipe, o.out).validate();
+  const bool is_there =
+      !fm::list_checkpoints(o.out).empty() || !fm::list_checkpoints(o.out / end_name).empty();
+  if (is_there && !o.resume) {
     throw fm::OptionError(
         o.out.string() +
         " holds a run already; add --resume to go on with it, or choose another --out");
   }
-  Dataset data = load_dataset(o.data, std::cerr);
-  o.recipe.data = data.is_test ? "test" : "train";
-  if (o.limit > 0 && o.limit < data.images.size(0)) data = data.slice(0, o.limit);
-  const std::int64_t n = data.images.size(0) - o.validate;
-  if (n < 1) {
-    throw fm::OptionError(fmt::format("--validate {} of {} images leaves none to train on",
-                                      o.validate, data.images.size(0)));
-  }
-  const Dataset held_out = data.slice(n, data.images.size(0));
-  data = data.slice(0, n);
+}
 
-  // Dropout, if there is any, differs between ranks; the initial weights are rank 0's.
-  at::manual_seed(o.seed + static_cast<std::uint64_t>(ranks.rank()));
-  UNet net(o.recipe.net);
-  if (!o.from.empty()) {
-    const TrainedModel start = load_model(o.from, std::nullopt, at::kCPU);
-    if (start.recipe.net != o.recipe.net || start.recipe.method != o.recipe.method ||
-        start.recipe.pixels != o.recipe.pixels) {
-      throw fm::OptionError("--from " + o.from.string() +
-                            " is of another network, method or pixels; give the options that it "
-                            "was trained with");
-    }
-    net = start.net;
+/// What training begins with: the weights of --from, if it is given and no checkpoint replaces
+/// them.
+UNet initial_network(const Options& o) {
+  if (o.from.empty() || !fm::list_checkpoints(o.out).empty()) return UNet(o.recipe.net);
+  const TrainedModel start = load_model(o.from, std::nullopt, at::kCPU);
+  if (start.recipe.net != o.recipe.net || start.recipe.method != o.recipe.method ||
+      start.recipe.pixels != o.recipe.pixels) {
+    throw fm::OptionError("--from " + o.from.string() +
+                          " is of another network, method or pixels; give the options that it was "
+                          "trained with");
   }
-  if (first) {
-    const double gflop = net->gflop(o.recipe.pixels.size);
-    const auto seen = static_cast<double>(o.recipe.epochs * data.images.size(0));
-    std::cerr << fmt::format(
-        "training {} by a UNet of widths {} on {} images: {:.4f} GFLOP forward an image, in all "
-        "{:.2f} times the cost of the post's small network\n",
-        o.recipe.method, fmt::join(o.recipe.net.widths, ", "), data.images.size(0), gflop,
-        seen * gflop / post_cost);
-  }
-  net->to(device);
+  return start.net;
+}
 
-  const support::StopOnSignal signals;
-  fm::TrainOptions options = train_options(o.recipe);
-  options.seed = o.seed;
-  options.checkpoints = o.out;
-  options.checkpoint_every = o.checkpoint_every;
-  options.channels_last = true;
-  options.stop = signals.token();
-  fm::TensorBatches batches(o.recipe.pixels.from_images(data.images).to(device),
-                            data.labels.to(device), o.recipe.batch, {.seed = o.seed});
+/// Trains by `recipe` (the run's, or that of its end alone) into `folder`; goes on with what it
+/// holds. Returns whether it was interrupted.
+template <class Ranks>
+bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet net,
+           const Dataset& data, const Dataset& held_out, const Ranks& ranks, std::stop_token stop) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error)
+    throw fm::DataError("cannot make the folder " + folder.string() + ": " + error.message());
+  const c10::Device device = net->parameters().front().device();
+  const bool first = ranks.rank() == 0;
+  fm::TrainOptions options = options_of(o, recipe, folder);
+  options.stop = stop;
+  fm::TensorBatches batches(recipe.pixels.from_images(data.images).to(device),
+                            data.labels.to(device), recipe.batch, {.seed = o.seed});
 
-  return with_noisifier(o.recipe, [&](const auto& noisifier) {
+  return with_noisifier(recipe, [&](const auto& noisifier) {
     fm::Trainer trainer(net, noisifier, options, fm::PredictionLoss<>{}, ranks);
-    if (o.resume && trainer.resume([](const std::string& damaged) {
-          std::cerr << "note: " << damaged << '\n';
-        })) {
+    if (trainer.resume(
+            [](const std::string& damaged) { std::cerr << "note: " << damaged << '\n'; })) {
       if (first) std::cerr << "resuming at step " << trainer.steps() << '\n';
     }
     if (first) {
@@ -163,24 +159,26 @@ int train(Options o) {
       entries.emplace_back("processes", std::to_string(ranks.size()));
       entries.emplace_back("from step", std::to_string(trainer.steps()));
       entries.emplace_back("command", o.command);
-      support::append_entries(o.out / environment_name, entries);
+      support::append_entries(folder / environment_name, entries);
     }
     // All that watches is rank 0's.
     Maybe<fm::MetricsLog> metrics;
-    if (first) metrics.emplace(o.out / metrics_name, trainer.steps());
+    if (first) metrics.emplace(folder / metrics_name, trainer.steps());
     Maybe<fm::TensorBoardLog> board;
-    if (first && o.tensorboard) board.emplace(o.out / "tensorboard", trainer.steps());
+    if (first && o.tensorboard) board.emplace(folder / "tensorboard", trainer.steps());
 
     std::optional<fm::MetricsFile> losses;
     std::optional<fm::EarlyStopping> stopping;
+    bool stopped_early = false;  // before it was resumed
     if (first && o.validate > 0) {
-      const fs::path file = o.out / validation_name;
+      const fs::path file = folder / validation_name;
       losses.emplace(file, std::vector<std::string>{"loss"}, trainer.steps());
       if (o.patience > 0) stopping.emplace(o.patience);
       for (const auto& row : fm::read_metrics(file, "loss")) {
-        if (stopping) (*stopping)(row.value);
+        if (stopping) stopped_early = (*stopping)(row.value) == fm::Next::stop;
       }
     }
+    if (fm::any_rank(ranks, device, stopped_early)) return false;
     // So that the averaged weights have statistics of their own in each epoch's checkpoint.
     const auto measure = [&](const fm::EpochReport&) {
       if (trainer.ema() == nullptr) return;
@@ -191,8 +189,8 @@ int train(Options o) {
       if (!losses) return fm::Next::proceed;
       fm::Validation validation(
           net, noisifier,
-          fm::TensorBatches(o.recipe.pixels.from_images(held_out.images), held_out.labels,
-                            o.recipe.batch, {.shuffle = false}),
+          fm::TensorBatches(recipe.pixels.from_images(held_out.images), held_out.labels,
+                            recipe.batch, {.shuffle = false}),
           {.seed = o.seed, .ema = trainer.ema()});
       const double loss = validation();
       std::cerr << fmt::format("validation loss {:.4f}\n", loss);
@@ -202,12 +200,12 @@ int train(Options o) {
       return stopping ? (*stopping)(loss) : fm::Next::proceed;
     };
     const auto draw = [&](const fm::EpochReport& r) {
-      support::write_png(o.out / "loss.png",
-                         support::line_plot(loss_series(o.out), "training loss", "step"));
+      support::write_png(folder / "loss.png",
+                         support::line_plot(loss_series(folder), "training loss", "step"));
       std::optional<fm::Ema::Scope> averaged;
       if (trainer.ema() != nullptr) averaged.emplace(*trainer.ema());
       const support::Picture samples = draw_samples(o, net);
-      const fs::path file = o.out / samples_name(r.epoch + 1);
+      const fs::path file = folder / samples_name(r.epoch + 1);
       support::write_png(file, samples);
       if (board) {
         board->writer().image("samples", fm::read_file<fm::DataError>(file), samples.width,
@@ -218,9 +216,55 @@ int train(Options o) {
     const fm::TrainResult result =
         trainer.fit(batches, fm::ProgressBar(std::cerr, support::on_terminal()), metrics, board,
                     measure, validate, draw);
-    const bool interrupted = result.stopped && options.stop.stop_requested();
-    return interrupted ? support::interrupted : support::success;
+    // Ranks differ in which of them was asked to stop.
+    return fm::any_rank(ranks, device, result.stopped && stop.stop_requested());
   });
+}
+
+int train(Options o) {
+  const c10::Device device = o.machine.set_up();
+  const support::Ranks ranks = support::meet_ranks();
+  o.recipe = o.recipe_cli.recipe();
+  check(o);
+  const Dataset all = load_dataset(o.data, std::cerr);
+  o.recipe.data = all.is_test ? "test" : "train";
+  const std::int64_t images =
+      o.limit > 0 ? std::min(o.limit, all.images.size(0)) : all.images.size(0);
+  const std::int64_t n = images - o.validate;
+  if (n < 1) {
+    throw fm::OptionError(
+        fmt::format("--validate {} of {} images leaves none to train on", o.validate, images));
+  }
+  const Dataset data = all.slice(0, n);
+  const Dataset held_out = all.slice(n, images);
+  const Dataset data_of_end = all.slice(0, std::min(o.recipe.end.images, n));
+
+  // Dropout, if there is any, differs between ranks; the initial weights are rank 0's.
+  at::manual_seed(o.seed + static_cast<std::uint64_t>(ranks.rank()));
+  UNet net = initial_network(o);
+  const std::int64_t in_end = data_of_end.images.size(0);
+  if (ranks.rank() == 0) {
+    const double gflop = net->gflop(o.recipe.pixels.size);
+    const auto seen = static_cast<double>(o.recipe.epochs * n + in_end);
+    std::cerr << fmt::format(
+        "training {} by a UNet of widths {} on {} images: {:.4f} GFLOP forward an image, in all "
+        "{:.2f} times the cost of the post's small network\n",
+        o.recipe.method, fmt::join(o.recipe.net.widths, ", "), n, gflop, seen * gflop / post_cost);
+  }
+  net->to(device);
+
+  const support::StopOnSignal signals;
+  if (train(o, o.recipe, o.out, net, data, held_out, ranks, signals.token()))
+    return support::interrupted;
+  if (in_end == 0) return support::success;
+  if (ranks.rank() == 0) {
+    std::cerr << fmt::format("the end: {} images, {} at a time\n", in_end, o.recipe.end.batch);
+  }
+  const TrainedModel so_far =
+      load_model(fm::latest_checkpoint(o.out).value().path, std::nullopt, device);
+  const bool interrupted = train(o, o.recipe.end_alone(), o.out / end_name, so_far.net, data_of_end,
+                                 held_out, ranks, signals.token());
+  return interrupted ? support::interrupted : support::success;
 }
 
 int main(int argc, char** argv) {

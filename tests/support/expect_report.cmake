@@ -1,6 +1,7 @@
 # The reports in FOLDER show what they should, and load nothing from elsewhere.
 file(READ "${FOLDER}/report.html" report)
 file(READ "${FOLDER}/watched/report.html" watched)
+file(READ "${FOLDER}/default.html" of_default)
 file(READ "${FOLDER}/figures.json" figures)
 string(JSON fid GET "${figures}" samples fid)
 string(REGEX MATCH "^[0-9]+" fid "${fid}")
@@ -28,7 +29,9 @@ expect_in(
   "<th scope=\"row\">learning_rate</th>"
   "<th scope=\"row\">LibTorch</th>")
 expect_in(watched "<title>Run watched</title>" "validation</span>" "None were given")
-foreach(page IN ITEMS report watched)
+expect_in(of_default "<th scope=\"row\">steps of the end</th><td>2</td>" "Loss over 5 steps" "alt=\"Samples after the end: a grid"
+          "<summary>The end</summary>")
+foreach(page IN ITEMS report watched of_default)
   foreach(never IN ITEMS "<script" "http:" "https:" "url\\(" "@import" "<link" "src=\"[^d]")
     string(REGEX MATCH "${never}" found "${${page}}")
     if(found)

@@ -30,8 +30,23 @@ Recipe parsed(std::vector<std::string> arguments) {
 TEST_CASE("recipe: the default one costs no more than the post's with its small network") {
   const Recipe r = Recipe::named("default");
   const double gflop = fashion_mnist::UNet(r.net)->gflop(r.pixels.size);
-  const double cost = static_cast<double>(r.epochs) * 60000 * gflop;
+  const double cost = static_cast<double>(r.epochs * 60000 + r.end.images) * gflop;
   CHECK(cost <= fashion_mnist::post_cost);
+}
+
+TEST_CASE("recipe: its end alone is one pass, and has no end") {
+  const Recipe r =
+      parsed({"--end-images", "100", "--end-batch", "50", "--end-lr", "0.25", "--end-ema", "0.5"});
+  CHECK(r.end.images == 100);
+  const Recipe end = r.end_alone();
+  CHECK(end.epochs == 1);
+  CHECK(end.batch == 50);
+  CHECK(end.learning_rate == 0.25);
+  CHECK(end.ema == 0.5);
+  CHECK(end.end.images == 0);
+  CHECK(end.notes() == r.notes());
+  CHECK(parsed({"--recipe", "post"}).end.images == 0);
+  require_error<fm::OptionError>([] { parsed({"--end-images", "-1"}); }, "choose at least 0");
 }
 
 TEST_CASE("recipe: a manifest keeps what sampling has to know") {

@@ -25,17 +25,31 @@ TEST_CASE("run folder: losses come with their running mean, validation where the
   REQUIRE(series[2].y == std::vector<double>{0.5});
 }
 
+TEST_CASE("run folder: losses of the end follow") {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() / end_name);
+  std::ofstream(folder.path() / metrics_name) << "step,loss\n1,2\n2,1\n";
+  std::ofstream(folder.path() / end_name / metrics_name) << "step,loss\n1,0.5\n2,0.25\n";
+  std::ofstream(folder.path() / end_name / validation_name) << "step,loss\n2,0.125\n";
+  const std::vector<support::Series> series = loss_series(folder.path());
+  REQUIRE(series[0].x == std::vector<double>{1, 2, 3, 4});
+  REQUIRE(series[0].y == std::vector<double>{2, 1, 0.5, 0.25});
+  REQUIRE(series[2].x == std::vector<double>{4});
+}
+
 TEST_CASE("run folder: pictures of samples are found in the order of their epochs") {
   const TemporaryFolder folder;
   for (const char* name :
        {"samples-epoch-10.png", "samples-epoch-2.png", "samples-epoch-1.png", "samples-epoch-.png",
         "samples-epoch-03.png", "samples-epoch-4.png.writing", "samples-epoch-5x.png", "loss.png"})
     std::ofstream(folder.path() / name) << "x";
-  std::vector<std::int64_t> epochs;
+  std::filesystem::create_directory(folder.path() / end_name);
+  std::ofstream(folder.path() / end_name / samples_name(1)) << "x";
+  std::vector<std::string> after;
   for (const SamplesPicture& p : samples_pictures(folder.path())) {
-    REQUIRE(p.file == folder.path() / samples_name(p.epoch));
-    epochs.push_back(p.epoch);
+    REQUIRE(std::filesystem::exists(p.file));
+    after.push_back(p.after);
   }
-  REQUIRE(epochs == std::vector<std::int64_t>{1, 2, 10});
+  REQUIRE(after == std::vector<std::string>{"epoch 1", "epoch 2", "epoch 10", "the end"});
   REQUIRE(samples_pictures(folder.path() / "nowhere").empty());
 }
