@@ -43,13 +43,15 @@ set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 -
 add_test(NAME "run/train leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
 add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/default" "${_work}/judge" "${_work}/benchmark"
-         "${_work}/watched" "${_work}/tuned" "${_work}/end-alone")
+         "${_work}/watched" "${_work}/tuned" "${_work}/held" "${_work}/end-alone")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train resumed" 0 "resuming at step 2" ${_train} --epochs 1 --out run --resume)
 flowmatch_expect("run/train resumed with other options" 2 "learning_rate: " ${_train} --epochs 1 --out run --resume --lr 1e-3)
 flowmatch_expect("run/train ddim" 0 "epoch 1/1 done" ${_train} --epochs 1 --out ddim --method ddim)
 flowmatch_expect("run/train from a run" 0 "epoch 1/1 done" ${_train} --epochs 1 --out tuned --from run --lr 1e-3)
+flowmatch_expect("run/train with statistics held" 0 "epoch 1/1 done" ${_train} --epochs 1 --out held --from run --hold-batch-norm
+                 --accumulate 2)
 flowmatch_expect("run/train from a run of another method" 2 "another network, method or pixels" ${_train} --out bad --from ddim)
 flowmatch_expect("run/train watched" 0 "training flow by a UNet of widths 16, 32, 64, 128 on 48 images.*validation loss [0-9.]+" ${_train} --epochs 1
                  --out watched --validate 16 --patience 1 --tensorboard)
@@ -138,7 +140,7 @@ set_tests_properties("run/train the end alone" PROPERTIES FIXTURES_REQUIRED defa
 set_tests_properties("run/export default" "run/export the end" PROPERTIES FIXTURES_REQUIRED default FIXTURES_SETUP end RESOURCE_LOCK default)
 set_tests_properties("run/the end alone is the same" "run/default is its end" PROPERTIES FIXTURES_REQUIRED end)
 set_tests_properties("run/sample default" "run/sample dpm_solver_1" "run/sample dpm_solver_2" PROPERTIES FIXTURES_REQUIRED default)
-set_tests_properties("run/train from a run" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
+set_tests_properties("run/train from a run" "run/train with statistics held" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
 set_tests_properties("run/train from a run of another method" PROPERTIES FIXTURES_REQUIRED ddim)
 set_tests_properties("run/train watched" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP watched)
 set_tests_properties("run/train watched leaves its records" PROPERTIES FIXTURES_REQUIRED watched)
@@ -168,6 +170,7 @@ flowmatch_expect("bad input/negative learning rate" 2 "learning_rate is" ${_trai
 flowmatch_expect("bad input/no epochs" 2 "epochs is 0" ${_train} --out bad --epochs 0)
 flowmatch_expect("bad input/batch of 0" 2 "batches of 0" fashion_mnist_train --model small --limit 64 --out bad
                  --batch 0)
+flowmatch_expect("bad input/statistics that none has" 2 "name it with --from" ${_train} --out bad --hold-batch-norm)
 flowmatch_expect("bad input/learning rate of the end" 2 "learning_rate is" ${_train} --out bad --end-images 64 --end-lr 0)
 flowmatch_expect("bad input/no such device" 2 "no device" ${_train} --out bad --device quantum)
 flowmatch_expect("bad input/no such model" 2 "--model" fashion_mnist_train --out bad --model huge)

@@ -53,6 +53,8 @@ struct Options {
   Recipe recipe;  // what the options above come to
   std::uint64_t seed = 42;
   std::int64_t limit = 0;
+  std::int64_t accumulate = 1;
+  bool hold_batch_norm = false;
   std::int64_t checkpoint_every = 0;
   std::int64_t validate = 0;
   std::int64_t patience = 0;
@@ -90,6 +92,7 @@ support::Picture draw_samples(const Options& o, const UNet& net) {
 fm::TrainOptions options_of(const Options& o, const Recipe& recipe, const fs::path& folder) {
   fm::TrainOptions options = train_options(recipe);
   options.seed = o.seed;
+  options.accumulate = o.accumulate;
   options.checkpoints = folder;
   options.checkpoint_every = o.checkpoint_every;
   options.channels_last = true;
@@ -106,6 +109,9 @@ void check(const Options& o) {
         "--validate is {} and --patience {}; choose at least 0, and for a patience some images to "
         "validate on",
         o.validate, o.patience));
+  }
+  if (o.hold_batch_norm && o.from.empty()) {
+    throw fm::OptionError("--hold-batch-norm holds statistics that a run has; name it with --from");
   }
   for (const Recipe& recipe : {o.recipe, o.recipe.end_alone()})
     options_of(o, recipe, o.out).validate();
@@ -141,6 +147,7 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
   fs::create_directories(folder, error);
   if (error)
     throw fm::DataError("cannot make the folder " + folder.string() + ": " + error.message());
+  if (o.hold_batch_norm) net->hold_batch_norm();
   const c10::Device device = net->parameters().front().device();
   const bool first = ranks.rank() == 0;
   fm::TrainOptions options = options_of(o, recipe, folder);
@@ -181,7 +188,7 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
     if (fm::any_rank(ranks, device, stopped_early)) return false;
     // So that the averaged weights have statistics of their own in each epoch's checkpoint.
     const auto measure = [&](const fm::EpochReport&) {
-      if (trainer.ema() == nullptr) return;
+      if (trainer.ema() == nullptr || o.hold_batch_norm) return;
       fm::measure_batch_norm(net, noisifier, batches, {.seed = o.seed, .ema = trainer.ema()});
       trainer.save();
     };
@@ -278,6 +285,9 @@ int main(int argc, char** argv) {
   app.add_option("--from", o.from,
                  "a run whose weights to begin with, the averaged ones if it has some");
   o.recipe_cli.add_to(app);
+  app.add_flag("--hold-batch-norm", o.hold_batch_norm,
+               "with --from: train with the statistics of its BatchNorm instead of each batch's");
+  app.add_option("--accumulate", o.accumulate, "batches whose gradients make one step");
   app.add_option("--limit", o.limit, "train on the first images only; 0 for all");
   app.add_option("--seed", o.seed, "of initial weights, order, times and noise");
   app.add_option("--checkpoint-every", o.checkpoint_every,

@@ -173,6 +173,20 @@ torch::Tensor UNetImpl::forward(const torch::Tensor& x, const torch::Tensor& t,
   return last_->forward(h);
 }
 
+void UNetImpl::hold_batch_norm() {
+  holds_batch_norm_ = true;
+  train(is_training());
+}
+
+void UNetImpl::train(bool on) {
+  Module::train(on);
+  if (!holds_batch_norm_) return;
+  for (const auto& each : modules(false)) {
+    if (auto* norm = each->as<nn::BatchNorm1d>()) norm->eval();
+    if (auto* norm = each->as<nn::BatchNorm2d>()) norm->eval();
+  }
+}
+
 double UNetImpl::gflop(std::int64_t size) const {
   double products = 0;
   const auto add = [&](const nn::Module& layer, std::int64_t side) {

@@ -78,6 +78,11 @@ class UNetImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t,
                         const torch::Tensor& classes);
 
+  /// From now on BatchNorm takes its statistics as they are in training too, instead of each
+  /// batch's: what is trained is then what samples are drawn with.
+  void hold_batch_norm();
+  void train(bool on = true) override;
+
   /// Billions of operations (two a multiplication with its addition) that convolutions and linear
   /// layers take for one image of size x size on the way forward.
   double gflop(std::int64_t size) const;
@@ -87,6 +92,7 @@ class UNetImpl : public torch::nn::Module {
 
   torch::Tensor frequencies_;
   double time_scale_;
+  bool holds_batch_norm_ = false;
   torch::nn::Conv2d first_;
   torch::nn::Embedding class_embedding_;
   torch::nn::BatchNorm1d time_norm_{nullptr};  // goes with the other layers' BatchNorm

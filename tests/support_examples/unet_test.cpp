@@ -93,3 +93,24 @@ TEST_CASE("unet: channels-last changes nothing and every parameter gets a gradie
     CHECK(p.value().grad().defined());
   }
 }
+
+TEST_CASE("unet: with statistics held training sees what sampling does, and leaves them") {
+  torch::manual_seed(0);
+  UNet net(UNetOptions{.widths = {8, 16}, .blocks = 1});
+  const at::Tensor x = torch::randn({3, 1, 28, 28});
+  const at::Tensor t = torch::rand({3});
+  const at::Tensor labels = torch::tensor({0, 4, 9});
+  net->forward(x, t, labels);  // so that there are some
+  net->eval();
+  const at::Tensor sampling = net->forward(x, t, labels);
+  net->train();
+  CHECK_FALSE(torch::allclose(net->forward(x, t, labels), sampling, 1e-3, 1e-3));
+  net->eval();
+  const at::Tensor with_more = net->forward(x, t, labels);
+  net->hold_batch_norm();
+  net->train();
+  CHECK(net->is_training());
+  CHECK(torch::equal(net->forward(x, t, labels), with_more));
+  net->eval();
+  CHECK(torch::equal(net->forward(x, t, labels), with_more));
+}
