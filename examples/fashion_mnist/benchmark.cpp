@@ -225,16 +225,18 @@ void draw(const fs::path& file, const std::vector<Json>& rows, std::uint64_t see
         const bool same = (r["network"] == "ddim") == ddim;
         if (!same && method != "euler" && method != "ddim notebook eta 1") continue;
         auto [at, is_new] = by_method.try_emplace(
-            method, support::Series{method, colors[by_method.size() % colors.size()], {}, {}});
+            method,
+            support::Series{method, colors[by_method.size() % colors.size()], {}, {}, true});
         if (is_new) order.push_back(method);
-        at->second.x.push_back(std::log10(r[cost].get<double>()));
+        at->second.x.push_back(r[cost].get<double>());
         at->second.y.push_back(r["fid"].get<double>());
       }
       std::vector<support::Series> series;
       for (const std::string& method : order) series.push_back(by_method.at(method));
-      pictures.back().push_back({ddim ? "DDIM" : "flow matching",
-                                 support::line_plot(series, "FID", fmt::format("log10 of {}", cost),
-                                                    support::Scale::logarithmic)});
+      pictures.back().push_back(
+          {ddim ? "DDIM" : "flow matching",
+           support::line_plot(series, "FID", cost, support::Scale::logarithmic,
+                              support::Scale::logarithmic)});
     }
   }
   support::write_png(file, support::sheet(pictures));

@@ -51,7 +51,7 @@ struct Axis {
   std::vector<double> ticks(int about) const {
     std::vector<double> values;
     const double step = tick_step(high - low, about);
-    if (scale == Scale::linear || step < 0.3) {  // less than a decade: evenly spaced values
+    if (scale == Scale::linear || high - low < 1) {  // less than a decade: evenly spaced values
       const double first = scale == Scale::linear ? low : std::pow(10, low);
       const double last = scale == Scale::linear ? high : std::pow(10, high);
       const double even = tick_step(last - first, about);

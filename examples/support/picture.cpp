@@ -156,9 +156,9 @@ Picture image_grid(const at::Tensor& images, std::int64_t columns, std::int64_t 
 }
 
 Picture line_plot(const std::vector<Series>& series, const std::string& title,
-                  const std::string& x_label, Scale y_scale) {
+                  const std::string& x_label, Scale y_scale, Scale x_scale) {
   constexpr std::int64_t width = 800, height = 480, left = 80, right = 20, top = 40, bottom = 50;
-  Axis x_axis, y_axis{y_scale};
+  Axis x_axis{x_scale}, y_axis{y_scale};
   const auto shown = [&](double x, double y) { return x_axis.shown(x) && y_axis.shown(y); };
   for (const Series& s : series) {
     if (s.x.size() != s.y.size()) {
@@ -196,6 +196,9 @@ Picture line_plot(const std::vector<Series>& series, const std::string& title,
     for (std::size_t i = 1; i < s.x.size(); ++i) {
       if (shown(s.x[i - 1], s.y[i - 1]) && shown(s.x[i], s.y[i]))
         canvas.line(px(s.x[i - 1]), py(s.y[i - 1]), px(s.x[i]), py(s.y[i]), s.color);
+    }
+    for (std::size_t i = 0; i < s.x.size() && s.dots; ++i) {
+      if (shown(s.x[i], s.y[i])) canvas.dot(px(s.x[i]), py(s.y[i]), 3, s.color);
     }
   }
   std::int64_t legend = top + 8;  // over the lines

@@ -53,12 +53,14 @@ struct Series {
   Color color;
   std::vector<double> x;
   std::vector<double> y;
+  bool dots = false;  ///< marks each point
 };
 
 /// Lines over a pair of axes with ticks and a legend. What is not finite (on a logarithmic scale:
 /// not positive) is left out and breaks its line.
 Picture line_plot(const std::vector<Series>& series, const std::string& title,
-                  const std::string& x_label, Scale y_scale = Scale::linear);
+                  const std::string& x_label, Scale y_scale = Scale::linear,
+                  Scale x_scale = Scale::linear);
 
 struct Captioned {
   std::string caption;

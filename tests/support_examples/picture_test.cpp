@@ -126,6 +126,18 @@ TEST_CASE("picture: a logarithmic plot makes powers straight and leaves out what
   REQUIRE(count(plot, support::red) == 60);  // the legend's mark alone
 }
 
+TEST_CASE("picture: both axes can be logarithmic, and points be marked") {
+  support::Series series{"x", support::blue, {1, 10, 100}, {1, 10, 100}, true};
+  const auto plot = [&] {
+    return support::line_plot({series}, "line", "step", support::Scale::logarithmic,
+                              support::Scale::logarithmic);
+  };
+  REQUIRE(pixel(plot(), 80 + 350, 430 - 195) == support::blue);
+  REQUIRE(pixel(plot(), 80 + 350, 430 - 195 + 2) == support::blue);
+  series.dots = false;
+  REQUIRE(pixel(plot(), 80 + 350, 430 - 195 + 2) != support::blue);
+}
+
 TEST_CASE("picture: a series with unlike x and y is refused by name") {
   require_error<fm::ShapeError>(
       [] {
