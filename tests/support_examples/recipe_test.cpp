@@ -46,7 +46,7 @@ TEST_CASE("recipe: its end alone is one pass, and has no end") {
   CHECK(end.end.images == 0);
   CHECK(end.notes() == r.notes());
   CHECK(parsed({"--recipe", "post"}).end.images == 0);
-  require_error<fm::OptionError>([] { parsed({"--end-images", "-1"}); }, "choose at least 0");
+  require_error<fm::OptionError>([] { parsed({"--end-images", "-1"}); }, "an end of -1 images");
 }
 
 TEST_CASE("recipe: a manifest keeps what sampling has to know") {
