@@ -178,7 +178,8 @@ demo() {
     fail $? "the training stopped; call again to go on, or remove out/demo to begin anew"
   say "drawing ten of each class"
   build/examples/fashion_mnist_sample --checkpoint out/demo/run --n 100 --class all \
-    --solver dpm_solver_2 --steps 49 --shift 5 --last-step 0.03 --seed 1 --out out/demo/samples.png || fail $? "the samples could not be drawn"
+    --solver dpm_solver_2 --steps 49 --shift 5 --last-step 0.03 --seed 1 --out out/demo/samples.png ||
+    fail $? "the samples could not be drawn"
   say "look at out/demo/samples.png: a column a class"
 }
 

@@ -168,8 +168,9 @@ flowmatch_expect("bad input/train below a file" 3 "cannot make the folder" ${_tr
 flowmatch_expect("bad input/learning rate of nan" 2 "learning_rate is" ${_train} --out bad --lr nan)
 flowmatch_expect("bad input/negative learning rate" 2 "learning_rate is" ${_train} --out bad --lr -1)
 flowmatch_expect("bad input/no epochs" 2 "epochs is 0" ${_train} --out bad --epochs 0)
-flowmatch_expect("bad input/batch of 0" 2 "batches of 0" fashion_mnist_train --model small --limit 64 --out bad
+flowmatch_expect("bad input/batch of 0" 2 "batch size of 0" fashion_mnist_train --model small --limit 64 --out bad
                  --batch 0)
+flowmatch_expect("bad input/batch of 0 in the end" 2 "an end with a batch size of 0" ${_train} --out bad --end-batch 0)
 flowmatch_expect("bad input/statistics that none has" 2 "name it with --from" ${_train} --out bad --hold-batch-norm)
 flowmatch_expect("bad input/learning rate of the end" 2 "learning_rate is" ${_train} --out bad --end-images 64 --end-lr 0)
 flowmatch_expect("bad input/no such device" 2 "no device" ${_train} --out bad --device quantum)

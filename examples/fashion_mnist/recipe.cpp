@@ -65,12 +65,13 @@ void Recipe::validate() const {
   if (!(pixels.range > 0 && std::isfinite(pixels.range)))
     throw fm::OptionError(
         fmt::format("pixels from -{0} to {0}; choose a finite range above 0", pixels.range));
-  if (batch < 1 || end.batch < 1 || end.images < 0) {
+  if (end.images < 0)
     throw fm::OptionError(
-        fmt::format("batches of {}, and an end of {} images in batches of {}; choose batches of at "
-                    "least 1, and at least 0 images, for no end",
-                    batch, end.images, end.batch));
-  }
+        fmt::format("an end of {} images; choose at least 0, for no end", end.images));
+  // That of the run's own batches shows at once (TensorBatches), this one only after its epochs.
+  if (end.batch < 1)
+    throw fm::OptionError(
+        fmt::format("an end with a batch size of {}; choose at least 1", end.batch));
   net.validate(pixels.size);
 }
 

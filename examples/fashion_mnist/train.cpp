@@ -267,8 +267,7 @@ int train(Options o) {
   if (ranks.rank() == 0) {
     std::cerr << fmt::format("the end: {} images, {} at a time\n", in_end, o.recipe.end.batch);
   }
-  const TrainedModel so_far =
-      load_model(fm::latest_checkpoint(o.out).value().path, std::nullopt, device);
+  const TrainedModel so_far = load_model(o.out, std::nullopt, device);
   const bool interrupted = train(o, o.recipe.end_alone(), o.out / end_name, so_far.net, data_of_end,
                                  held_out, ranks, signals.token());
   return interrupted ? support::interrupted : support::success;

@@ -61,8 +61,7 @@ struct Axis {
       for (double decade = std::floor(low); decade <= high; decade += std::ceil(step)) {
         for (const double nice : {1.0, 2.0, 5.0}) {
           const double value = nice * std::pow(10, decade);
-          if ((nice > 1 && step > 0.5) || place(value) < low - 1e-9 || place(value) > high + 1e-9)
-            continue;
+          if ((nice > 1 && step > 0.5) || place(value) < low || place(value) > high) continue;
           values.push_back(value);
         }
       }

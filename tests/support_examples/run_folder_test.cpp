@@ -46,10 +46,15 @@ TEST_CASE("run folder: pictures of samples are found in the order of their epoch
   std::filesystem::create_directory(folder.path() / end_name);
   std::ofstream(folder.path() / end_name / samples_name(1)) << "x";
   std::vector<std::string> after;
+  std::vector<std::filesystem::path> files;
   for (const SamplesPicture& p : samples_pictures(folder.path())) {
-    REQUIRE(std::filesystem::exists(p.file));
     after.push_back(p.after);
+    files.push_back(p.file);
   }
   REQUIRE(after == std::vector<std::string>{"epoch 1", "epoch 2", "epoch 10", "the end"});
+  REQUIRE(files == std::vector<std::filesystem::path>{folder.path() / samples_name(1),
+                                                      folder.path() / samples_name(2),
+                                                      folder.path() / samples_name(10),
+                                                      folder.path() / end_name / samples_name(1)});
   REQUIRE(samples_pictures(folder.path() / "nowhere").empty());
 }
