@@ -11,7 +11,7 @@ if(FLOWMATCH_SANITIZE)
   target_link_options(flowmatch_warnings INTERFACE -fsanitize=${FLOWMATCH_SANITIZE})
 endif()
 target_include_directories(flowmatch_warnings INTERFACE "${PROJECT_SOURCE_DIR}")
-# Without them flowmatch/train/c10d.hpp knows no Gloo, and the tests and examples train in one process.
+# Without them flowmatch/parallel/c10d.hpp knows no Gloo, and the tests and examples train in one process.
 find_path(FLOWMATCH_GLOO_INCLUDE_DIR gloo/transport/device.h DOC "Folder of Gloo's headers")
 if(FLOWMATCH_GLOO_INCLUDE_DIR)
   target_include_directories(flowmatch_warnings SYSTEM INTERFACE "${FLOWMATCH_GLOO_INCLUDE_DIR}")

@@ -4,11 +4,11 @@
 
 #include <vector>
 
+#include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/state_dict.hpp"
-#include "flowmatch/train/checkpoint.hpp"
 
 namespace fashion_mnist {
 

@@ -21,8 +21,8 @@
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
+#include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/io/npy.hpp"
-#include "flowmatch/train/checkpoint.hpp"
 
 namespace fs = std::filesystem;
 using namespace fashion_mnist;

@@ -16,9 +16,9 @@
 #include "examples/fashion_mnist/recipe_cli.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/support/run_main.hpp"
+#include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/io/safetensors.hpp"
 #include "flowmatch/model/name_map.hpp"
-#include "flowmatch/train/checkpoint.hpp"
 
 namespace fs = std::filesystem;
 using namespace fashion_mnist;

@@ -20,9 +20,9 @@
 #include "examples/support/html.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/svg_plot.hpp"
-#include "flowmatch/core/read_file.hpp"
+#include "flowmatch/checkpoint/checkpoint.hpp"
+#include "flowmatch/io/read_file.hpp"
 #include "flowmatch/io/write_file.hpp"
-#include "flowmatch/train/checkpoint.hpp"
 
 namespace fs = std::filesystem;
 namespace fm = flowmatch;

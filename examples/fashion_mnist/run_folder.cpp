@@ -6,7 +6,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "flowmatch/train/metrics_log.hpp"
+#include "flowmatch/monitor/metrics_log.hpp"
 
 namespace fashion_mnist {
 

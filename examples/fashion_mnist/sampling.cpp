@@ -6,13 +6,13 @@
 
 #include "examples/fashion_mnist/ddim.hpp"
 #include "examples/fashion_mnist/run_folder.hpp"
+#include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/model/adapters.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/rescheduled.hpp"
 #include "flowmatch/sample/dpm_solver.hpp"
 #include "flowmatch/sample/sampler.hpp"
-#include "flowmatch/train/checkpoint.hpp"
 
 namespace fashion_mnist {
 

@@ -14,11 +14,11 @@
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
+#include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
 #include "flowmatch/model/channels_last.hpp"
-#include "flowmatch/train/checkpoint.hpp"
-#include "flowmatch/train/optimizer.hpp"
-#include "flowmatch/train/schedule.hpp"
+#include "flowmatch/optim/learning_rate.hpp"
+#include "flowmatch/optim/optimizer.hpp"
 
 namespace fs = std::filesystem;
 namespace fm = flowmatch;
@@ -69,7 +69,7 @@ int train(const Options& o) {
   fm::TensorBatches batches(judged_pixels(data.images).to(device), data.labels.to(device), o.batch,
                             {.seed = o.seed});
   const auto optimizer = fm::make_optimizer(fm::adamw(), net->parameters(), o.learning_rate);
-  const fm::Schedule schedule = fm::one_cycle();
+  const fm::LearningRateSchedule schedule = fm::one_cycle();
   const fm::Rng rng(o.seed);
   const support::StopOnSignal signals;
   support::StepProgress progress("training the judge");

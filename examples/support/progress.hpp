@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "flowmatch/train/progress.hpp"
+#include "flowmatch/monitor/progress.hpp"
 
 namespace support {
 

@@ -1,9 +1,9 @@
 #pragma once
 
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/train/c10d.hpp"
-#include "flowmatch/train/communicator.hpp"
-#include "flowmatch/train/rendezvous.hpp"
+#include "flowmatch/parallel/c10d.hpp"
+#include "flowmatch/parallel/communicator.hpp"
+#include "flowmatch/parallel/rendezvous.hpp"
 
 namespace support {
 

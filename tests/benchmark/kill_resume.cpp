@@ -17,8 +17,8 @@
 #include <string>
 #include <thread>
 
-#include "flowmatch/core/read_file.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
+#include "flowmatch/io/read_file.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
 #include "flowmatch/path/affine.hpp"
 #include "flowmatch/train/trainer.hpp"

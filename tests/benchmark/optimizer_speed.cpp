@@ -15,8 +15,8 @@
 
 #include "examples/fashion_mnist/unet.hpp"
 #include "examples/support/machine.hpp"
-#include "flowmatch/train/ema.hpp"
-#include "flowmatch/train/fused_adam.hpp"
+#include "flowmatch/optim/ema.hpp"
+#include "flowmatch/optim/fused_adam.hpp"
 
 namespace fm = flowmatch;
 using fashion_mnist::UNet;

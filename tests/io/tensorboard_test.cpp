@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "flowmatch/core/read_file.hpp"
+#include "flowmatch/io/read_file.hpp"
 #include "tests/support/test.hpp"
 
 namespace fs = std::filesystem;

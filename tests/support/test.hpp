@@ -5,7 +5,8 @@
 #include "tests/support/temporary_folder.hpp"
 #include "tests/support/test_std.hpp"
 
-namespace flowmatch {}
+namespace flowmatch {
+}
 namespace fm = flowmatch;
 
 /// Whether a and b have the same shape and dtype and every pair of elements is within atol + rtol

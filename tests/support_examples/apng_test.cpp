@@ -3,7 +3,7 @@
 #include <zlib.h>
 
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/core/read_file.hpp"
+#include "flowmatch/io/read_file.hpp"
 #include "tests/support/test.hpp"
 #include "tests/support_examples/bytes.hpp"
 

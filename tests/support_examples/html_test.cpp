@@ -2,7 +2,7 @@
 
 #include "examples/support/png.hpp"
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/core/read_file.hpp"
+#include "flowmatch/io/read_file.hpp"
 #include "tests/support/test.hpp"
 
 namespace {

@@ -77,8 +77,9 @@ TEST_CASE("trainer: brings a normal to another with the known velocity") {
 
   at::manual_seed(2);
   networks::Mlp net(2, 64);
-  fm::Trainer trainer(net, noisifier(),
-                      {.epochs = 80, .learning_rate = 1e-2, .schedule = fm::cosine(50), .seed = 3});
+  fm::Trainer trainer(
+      net, noisifier(),
+      {.epochs = 80, .learning_rate = 1e-2, .schedule = fm::cosine_annealing(50), .seed = 3});
   const fm::TrainResult result = trainer.fit(fm::TensorBatches(data, 256));
   REQUIRE(result.steps == 80 * 32);
 

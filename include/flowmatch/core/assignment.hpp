@@ -9,7 +9,7 @@
 
 #include "flowmatch/core/error.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// The assignment of each row to a column of its own at the least total cost: the column of each
 /// row, for a matrix `cost` of `rows` x `columns`, row by row, with at least as many columns as
@@ -104,4 +104,4 @@ inline std::vector<std::int64_t> assign(const std::vector<double>& cost, std::in
   return {column_of.begin(), column_of.end()};
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -13,7 +13,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/types.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// How the library handles a condition that it knows nothing about. Specialise it for a type of
 /// your own with the five static functions below; `NoCondition`, `at::Tensor` and tuples of
@@ -130,4 +130,4 @@ void check_condition_size(const C& condition, std::int64_t samples) {
   }
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

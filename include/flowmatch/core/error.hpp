@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A number as people write it in messages: 1e-05, 0.25, nan.
 inline std::string number_text(double value) {
@@ -83,4 +83,4 @@ class SolverError : public Error {
   std::int64_t evaluations_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

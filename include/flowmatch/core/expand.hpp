@@ -7,7 +7,7 @@
 
 #include "flowmatch/core/error.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A shape as people write it: [64, 1, 28, 28].
 inline std::string shape_text(const at::Tensor& tensor) {
@@ -50,4 +50,4 @@ inline void check_same_shape(const at::Tensor& a, const char* name_a, const at::
   }
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

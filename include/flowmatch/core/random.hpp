@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// An explicit source of randomness: a seed, a device and the generator made from them.
 ///
@@ -73,4 +73,4 @@ class Rng {
   at::Generator generator_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

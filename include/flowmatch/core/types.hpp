@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Tensors by Python's names: "layer.0.weight".
 using StateDict = c10::Dict<std::string, at::Tensor>;
@@ -53,4 +53,4 @@ struct Noised {
   Condition condition{};
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

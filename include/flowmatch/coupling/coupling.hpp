@@ -5,7 +5,7 @@
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/core/types.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Decides which x_0 belongs to which x_1.
 /// 1. `c(batch, rng)` gives a Coupled with the batch's condition type; row i of its x_0, x_1 and
@@ -17,4 +17,4 @@ concept Coupling = std::copyable<C> &&
   { c(batch, rng) } -> std::same_as<Coupled<Condition>>;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

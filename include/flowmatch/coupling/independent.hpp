@@ -7,7 +7,7 @@
 #include "flowmatch/coupling/coupling.hpp"
 #include "flowmatch/coupling/source.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Each x_1 with an x_0 of its own from a source, drawn independently: q(x_0, x_1) = p(x_0) q(x_1).
 /// Throws ShapeError where the source's x_0 or the condition does not fit the batch.
@@ -38,4 +38,4 @@ class IndependentCoupling {
   S source_{};
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

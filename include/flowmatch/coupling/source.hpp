@@ -8,7 +8,7 @@
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/core/types.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Where a batch's x_0 comes from.
 /// 1. `s(batch, rng)` gives a tensor of the shape and dtype of batch.x_1. Any callable of that form
@@ -54,4 +54,4 @@ struct PairedSource {
   }
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -12,9 +12,9 @@
 
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/data/source.hpp"
+#include "flowmatch/data/batch_source.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -136,4 +136,4 @@ class LoaderBatches {
 template <class L>
 LoaderBatches(L&&, std::int64_t) -> LoaderBatches<L>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

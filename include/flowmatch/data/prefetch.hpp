@@ -16,9 +16,9 @@
 #include <utility>
 
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/data/source.hpp"
+#include "flowmatch/data/batch_source.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A source whose batches are made ahead, on a thread of its own: `Prefetch(TensorBatches(…))`.
 /// Batches, their order and the place to start at are the source's; it is restartable where the
@@ -132,4 +132,4 @@ class Prefetch {
   std::unique_ptr<Worker> worker_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

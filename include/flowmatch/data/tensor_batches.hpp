@@ -12,10 +12,10 @@
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/random.hpp"
-#include "flowmatch/data/source.hpp"
+#include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/io/crc32.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// What becomes of an epoch's last, smaller batch.
 enum class LastBatch {
@@ -151,4 +151,4 @@ TensorBatches(at::Tensor, C, std::int64_t) -> TensorBatches<C>;
 template <class C>
 TensorBatches(at::Tensor, C, std::int64_t, TensorBatchesOptions) -> TensorBatches<C>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

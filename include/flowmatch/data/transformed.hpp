@@ -10,9 +10,9 @@
 #include <type_traits>
 #include <utility>
 
-#include "flowmatch/data/source.hpp"
+#include "flowmatch/data/batch_source.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A source whose x_1 goes through a function, batch by batch: bytes to numbers, file names to
 /// images. `Transformed(TensorBatches(bytes, labels, 512), [](const at::Tensor& x) { return
@@ -54,4 +54,4 @@ class Transformed {
   std::string name_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -11,7 +11,7 @@
 
 #include "flowmatch/core/error.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A directory that appears whole or not at all. Its files are written under a temporary name
 /// beside the final one; `commit()` flushes them to the disk and renames the directory. Without a
@@ -81,4 +81,4 @@ class AtomicDirectory {
   bool committed_ = false;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

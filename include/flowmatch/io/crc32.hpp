@@ -6,7 +6,7 @@
 #include <span>
 #include <string_view>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -59,4 +59,4 @@ inline std::uint32_t crc32c(std::string_view text, std::uint32_t crc = 0) {
   return crc32c(std::as_bytes(std::span(text)), crc);
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -6,7 +6,7 @@
 #include <optional>
 #include <span>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// How many elements a tensor of this shape has: the product of its sizes, 1 for a scalar. Nothing
 /// where a size is negative or where its bytes or strides, at 8 bytes an element, would not fit 64
@@ -22,4 +22,4 @@ inline std::optional<std::uint64_t> element_count(std::span<const std::int64_t> 
   return std::find(shape.begin(), shape.end(), 0) != shape.end() ? 0 : count;
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

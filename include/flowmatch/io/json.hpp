@@ -11,7 +11,7 @@
 
 /// The little of JSON (RFC 8259) that the headers of files hold: objects, strings, whole numbers.
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Whether it is UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF.
 inline bool is_utf8(std::string_view text) {
@@ -187,4 +187,4 @@ class JsonReader {
   std::size_t at_ = 0;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -11,7 +11,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/io/crc32.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A small file of `key = value` lines that people can read, whose last line is the CRC-32 of all
 /// the others. Keys hold no '=' and no line break; in values, line breaks and backslashes are
@@ -124,4 +124,4 @@ class Manifest {
   std::map<std::string, std::string> entries_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

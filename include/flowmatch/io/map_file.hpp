@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Bytes that live as long as someone holds `data`.
 struct SharedBytes {
@@ -48,4 +48,4 @@ SharedBytes map_file(const std::filesystem::path& path) {
   return bytes;
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -13,7 +13,7 @@
 #include "flowmatch/io/npy.hpp"
 #include "flowmatch/io/npy_header.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A .npy file as a tensor that is not read but mapped: the system fetches each page when it is
 /// touched, and drops it again where memory is short, so that the file may be larger than memory.
@@ -40,4 +40,4 @@ inline at::Tensor map_npy(const std::filesystem::path& path) {
       values, header.shape, [keep = bytes.data](void*) {}, options);
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

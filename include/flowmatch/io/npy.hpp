@@ -14,13 +14,13 @@
 #include <string_view>
 
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/core/read_file.hpp"
 #include "flowmatch/io/npy_header.hpp"
+#include "flowmatch/io/read_file.hpp"
 #include "flowmatch/io/write_file.hpp"
 
 /// NumPy's .npy files (format 1.0, C order, little-endian) of float32, float64, uint8 and int64.
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -73,4 +73,4 @@ inline at::Tensor load_npy(const std::filesystem::path& path) {
   return parse_npy(read_file<DataError>(path), path.string());
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

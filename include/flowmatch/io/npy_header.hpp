@@ -14,7 +14,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/io/element_count.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 struct NpyType {
   std::string_view descr;
@@ -84,4 +84,4 @@ inline NpyHeader parse_npy_header(std::string_view bytes, const std::string& nam
   return {static_cast<std::size_t>(type - npy_types.begin()), shape, data};
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

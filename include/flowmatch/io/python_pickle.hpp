@@ -7,7 +7,7 @@
 
 #include "flowmatch/core/error.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -97,4 +97,4 @@ inline std::string plain_pickle(std::string_view pickle) {
   return plain;
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -19,15 +19,15 @@
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/core/read_file.hpp"
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/io/map_file.hpp"
+#include "flowmatch/io/read_file.hpp"
 #include "flowmatch/io/safetensors_header.hpp"
 #include "flowmatch/io/write_file.hpp"
 
 /// Weights in .safetensors files, the exchange format of Python's `safetensors.torch`.
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// What such a file holds: named tensors, and notes of any kind.
 struct Safetensors {
@@ -151,4 +151,4 @@ inline void save_safetensors(const std::filesystem::path& path, const StateDict&
   });
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

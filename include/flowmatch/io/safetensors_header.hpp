@@ -20,7 +20,7 @@
 /// without LibTorch. Such a file is 8 bytes of length (little-endian), that many bytes of JSON, and
 /// the values of all tensors without a gap.
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// One tensor. Its values are the bytes [begin, end) of what follows the header.
 struct SafetensorsEntry {
@@ -194,4 +194,4 @@ inline std::string safetensors_header_bytes(const SafetensorsHeader& header) {
   return length + text;
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

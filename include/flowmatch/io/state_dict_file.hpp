@@ -17,15 +17,15 @@
 #include <utility>
 
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/core/read_file.hpp"
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/io/python_pickle.hpp"
+#include "flowmatch/io/read_file.hpp"
 #include "flowmatch/io/write_file.hpp"
 
 /// Weights in Python's .pt files: what `torch.save(module.state_dict(), path)` writes and
 /// `torch.load(path, weights_only=True)` reads.
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -149,4 +149,4 @@ inline StateDict read_state_dict(const std::filesystem::path& path, const std::s
   }
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -18,7 +18,7 @@
 /// Event files that TensorBoard reads: TensorFlow's record format around a few protocol buffers
 /// (tensorboard/compat/proto/event.proto and summary.proto).
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail::tensorboard {
 
@@ -147,4 +147,4 @@ class TensorBoardWriter {
   std::ofstream file_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -7,7 +7,7 @@
 #include <system_error>
 #include <utility>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -52,4 +52,4 @@ void write_file(const std::filesystem::path& path, F&& write) {
   }
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -4,7 +4,7 @@
 
 #include "flowmatch/core/expand.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// The mean over all elements of (prediction - target)^2. Throws ShapeError where the shapes differ
 /// (LibTorch would broadcast them and train on nonsense).
@@ -15,4 +15,4 @@ struct Mse {
   }
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

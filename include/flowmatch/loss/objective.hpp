@@ -6,7 +6,7 @@
 #include "flowmatch/loss/mse.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// What training minimises.
 /// 1. `o(model, noised)` gives a scalar tensor with a gradient to the model's parameters.
@@ -34,4 +34,4 @@ class PredictionLoss {
   Loss loss_{};
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

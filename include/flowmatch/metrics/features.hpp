@@ -10,7 +10,7 @@
 /// What all metrics ask of features: a tensor [N, D], a row a sample, of any real dtype on any
 /// device. Work is done in float64, on blocks of rows.
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Throws ShapeError unless x is [N, D] of real numbers with D > 0, DataError for fewer rows than
 /// `least`. `name` appears in messages.
@@ -64,4 +64,4 @@ constexpr std::int64_t block_rows = 1024;
 
 }  // namespace detail
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -10,7 +10,7 @@
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/metrics/features.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Mean and covariance of features that come in batches, in float64: as many samples as one likes
 /// in memory for D² numbers. Sums of squares are kept about the mean (Chan, Golub & LeVeque 1983),
@@ -139,4 +139,4 @@ inline double frechet_distance(const at::Tensor& a, const at::Tensor& b) {
   return frechet_distance(FeatureMoments(a), FeatureMoments(b));
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -9,7 +9,7 @@
 
 #include "flowmatch/metrics/features.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 struct KernelDistance {
   double value = 0;           ///< may lie below 0, as an unbiased estimate of 0 must
@@ -64,4 +64,4 @@ inline KernelDistance kernel_distance(const at::Tensor& x, const at::Tensor& y) 
   return {value, std::sqrt(variance)};
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

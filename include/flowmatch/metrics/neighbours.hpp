@@ -15,7 +15,7 @@
 /// memory grows with N + M, not with N M. Squares are |a|² + |b|² - 2a'b, exact for features that
 /// are whole numbers (pixels 0 to 255), else good to about 1e-8 |a|.
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -152,4 +152,4 @@ inline DensityCoverage density_coverage(const at::Tensor& real, const at::Tensor
           static_cast<double>(covered) / static_cast<double>(real.size(0))};
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -14,7 +14,7 @@
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/metrics/features.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -113,4 +113,4 @@ inline double sliced_wasserstein(const at::Tensor& x, const at::Tensor& y, Rng& 
   return options.p == 2 ? std::sqrt(mean) : mean;
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -6,7 +6,7 @@
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/path/conversion.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -68,4 +68,4 @@ class VelocityFromEpsilon : public detail::ConvertedModel<detail::EpsilonToVeloc
 template <class M, class S>
 VelocityFromEpsilon(M&&, S) -> VelocityFromEpsilon<model_storage_t<M>, S>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -4,7 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/nn/module.h>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Lays out a module's convolution weights (its parameters of four dimensions) channels-last, which
 /// is faster on CPUs and on GPUs' tensor cores; activations follow the weights. Values stay.
@@ -20,4 +20,4 @@ inline void to_channels_last(torch::nn::Module& module) {
   }
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Puts a module and all of its submodules into evaluation mode, and each back into the mode it had
 /// at the scope's end. Where all are in evaluation mode already nothing is written, so that several
@@ -39,4 +39,4 @@ class EvalScope {
   std::vector<torch::nn::Module*> training_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -9,7 +9,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/types.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Tensors' names in another program, by pairs of names (theirs, ours) of tensors or of modules,
 /// whose tensors follow: NameMap{{"encoder.0", "first"}} makes "first.weight" of
@@ -62,4 +62,4 @@ StateDict renamed(const StateDict& state, F&& rename) {
   return result;
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

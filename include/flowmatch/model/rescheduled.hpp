@@ -7,7 +7,7 @@
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/path/conversion.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A velocity model of one affine path, sampled along another one: a diffusion network along the
 /// straight path, say. At time t of the new path it is asked at the time s of its own at which the
@@ -53,4 +53,4 @@ class Rescheduled {
 template <class M, class From, class To>
 Rescheduled(M&&, From, To) -> Rescheduled<model_storage_t<M>, From, To>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

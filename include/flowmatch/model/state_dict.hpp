@@ -12,7 +12,7 @@
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/io/state_dict_file.hpp"  // IWYU pragma: export
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Names and values of a module's parameters and buffers: its own tensors (no copies), detached;
 /// parameters first, then buffers.
@@ -105,4 +105,4 @@ inline LoadReport load_state_dict(torch::nn::Module& module, const StateDict& st
   return report;
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -12,7 +12,7 @@
 
 #include "flowmatch/core/types.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -123,4 +123,4 @@ using model_storage_t =
                            std::derived_from<std::remove_cvref_t<M>, torch::nn::Module>,
                        std::reference_wrapper<std::remove_reference_t<M>>, std::remove_cvref_t<M>>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

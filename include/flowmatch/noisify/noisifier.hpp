@@ -9,7 +9,7 @@
 #include "flowmatch/noisify/time.hpp"
 #include "flowmatch/path/path.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Turns a batch of data into a training example.
 /// 1. `n(batch, rng)` gives a Noised with the batch's condition type.
@@ -82,4 +82,4 @@ class VelocityNoisifier : public PathNoisifier<Path, VelocityTarget, CouplingT, 
             std::move(path), VelocityTarget{}, std::move(coupling), std::move(time)) {}
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -11,7 +11,7 @@
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/path/path.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// What the network is to predict.
 /// 1. `t(path, sample)` gives a tensor of x_t's shape, for a path and a PathSample of it.
@@ -68,4 +68,4 @@ class FiniteDifferenceTarget {
   double h_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -9,7 +9,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/random.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Draws the times that training looks at.
 /// 1. `s(n, options, rng)` gives [n] times in [0, 1] of the options' dtype and device.
@@ -83,4 +83,4 @@ class StratifiedTime {
   Time time_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

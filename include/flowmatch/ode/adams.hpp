@@ -12,7 +12,7 @@
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "flowmatch/ode/stepper.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 namespace detail {
 
@@ -107,4 +107,4 @@ struct ImplicitAdams {
   }
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -15,7 +15,7 @@
 #include "flowmatch/ode/statistics.hpp"
 #include "flowmatch/ode/stepper.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// The error of a tried step in units of the tolerance, by the state's own norm.
 /// For a norm of your own: a callable (error, x, next, tolerance) -> double, NaN or Inf where an
@@ -189,4 +189,4 @@ inline void check_interval(double t0, double t1) {
 
 }  // namespace detail
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

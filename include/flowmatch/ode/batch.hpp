@@ -16,7 +16,7 @@
 #include "flowmatch/ode/grid.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// What a per-sample solve took.
 struct BatchStatistics {
@@ -226,4 +226,4 @@ requires(S::first_same_as_last) BatchStatistics
   return s;
 }
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

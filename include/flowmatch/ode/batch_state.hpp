@@ -10,7 +10,7 @@
 
 #include "flowmatch/ode/state.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// The arithmetic of a batch of samples that each have a time and a step size of their own,
 /// specialised for std::vector<std::array<double, N>> here and for tensors in solve/batch.hpp. For
@@ -103,4 +103,4 @@ concept BatchSystem = requires(F& f, const X& x, std::span<const double> t,
   { f(x, t, samples) } -> std::convertible_to<X>;
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

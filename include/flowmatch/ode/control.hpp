@@ -11,7 +11,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/ode/state.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// What happens when a solve has tried max_steps steps.
 enum class AtLimit {
@@ -134,4 +134,4 @@ inline PIDController pi_controller() {
   return {.proportional = 0.4, .integral = 0.3, .min_factor_accepted = 0.2};
 }
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -3,7 +3,7 @@
 #include <array>
 #include <string_view>
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// Order 8 with an embedded order 7 (Prince & Dormand 1981, RK8(7)13M), a fourteenth stage at the
 /// step's end for an interpolant of order 5 (Shampine's continuous extension, as torchdiffeq has
@@ -172,4 +172,4 @@ struct Dopri8Tableau {
         20.300692582210083}}};
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

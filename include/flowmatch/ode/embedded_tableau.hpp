@@ -8,7 +8,7 @@
 /// b_i(theta) = sum_p dense[i][p] theta^(p+1) of a continuous extension of order `dense_order`,
 /// x(t + theta dt) = x + dt sum_i b_i(theta) k_i. Names and choices are torchdiffeq's.
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// Heun's method with Euler's as the embedded one.
 struct AdaptiveHeunTableau {
@@ -128,4 +128,4 @@ struct Tsit5Tableau {
        {0, 1.5, -4, 2.5}}};
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

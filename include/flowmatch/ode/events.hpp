@@ -10,7 +10,7 @@
 
 #include "flowmatch/ode/adapt.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 enum class Direction { any, rising, falling };
 
@@ -119,4 +119,4 @@ requires ErrorStepper<S, X> EventResult<X> integrate_events(
   return result;
 }
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

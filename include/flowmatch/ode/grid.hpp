@@ -8,7 +8,7 @@
 
 #include "flowmatch/core/error.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// The steps of a fixed-step solve: step i evaluates the model from t[i] on and has the size dt[i].
 class TimeGrid {
@@ -104,4 +104,4 @@ class TimeGrid {
   bool contiguous_ = true;
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -12,7 +12,7 @@
 #include "flowmatch/ode/statistics.hpp"
 #include "flowmatch/ode/stepper.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// Advances x over the steps of a grid. The observer hears of x after each step. Throws OptionError
 /// for a grid that only suits Euler's method (the post's) with another one. Nothing is read back
@@ -69,4 +69,4 @@ requires ErrorStepper<S, X> Statistics integrate(const S& stepper, F&& f, X& x, 
                        controller, norm);
 }
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -7,7 +7,7 @@
 #include "flowmatch/ode/adapt.hpp"
 #include "flowmatch/ode/grid.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// How x comes to the times that are asked for.
 enum class Output {
@@ -52,4 +52,4 @@ requires ErrorStepper<S, X> Statistics integrate_times(const S& stepper, F&& f, 
                        norm);
 }
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -7,7 +7,7 @@
 #include "flowmatch/ode/adams.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// Calls visit(stepper) with the method of that name, for programs that choose at run time. Throws
 /// OptionError naming the methods where there is none.
@@ -35,4 +35,4 @@ auto with_method(std::string_view name, Visitor visit) {
   throw OptionError("there is no method '" + std::string(name) + "'; choose one of " + known);
 }
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

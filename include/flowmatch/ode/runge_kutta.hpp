@@ -12,7 +12,7 @@
 #include "flowmatch/ode/stepper.hpp"
 #include "flowmatch/ode/tableau.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// An explicit Runge–Kutta method: k_i = f(x + dt sum_j a_ij k_j, t + c_i dt), x <- x + dt sum_i
 /// b_i k_i. With an embedded error estimate dt sum_i error_i k_i where the tableau has one.
@@ -140,4 +140,4 @@ using Tsit5 = RungeKutta<Tsit5Tableau>;
 using Dopri5 = RungeKutta<Dopri5Tableau>;
 using Dopri8 = RungeKutta<Dopri8Tableau>;
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

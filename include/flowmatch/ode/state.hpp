@@ -13,7 +13,7 @@
 
 #include "flowmatch/core/error.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// How errors are measured: each element over atol + rtol max(|a|, |b|), then their root mean
 /// square or their maximum.
@@ -146,4 +146,4 @@ concept System = requires(F& f, const X& x, double t) {
   { f(x, t, dxdt) } -> std::same_as<void>;
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// How a solve ended.
 enum class Status {
@@ -96,4 +96,4 @@ inline void count_step(Statistics& s, double dt) {
 
 }  // namespace detail
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -9,7 +9,7 @@
 
 #include "flowmatch/ode/state.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// A stepper's memory between steps: stage derivatives, buffers, the count of evaluations. Reused,
 /// so that after the first step nothing is allocated. One workspace serves one solve at a time.
@@ -88,4 +88,4 @@ concept ErrorStepper = Stepper<S, X> &&
   s.accept(w, x);
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -8,7 +8,7 @@
 /// row; `c` the nodes, `b` the weights. Names and choices are torchdiffeq's. Methods with an error
 /// estimate: embedded_tableau.hpp.
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// Euler's method.
 struct EulerTableau {
@@ -64,4 +64,4 @@ struct Rk4ClassicTableau {
   static constexpr std::array<double, 4> b{1. / 6, 1. / 3, 1. / 3, 1. / 6};
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

@@ -9,7 +9,7 @@
 #include "flowmatch/path/path.hpp"
 #include "flowmatch/path/schedulers.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// The affine path x_t = sigma_t x_0 + alpha_t x_1 with dx_t = d_sigma_t x_0 + d_alpha_t x_1
 /// (Lipman et al. 2024, eq. 4.26).
@@ -58,4 +58,4 @@ using VPPath = AffinePath<VPScheduler>;
 using LinearVPPath = AffinePath<LinearVPScheduler>;
 using CosinePath = AffinePath<CosineScheduler>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

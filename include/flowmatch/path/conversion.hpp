@@ -21,7 +21,7 @@
 /// finite at t = 0 and t = 1, and agree with the formula everywhere else. Coefficients broadcast
 /// over x_t: use `coefficients_at`.
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A scheduler's coefficients at t [B], shaped [B, 1, …] and in x_t's dtype. Throws ShapeError if t
 /// does not fit x_t.
@@ -84,4 +84,4 @@ inline at::Tensor score_from_velocity(const Coefficients& c, const at::Tensor& x
   return score_from_epsilon(c, epsilon_from_velocity(c, x_t, velocity));
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -5,7 +5,7 @@
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/core/types.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A path from noise to data.
 /// 1. `p.sample(x_0, x_1, t)` with x_0, x_1 [B, …] and t [B] gives a PathSample.
@@ -24,4 +24,4 @@ concept StochasticPath = std::copyable<P> &&
   { p.sample(x, x, t, rng) } -> std::same_as<PathSample>;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

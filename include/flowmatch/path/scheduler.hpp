@@ -4,7 +4,7 @@
 
 #include <concepts>
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A scheduler's values at times t [B]: how much data (alpha) and noise (sigma) is in x_t, and
 /// their time derivatives.
@@ -31,4 +31,4 @@ concept InvertibleScheduler = Scheduler<S> && requires(const S& s, const at::Ten
   { s.snr_inverse(snr) } -> std::same_as<at::Tensor>;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

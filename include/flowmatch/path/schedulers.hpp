@@ -11,7 +11,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/path/scheduler.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// The smallest denominator that formulas divide by: the square root of the dtype's machine epsilon
 /// (3.5e-4 for float32, 1.5e-8 for float64), where rounding in the numerator and the error of the
@@ -123,4 +123,4 @@ struct CosineScheduler {
   }
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

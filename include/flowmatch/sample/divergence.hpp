@@ -11,7 +11,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/random.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// A velocity and its divergence.
 struct Divergent {
@@ -109,4 +109,4 @@ struct Hutchinson {
   }
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

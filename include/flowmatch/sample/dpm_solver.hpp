@@ -13,7 +13,7 @@
 #include "flowmatch/ode/stepper.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// DPM-Solver++ for a velocity of the linear path, with as much fresh noise as eta says: a method
 /// for the Sampler of one evaluation a step. A step from t to s goes to the data that the velocity
@@ -83,4 +83,4 @@ class DpmSolver {
   double eta_;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -22,7 +22,7 @@
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// log N(x; 0, I) for x [B, …]: [B].
 inline at::Tensor standard_normal_log_prob(const at::Tensor& x) {
@@ -140,4 +140,4 @@ template <class M, class Method, class Plan, class D>
 Likelihood(M&&, Method, Plan, D, LikelihoodOptions)
     -> Likelihood<model_storage_t<M>, Method, Plan, D>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -18,7 +18,7 @@
 
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/expand.hpp"
-#include "flowmatch/core/parallel.hpp"
+#include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/velocity_model.hpp"
@@ -26,7 +26,7 @@
 #include "flowmatch/ode/method.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 using TimeGrid = ode::TimeGrid;
 using AdaptiveOptions = ode::AdaptiveOptions;
@@ -295,4 +295,4 @@ Sampler(M&&, Method, Plan) -> Sampler<model_storage_t<M>, Method, Plan>;
 template <class M, class Method, class Plan>
 Sampler(M&&, Method, Plan, SamplerOptions) -> Sampler<model_storage_t<M>, Method, Plan>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

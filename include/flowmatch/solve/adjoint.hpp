@@ -17,7 +17,7 @@
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
@@ -164,4 +164,4 @@ at::Tensor odeint_adjoint(F f, const at::Tensor& x_0, const at::Tensor& times,
                                         times, at::cat(flat));
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -12,7 +12,7 @@
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// What `odeint` gives: x at the requested times, [T, …], and what it took.
 struct OdeResult {
@@ -79,4 +79,4 @@ odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
   return {at::stack(outputs), statistics};
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -16,7 +16,7 @@
 #include "flowmatch/ode/batch.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 namespace ode {
 
@@ -132,4 +132,4 @@ PerSampleResult odeint_per_sample(F&& f, const at::Tensor& x_0, const std::vecto
   return result;
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

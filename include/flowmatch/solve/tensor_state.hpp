@@ -13,7 +13,7 @@
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/ode/state.hpp"
 
-namespace flowmatch::inline v0::ode {
+namespace flowmatch { inline namespace v0 { namespace ode {
 
 namespace detail {
 
@@ -156,4 +156,4 @@ struct state_traits<at::Tensor> {
   }
 };
 
-}  // namespace flowmatch::inline v0::ode
+}}}  // namespace flowmatch::ode

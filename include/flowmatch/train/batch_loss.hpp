@@ -7,11 +7,11 @@
 
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/random.hpp"
-#include "flowmatch/train/communicator.hpp"
-#include "flowmatch/train/precision.hpp"
-#include "flowmatch/train/shard.hpp"
+#include "flowmatch/optim/precision.hpp"
+#include "flowmatch/parallel/communicator.hpp"
+#include "flowmatch/parallel/shard.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// What this rank has to do with the loss of one batch: the batch is moved to the Rng's device and
 /// noisified whole; the rank's part of it (`shard`) is given to the model under autocast and
@@ -36,4 +36,4 @@ at::Tensor batch_loss(Model& model, const NoisifierT& noisifier, const Objective
   return part == all ? loss : loss * (static_cast<double>(part) / static_cast<double>(all));
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -10,14 +10,14 @@
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/random.hpp"
-#include "flowmatch/data/source.hpp"
+#include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/optim/ema.hpp"
 #include "flowmatch/train/batch_loss.hpp"
-#include "flowmatch/train/ema.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 struct MeasureBatchNormOptions {
   std::uint64_t seed = 0;     ///< of the noise and the times
@@ -104,4 +104,4 @@ void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source
   }
 }
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -9,7 +9,7 @@
 
 #include "flowmatch/core/error.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// What training does about a step whose loss or gradient is NaN or infinite. That step changes no
 /// weight, but for `stop` on a GPU with an optimizer that cannot mask it.
@@ -113,4 +113,4 @@ class NonfiniteWatch {
   std::int64_t noted_ = 0;
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

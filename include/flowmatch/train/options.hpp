@@ -11,23 +11,23 @@
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/io/manifest.hpp"
+#include "flowmatch/optim/learning_rate.hpp"
+#include "flowmatch/optim/optimizer.hpp"
+#include "flowmatch/optim/precision.hpp"
 #include "flowmatch/train/nonfinite.hpp"
-#include "flowmatch/train/optimizer.hpp"
-#include "flowmatch/train/precision.hpp"
-#include "flowmatch/train/schedule.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 struct TrainOptions {
   std::int64_t epochs = 1;      ///< passes over the data, at least 1
   double learning_rate = 1e-3;  ///< what the schedule's factor applies to; one-cycle's maximum
-  OptimizerFactory optimizer = adam();       ///< see train/optimizer.hpp
-  Schedule schedule = constant();            ///< see train/schedule.hpp
+  OptimizerFactory optimizer = adam();         ///< see optim/optimizer.hpp
+  LearningRateSchedule schedule = constant();  ///< see optim/learning_rate.hpp
   std::int64_t accumulate = 1;               ///< batches whose gradients are averaged for one step
   double clip_norm = 0;                      ///< maximum norm of the gradient; 0: no clipping
   double ema_decay = 0;                      ///< of the averaged weights; 0: none are kept
   bool ema_warmup = true;                    ///< see Ema
-  Precision precision = Precision::float32;  ///< see train/precision.hpp
+  Precision precision = Precision::float32;  ///< see optim/precision.hpp
   bool channels_last = false;                ///< lays convolution weights out channels-last
   OnNonfinite on_nonfinite = OnNonfinite::stop;  ///< see train/nonfinite.hpp
   std::uint64_t seed = 0;       ///< of times, noise and whatever else the noisifier draws
@@ -70,7 +70,7 @@ struct TrainOptions {
           "`checkpoints`, or choose skip");
     }
     if (!schedule.at)
-      throw OptionError("the schedule is empty; use constant(), one_cycle(), cosine() …");
+      throw OptionError("the schedule is empty; use constant(), one_cycle(), cosine_annealing() …");
     for (const auto& [name, value] : notes) {
       if (name.find_first_of("=\n") != std::string::npos) {
         throw OptionError("the name of the note '" + name +
@@ -126,4 +126,4 @@ struct TrainOptions {
   }
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -13,25 +13,25 @@
 #include <type_traits>
 #include <utility>
 
-#include "flowmatch/data/source.hpp"
+#include "flowmatch/checkpoint/checkpoint.hpp"
+#include "flowmatch/checkpoint/position.hpp"
+#include "flowmatch/checkpoint/step_undo.hpp"
+#include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/monitor/hooks.hpp"
+#include "flowmatch/monitor/loss_meter.hpp"
+#include "flowmatch/monitor/pace.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
-#include "flowmatch/train/agree.hpp"
+#include "flowmatch/optim/ema.hpp"
+#include "flowmatch/parallel/agree.hpp"
+#include "flowmatch/parallel/communicator.hpp"
+#include "flowmatch/parallel/gradient_buckets.hpp"
 #include "flowmatch/train/batch_loss.hpp"
-#include "flowmatch/train/checkpoint.hpp"
-#include "flowmatch/train/communicator.hpp"
-#include "flowmatch/train/ema.hpp"
-#include "flowmatch/train/gradient_buckets.hpp"
-#include "flowmatch/train/hooks.hpp"
-#include "flowmatch/train/loss_meter.hpp"
 #include "flowmatch/train/options.hpp"
-#include "flowmatch/train/pace.hpp"
-#include "flowmatch/train/position.hpp"
-#include "flowmatch/train/step_undo.hpp"
 #include "flowmatch/train/updater.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// Trains any torch::nn::Module whose forward takes (x, t) or (x, t, condition).
 ///
@@ -60,7 +60,7 @@ class Trainer {
   static_assert(!std::derived_from<Model, torch::nn::Module>,
                 "flowmatch: Trainer cannot move a temporary module; keep it in a variable");
   static_assert(Communicator<CommunicatorT>,
-                "flowmatch: the fifth argument is how ranks talk; see train/communicator.hpp");
+                "flowmatch: the fifth argument is how ranks talk; see parallel/communicator.hpp");
 
  public:
   Trainer(Model model, NoisifierT noisifier, TrainOptions options = {}, ObjectiveT objective = {},
@@ -73,8 +73,9 @@ class Trainer {
         updater_(module(), options_),
         device_(updater_.device()) {}
 
-  /// Trains until `epochs` are done, from wherever the trainer stands. Hooks: see train/hooks.hpp.
-  /// Throws also CheckpointError for a folder that cannot be written to, DataError for its source.
+  /// Trains until `epochs` are done, from wherever the trainer stands. Hooks: see
+  /// monitor/hooks.hpp. Throws also CheckpointError for a folder that cannot be written to,
+  /// DataError for its source.
   template <class Source, class... Hooks>
   requires BatchSource<std::remove_cvref_t<Source>> &&
       (Hook<std::remove_cvref_t<Hooks>>&&...)TrainResult fit(Source&& source, Hooks&&... hooks) {
@@ -344,4 +345,4 @@ class Trainer {
 template <class M, class N, class O = PredictionLoss<>, class C = SingleProcess>
 Trainer(M&&, N, TrainOptions = {}, O = O(), C = C()) -> Trainer<model_storage_t<M>, N, O, C>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

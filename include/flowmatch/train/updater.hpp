@@ -11,17 +11,17 @@
 #include <optional>
 #include <vector>
 
+#include "flowmatch/checkpoint/checkpoint.hpp"
+#include "flowmatch/checkpoint/step_undo.hpp"
 #include "flowmatch/io/manifest.hpp"
 #include "flowmatch/model/channels_last.hpp"
-#include "flowmatch/train/checkpoint.hpp"
-#include "flowmatch/train/clip.hpp"
-#include "flowmatch/train/ema.hpp"
-#include "flowmatch/train/loss_scaler.hpp"
+#include "flowmatch/optim/clip.hpp"
+#include "flowmatch/optim/ema.hpp"
+#include "flowmatch/optim/loss_scaler.hpp"
 #include "flowmatch/train/nonfinite.hpp"
 #include "flowmatch/train/options.hpp"
-#include "flowmatch/train/step_undo.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 /// What a training step does with a loss: backward, then, once all of the step's losses are in,
 /// unscale, clip, check, optimizer, average. Holds the optimizer, the averages and the loss scale
@@ -140,4 +140,4 @@ class Updater {
   at::Tensor norm_{};
 };
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

@@ -13,17 +13,17 @@
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/random.hpp"
-#include "flowmatch/data/source.hpp"
+#include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/monitor/early_stopping.hpp"
+#include "flowmatch/monitor/hooks.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
+#include "flowmatch/optim/ema.hpp"
 #include "flowmatch/train/batch_loss.hpp"
-#include "flowmatch/train/early_stopping.hpp"
-#include "flowmatch/train/ema.hpp"
-#include "flowmatch/train/hooks.hpp"
 
-namespace flowmatch::inline v0 {
+namespace flowmatch { inline namespace v0 {
 
 struct ValidationOptions {
   std::uint64_t seed = 0;  ///< of the noise and the times
@@ -111,4 +111,4 @@ Validation(M&&, N, S, ValidationOptions) -> Validation<model_storage_t<M>, N, S>
 template <class M, class N, class S, class O>
 Validation(M&&, N, S, ValidationOptions, O) -> Validation<model_storage_t<M>, N, S, O>;
 
-}  // namespace flowmatch::inline v0
+}}  // namespace flowmatch

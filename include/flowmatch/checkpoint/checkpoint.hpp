@@ -1,0 +1,250 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <torch/optim/optimizer.h>
+#include <torch/serialize/input-archive.h>
+#include <torch/serialize/output-archive.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "flowmatch/checkpoint/generators.hpp"
+#include "flowmatch/io/atomic_directory.hpp"
+#include "flowmatch/io/manifest.hpp"
+#include "flowmatch/io/read_file.hpp"
+#include "flowmatch/io/write_file.hpp"
+#include "flowmatch/model/state_dict.hpp"
+
+/// A checkpoint is a directory `step-000000585` in the run's folder:
+///
+/// - manifest.txt: `key = value` lines: format, step, position, options, notes, and every file's
+///   size and CRC-32
+/// - model.pt: the weights, readable by Python's torch.load
+/// - ema.pt: the averaged weights, if kept
+/// - optimizer.pt: the optimizer's state
+/// - generators.pt: the default generators' states (Dropout and the like draw from them)
+///
+/// It is written under another name, flushed and renamed, so it is there whole or not at all.
+
+namespace flowmatch { inline namespace v0 {
+
+inline constexpr const char* checkpoint_format = "flowmatch checkpoint 1";
+
+namespace detail {
+
+inline std::string file_signature(const std::filesystem::path& path) {
+  const std::string bytes = read_file<CheckpointError>(path);
+  return std::to_string(bytes.size()) + " bytes crc32 " + Manifest::hex(crc32(bytes));
+}
+
+}  // namespace detail
+
+/// A checkpoint on disk that has been found whole: its folder and manifest.
+struct Checkpoint {
+  std::filesystem::path path;
+  Manifest manifest;
+};
+
+/// Reads a checkpoint's manifest and checks every file against it. Throws CheckpointError naming
+/// what is wrong.
+inline Checkpoint open_checkpoint(const std::filesystem::path& path) {
+  const auto damaged = [&](const std::string& what) {
+    return CheckpointError("checkpoint " + path.string() + " cannot be used: " + what +
+                           "; remove it to fall back on an older one, or restore it from a copy");
+  };
+  if (!std::filesystem::is_directory(path)) throw damaged("there is no such folder");
+  Checkpoint checkpoint{path, {}};
+  try {
+    checkpoint.manifest = Manifest::from_text(read_file<CheckpointError>(path / "manifest.txt"));
+    if (checkpoint.manifest.get("format") != checkpoint_format) {
+      throw CheckpointError("its format is '" + checkpoint.manifest.get("format") +
+                            "', this program reads 1");
+    }
+    for (const auto& [key, value] : checkpoint.manifest.entries()) {
+      if (key.rfind("file.", 0) == 0 && detail::file_signature(path / key.substr(5)) != value) {
+        throw CheckpointError(key.substr(5) + " is damaged: size or CRC-32 does not match");
+      }
+    }
+  } catch (const CheckpointError& error) {
+    throw damaged(error.what());
+  }
+  return checkpoint;
+}
+
+/// The checkpoints in a run's folder, oldest first, by name alone: `step-` and digits.
+inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() > 5 && name.rfind("step-", 0) == 0 &&
+        name.find_first_not_of("0123456789", 5) == std::string::npos) {
+      found.push_back(entry.path());
+    }
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+/// The newest checkpoint in a run's folder that is whole, or nullopt where there is none at all. A
+/// damaged newer one is passed over, and reported through `on_damaged`. Throws CheckpointError
+/// where all are damaged.
+inline std::optional<Checkpoint> latest_checkpoint(
+    const std::filesystem::path& folder,
+    const std::function<void(const std::string&)>& on_damaged = {}) {
+  std::vector<std::filesystem::path> paths = list_checkpoints(folder);
+  std::string first_problem;
+  for (; !paths.empty(); paths.pop_back()) {
+    try {
+      return open_checkpoint(paths.back());
+    } catch (const CheckpointError& error) {
+      if (on_damaged) on_damaged(error.what());
+      if (first_problem.empty()) first_problem = error.what();
+    }
+  }
+  if (!first_problem.empty()) throw CheckpointError(first_problem);
+  return std::nullopt;
+}
+
+/// Writes the optimizer's state. Throws CheckpointError.
+inline void save_optimizer(const std::filesystem::path& path,
+                           const torch::optim::Optimizer& optimizer) {
+  torch::serialize::OutputArchive archive;
+  optimizer.save(archive);
+  // Through memory: LibTorch's file writer ends the program where the disk is full.
+  std::string bytes;
+  archive.save_to([&](const void* data, std::size_t size) {
+    bytes.append(static_cast<const char*>(data), size);
+    return size;
+  });
+  write_bytes<CheckpointError>(path, bytes);
+}
+
+/// Gives the optimizer the state that a checkpoint holds. Throws CheckpointError where it is of
+/// another optimizer.
+inline void load_optimizer(const std::filesystem::path& checkpoint,
+                           torch::optim::Optimizer& optimizer, c10::Device device) {
+  try {
+    torch::serialize::InputArchive archive;
+    archive.load_from((checkpoint / "optimizer.pt").string(), device);
+    optimizer.load(archive);
+  } catch (const c10::Error& error) {
+    throw CheckpointError("checkpoint " + checkpoint.string() + " is of another optimizer: " +
+                          error.what_without_backtrace() + "; give the one that it was made with");
+  }
+}
+
+namespace detail {
+
+/// The checkpoints whose manifest can be read and has a finite score, best (lowest) first; of equal
+/// ones the newest first.
+inline std::vector<std::pair<double, std::filesystem::path>> scored_checkpoints(
+    const std::filesystem::path& folder) {
+  std::vector<std::pair<double, std::filesystem::path>> found;
+  for (const auto& path : list_checkpoints(folder)) {
+    try {
+      const Manifest manifest =
+          Manifest::from_text(read_file<CheckpointError>(path / "manifest.txt"));
+      if (!manifest.contains("score")) continue;
+      const double score = manifest.get_double("score");
+      if (std::isfinite(score)) found.emplace(found.begin(), score, path);
+    } catch (const CheckpointError&) {  // damaged: not among the good ones
+    }
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  return found;
+}
+
+}  // namespace detail
+
+/// The whole checkpoint with the lowest score, or nullopt where none has a score. A damaged one is
+/// passed over, and reported through `on_damaged`.
+inline std::optional<Checkpoint> best_checkpoint(
+    const std::filesystem::path& folder,
+    const std::function<void(const std::string&)>& on_damaged = {}) {
+  for (const auto& [score, path] : detail::scored_checkpoints(folder)) {
+    try {
+      return open_checkpoint(path);
+    } catch (const CheckpointError& error) {
+      if (on_damaged) on_damaged(error.what());
+    }
+  }
+  return std::nullopt;
+}
+
+/// Ends the writing of a checkpoint's directory: signs every file in it in the manifest, adds that,
+/// and commits. Throws CheckpointError.
+inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
+  manifest.set("format", checkpoint_format);
+  for (const auto& file : std::filesystem::directory_iterator(directory.path())) {
+    manifest.set("file." + file.path().filename().string(), detail::file_signature(file.path()));
+  }
+  write_bytes<CheckpointError>(directory.path() / "manifest.txt", manifest.to_text());
+  directory.commit();
+}
+
+/// Throws TrainingError where a parameter or buffer holds NaN or infinity. A finite loss can have
+/// an infinite gradient, so a step may spoil the weights before any loss shows it.
+inline void check_finite(const torch::nn::Module& module, std::int64_t step) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> weights = module.parameters();
+  for (const at::Tensor& buffer : module.buffers()) {
+    if (buffer.is_floating_point()) weights.push_back(buffer);
+  }
+  constexpr double largest = std::numeric_limits<double>::infinity();  // the norm of that order
+  const std::vector<at::Tensor> norms = at::_foreach_norm(weights, largest);
+  if (norms.empty() || at::stack(norms).isfinite().all().item<bool>()) return;
+  throw TrainingError("the weights hold NaN or infinity after " + std::to_string(step) +
+                          " steps; lower the learning rate, or clip gradients (clip_norm)",
+                      step - 1);
+}
+
+/// Removes all checkpoints but the `keep` newest, the best scored one and `fresh`.
+inline void prune_checkpoints(const std::filesystem::path& folder,
+                              const std::filesystem::path& fresh, std::int64_t keep) {
+  const std::vector<std::filesystem::path> all = list_checkpoints(folder);
+  const auto kept = static_cast<std::size_t>(keep);
+  if (all.size() <= kept) return;
+  const auto by_score = detail::scored_checkpoints(folder);
+  for (std::size_t i = 0; i + kept < all.size(); ++i) {
+    const bool best = !by_score.empty() && all[i] == by_score.front().second;
+    std::error_code ignored;
+    if (all[i] != fresh && !best) std::filesystem::remove_all(all[i], ignored);
+  }
+}
+
+/// Writes a checkpoint into `folder` and removes all but the `keep` newest and the best. `manifest`
+/// holds step and position, and perhaps a `score`; the files' signatures are added here. Throws
+/// TrainingError for weights that are not finite, CheckpointError; older checkpoints are touched
+/// only after success.
+inline std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
+                                              Manifest manifest, const torch::nn::Module& module,
+                                              const std::optional<StateDict>& ema,
+                                              const torch::optim::Optimizer& optimizer,
+                                              c10::Device device, std::int64_t keep) {
+  check_finite(module, manifest.get_int("step"));
+  std::string number = std::to_string(manifest.get_int("step"));
+  number.insert(0, 9 - std::min<std::size_t>(number.size(), 9), '0');
+  const std::filesystem::path target = folder / ("step-" + number);
+  AtomicDirectory directory(target);
+  save_state_dict(directory.path() / "model.pt", state_dict(module));
+  if (ema) save_state_dict(directory.path() / "ema.pt", *ema);
+  save_state_dict(directory.path() / "generators.pt", generator_states(device));
+  save_optimizer(directory.path() / "optimizer.pt", optimizer);
+  commit_checkpoint(directory, std::move(manifest));
+  prune_checkpoints(folder, target, keep);
+  return target;
+}
+
+}}  // namespace flowmatch

@@ -1,0 +1,194 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <ios>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/io/write_file.hpp"
+#include "flowmatch/monitor/hooks.hpp"
+
+namespace flowmatch { inline namespace v0 {
+
+/// A table that grows by a row a step (or an epoch), as text: the first column is `step`, the
+/// others are given. A name that ends in `.jsonl` makes it JSON lines, any other CSV with a head:
+///
+///     step,loss,learning_rate              {"step": 1, "loss": 0.5, "learning_rate": 0.01}
+///     1,0.5,0.01                           {"step": 2, "loss": null, "learning_rate": 0.01}
+///     2,nan,0.01
+///
+/// Numbers have nine digits, enough for float32. A value that is missing is an empty field, in JSON
+/// no member. NaN and infinity are `nan` and `inf` in CSV and null in JSON, which knows neither.
+///
+/// Steps ascend. A file that exists is gone on with: rows up to step `steps_done` stay, later ones
+/// (of steps that a run which resumes repeats) and a last row that was cut go. Likewise a row whose
+/// step is not beyond the last one, as after a roll-back, replaces those from its step on.
+///
+/// Rows are handed to the operating system each `flush_every` rows and by `flush()`; what was not
+/// is lost where the program is killed.
+///
+/// Throws OptionError for `flush_every` below 1, no columns, or a column's name with a comma, a
+/// quote, a backslash or a line break; DataError where the file can't be written or is a CSV of
+/// other columns.
+class MetricsFile {
+ public:
+  MetricsFile(std::filesystem::path path, std::vector<std::string> columns,
+              std::int64_t steps_done = 0, std::int64_t flush_every = 1)
+      : path_(std::move(path)),
+        columns_(std::move(columns)),
+        json_(path_.extension() == ".jsonl"),
+        flush_every_(flush_every),
+        head_("step") {
+    if (flush_every < 1) throw OptionError("flush_every is below 1; choose at least 1 row");
+    if (columns_.empty()) throw OptionError("a metrics file without columns; name at least one");
+    for (const std::string& name : columns_) {
+      if (name.empty() || name.find_first_of(",\"\\\n\r") != std::string::npos) {
+        throw OptionError(
+            "'" + name +
+            "' can't be a column's name; use one without commas, quotes and line breaks");
+      }
+      head_ += "," + name;
+    }
+    keep_rows(steps_done);
+  }
+
+  /// A row: a value, or none, for each column. Throws OptionError for another number of values.
+  void write(std::int64_t step, const std::vector<std::optional<double>>& values) {
+    if (values.size() != columns_.size()) {
+      throw OptionError(fmt::format("{} values for the {} columns of {}; give one for each",
+                                    values.size(), columns_.size(), path_.string()));
+    }
+    if (step <= last_step_) keep_rows(step - 1);
+    last_step_ = step;
+    file_ << (json_ ? fmt::format("{{\"step\": {}", step) : fmt::format("{}", step));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (!json_) {
+        file_ << ',' << (values[i] ? number(*values[i]) : "");
+      } else if (values[i]) {
+        file_ << ", \"" << columns_[i] << "\": " << number(*values[i]);
+      }
+    }
+    file_ << (json_ ? "}\n" : "\n");
+    if (++rows_ % flush_every_ == 0) flush();
+  }
+
+  void flush() {
+    if (!file_.flush()) {
+      throw DataError("cannot write " + path_.string() +
+                      "; check the folder's permissions and the free space");
+    }
+  }
+
+ private:
+  // The file is replaced as a whole: at no moment are its rows lost.
+  void keep_rows(std::int64_t steps_done) {
+    file_.close();
+    std::ifstream old(path_, std::ios::binary);
+    write_file<DataError>(path_, [&](std::ostream& kept) {
+      if (!json_) kept << head_ << '\n';
+      bool first = true;
+      for (std::string line; std::getline(old, line) && !old.eof();) {  // at the end: a cut row
+        if (!json_ && std::exchange(first, false)) {
+          if (line == head_) continue;
+          throw DataError(path_.string() + " has the columns '" + line + "', not '" + head_ +
+                          "'; choose another name");
+        }
+        const std::int64_t step = step_of(line);
+        if (step >= 0 && step <= steps_done) kept << line << '\n';
+      }
+    });
+    file_.open(path_, std::ios::app | std::ios::binary);
+    flush();
+  }
+
+  std::string number(double value) const {
+    if (json_ && !std::isfinite(value)) return "null";
+    return std::isnan(value) ? "nan" : fmt::format("{:.9g}", value);  // NaN without its sign
+  }
+
+  std::int64_t step_of(std::string_view line) const {
+    constexpr std::string_view begin = "{\"step\": ";
+    if (json_) line.remove_prefix(std::min(begin.size(), line.size()));
+    std::int64_t step = -1;
+    std::from_chars(line.data(), line.data() + line.size(), step);
+    return step;
+  }
+
+  std::filesystem::path path_;
+  std::vector<std::string> columns_;
+  bool json_;
+  std::int64_t flush_every_;
+  std::string head_;
+  std::ofstream file_{};
+  std::int64_t rows_ = 0;
+  std::int64_t last_step_ = -1;
+};
+
+/// A row of a CSV that MetricsFile wrote, as far as one column goes.
+struct MetricsRow {
+  std::int64_t step = 0;
+  double value = 0;
+};
+
+/// A column of a CSV that MetricsFile wrote, without the rows that have no value there; none where
+/// there is no such file or column.
+inline std::vector<MetricsRow> read_metrics(const std::filesystem::path& path,
+                                            const std::string& column) {
+  const auto fields = [](const std::string& line) {
+    std::vector<std::string> parts(1);
+    for (const char c : line) {
+      if (c == ',') {
+        parts.emplace_back();
+      } else {
+        parts.back() += c;
+      }
+    }
+    return parts;
+  };
+  std::vector<MetricsRow> rows;
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  const std::vector<std::string> head = fields(line);
+  const auto at =
+      static_cast<std::size_t>(std::find(head.begin(), head.end(), column) - head.begin());
+  while (at < head.size() && std::getline(file, line)) {
+    const std::vector<std::string> parts = fields(line);
+    if (parts.size() != head.size() || parts[at].empty()) continue;
+    rows.push_back({std::atoll(parts[0].c_str()), std::strtod(parts[at].c_str(), nullptr)});
+  }
+  return rows;
+}
+
+/// A hook that writes a MetricsFile with a row a step: loss (where it was looked at), learning_rate
+/// and samples_per_second. `steps_done` is `trainer.steps()` of a run that resumes.
+class MetricsLog {
+ public:
+  explicit MetricsLog(std::filesystem::path path, std::int64_t steps_done = 0,
+                      std::int64_t flush_every = 1)
+      : file_(std::move(path), {"loss", "learning_rate", "samples_per_second"}, steps_done,
+              flush_every) {}
+
+  void on_step(const StepReport& r) {
+    file_.write(r.step, {r.loss, r.learning_rate, r.samples_per_second});
+  }
+  void on_epoch(const EpochReport&) { file_.flush(); }
+
+ private:
+  MetricsFile file_;
+};
+
+}}  // namespace flowmatch

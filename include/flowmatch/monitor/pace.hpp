@@ -1,0 +1,22 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace flowmatch { inline namespace v0 {
+
+/// Seconds and samples since a call to `fit` began.
+class Pace {
+ public:
+  void add(std::int64_t samples) noexcept { samples_ += samples; }
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+  }
+  std::int64_t samples() const noexcept { return samples_; }
+
+ private:
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  std::int64_t samples_ = 0;
+};
+
+}}  // namespace flowmatch

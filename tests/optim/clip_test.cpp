@@ -1,0 +1,86 @@
+#include "flowmatch/optim/clip.hpp"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "tests/support/test.hpp"
+
+namespace {
+
+/// Parameters whose gradients have the norms 3 and 4; the third has none.
+std::vector<at::Tensor> with_gradients(at::ScalarType type = torch::kDouble) {
+  const auto options = torch::TensorOptions(type);
+  std::vector<at::Tensor> parameters{torch::zeros({9}, options).requires_grad_(),
+                                     torch::zeros({2, 2}, options).requires_grad_(),
+                                     torch::zeros({5}, options).requires_grad_()};
+  parameters[0].mutable_grad() = torch::ones({9}, options);
+  parameters[1].mutable_grad() = torch::full({2, 2}, -2.0, options);
+  return parameters;
+}
+
+}  // namespace
+
+TEST_CASE("clip: scales all gradients together and returns their norm before") {
+  auto parameters = with_gradients();
+  const at::Tensor norm = fm::clip_grad_norm(parameters, 1.0);
+  REQUIRE(norm.dim() == 0);
+  REQUIRE(norm.item<double>() == Approx(5.0).epsilon(1e-14));
+  REQUIRE(close(parameters[0].grad(), torch::full({9}, 1 / 5.000001, torch::kDouble), 1e-12));
+  REQUIRE(close(parameters[1].grad(), torch::full({2, 2}, -2 / 5.000001, torch::kDouble), 1e-12));
+  REQUIRE(!parameters[2].grad().defined());
+}
+
+TEST_CASE("clip: grad_norm measures and changes nothing") {
+  auto parameters = with_gradients();
+  REQUIRE(fm::grad_norm(parameters).item<double>() == Approx(5.0).epsilon(1e-14));
+  REQUIRE(torch::equal(parameters[0].grad(), torch::ones({9}, torch::kDouble)));
+  REQUIRE(!fm::grad_norm({}).defined());
+  parameters[1].grad()[0][1] = std::numeric_limits<double>::infinity();
+  REQUIRE(std::isinf(fm::grad_norm(parameters).item<double>()));
+  parameters[1].grad()[0][1] = std::numeric_limits<double>::quiet_NaN();
+  REQUIRE(std::isnan(fm::grad_norm(parameters).item<double>()));
+}
+
+TEST_CASE("clip: the norm of a sparse gradient sums entries of the same place") {
+  const at::Tensor weight = torch::zeros({5, 1}).requires_grad_();
+  torch::embedding(weight, torch::tensor({1, 1, 3}), -1, false, /*sparse=*/true).sum().backward();
+  REQUIRE(weight.grad().is_sparse());
+  REQUIRE(fm::grad_norm({weight}).item<double>() == Approx(std::sqrt(5.0)));
+}
+
+TEST_CASE("clip: leaves gradients below the maximum exactly as they are") {
+  auto parameters = with_gradients();
+  fm::clip_grad_norm(parameters, 5.1);
+  REQUIRE(torch::equal(parameters[0].grad(), torch::ones({9}, torch::kDouble)));
+  REQUIRE(torch::equal(parameters[1].grad(), torch::full({2, 2}, -2.0, torch::kDouble)));
+}
+
+TEST_CASE("clip: does what torch::nn::utils::clip_grad_norm_ does") {
+  for (const auto type : {torch::kDouble, torch::kFloat}) {
+    for (const double max_norm : {1e-3, 0.7, 2.5, 5.0, 100.0}) {
+      auto mine = with_gradients(type);
+      auto theirs = with_gradients(type);
+      const double expected = torch::nn::utils::clip_grad_norm_(theirs, max_norm);
+      const at::Tensor norm = fm::clip_grad_norm(mine, max_norm);
+      const double rtol = type == torch::kDouble ? 1e-12 : 1e-6;
+      REQUIRE(norm.item<double>() == Approx(expected).epsilon(rtol));
+      for (std::size_t i = 0; i < 2; ++i)
+        REQUIRE(close(mine[i].grad(), theirs[i].grad(), rtol, 1e-12));
+    }
+  }
+}
+
+TEST_CASE("clip: without any gradient it returns an undefined tensor") {
+  REQUIRE(!fm::clip_grad_norm({torch::zeros({3}).requires_grad_()}, 1.0).defined());
+  REQUIRE(!fm::clip_grad_norm({}, 1.0).defined());
+}
+
+TEST_CASE("clip: a gradient of zeros stays zero and one of NaN shows in the norm") {
+  std::vector<at::Tensor> parameters{torch::zeros({3}).requires_grad_()};
+  parameters[0].mutable_grad() = torch::zeros({3});
+  REQUIRE(fm::clip_grad_norm(parameters, 1.0).item<double>() == 0.0);
+  REQUIRE(torch::equal(parameters[0].grad(), torch::zeros({3})));
+  parameters[0].mutable_grad()[1] = std::numeric_limits<float>::quiet_NaN();
+  REQUIRE(std::isnan(fm::clip_grad_norm(parameters, 1.0).item<double>()));
+}

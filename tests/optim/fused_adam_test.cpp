@@ -1,0 +1,339 @@
+#include "flowmatch/optim/fused_adam.hpp"
+
+#include <cmath>
+#include <limits>
+#include <sstream>
+#include <vector>
+
+#include "tests/support/test.hpp"
+
+namespace {
+
+using torch::optim::Adam;
+using torch::optim::AdamOptions;
+using torch::optim::AdamW;
+using torch::optim::AdamWOptions;
+
+/// 31 and 6 elements: with and without whole vector registers.
+std::vector<at::Tensor> fresh(at::ScalarType type) {
+  const auto options = torch::TensorOptions(type);
+  return {torch::linspace(-1, 1, 31, options).requires_grad_(),
+          torch::linspace(0.5, 2, 6, options).view({2, 3}).requires_grad_()};
+}
+
+/// A gradient that depends on the step and the values, a different one for each parameter.
+void set_gradients(const std::vector<at::Tensor>& parameters, int step) {
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    at::Tensor p = parameters[i];
+    const double phase = 0.3 * step + static_cast<double>(i);
+    p.mutable_grad() = (p * (1 + 0.1 * std::sin(phase)) + std::cos(phase)).clone();
+  }
+}
+
+template <class Optimizer>
+void steps(Optimizer& optimizer, const std::vector<at::Tensor>& parameters, int from, int to) {
+  for (int step = from; step < to; ++step) {
+    set_gradients(parameters, step);
+    optimizer.step();
+  }
+}
+
+template <class Fused, class Reference, class Options>
+void require_same_path(const Options& options) {
+  const auto mine = fresh(torch::kDouble);
+  const auto theirs = fresh(torch::kDouble);
+  Fused fused(mine, options);
+  Reference reference(theirs, options);
+  for (int step = 0; step < 20; ++step) {
+    steps(fused, mine, step, step + 1);
+    steps(reference, theirs, step, step + 1);
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      INFO("step " << step << ", parameter " << i);
+      REQUIRE(close(mine[i], theirs[i], 1e-12, 1e-14));
+    }
+  }
+  REQUIRE(!close(mine[0], fresh(torch::kDouble)[0], 0, 1e-2));  // it went somewhere
+}
+
+template <class Optimizer>
+std::string saved(const Optimizer& optimizer) {
+  torch::serialize::OutputArchive archive;
+  optimizer.save(archive);
+  std::ostringstream out;
+  archive.save_to(out);
+  return out.str();
+}
+
+template <class Optimizer>
+void load(Optimizer& optimizer, const std::string& bytes) {
+  std::istringstream in(bytes);
+  torch::serialize::InputArchive archive;
+  archive.load_from(in);
+  optimizer.load(archive);
+}
+
+std::vector<at::Tensor> copies(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> all;
+  for (const auto& each : tensors) all.push_back(each.detach().clone().requires_grad_());
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("fused_adam: FusedAdam follows torch::optim::Adam over 20 steps") {
+  SECTION("plain") { require_same_path<fm::FusedAdam, Adam>(AdamOptions(0.05)); }
+  SECTION("weight decay and other settings") {
+    require_same_path<fm::FusedAdam, Adam>(
+        AdamOptions(0.02).weight_decay(0.1).betas({0.8, 0.95}).eps(1e-5));
+  }
+  SECTION("amsgrad") {
+    require_same_path<fm::FusedAdam, Adam>(AdamOptions(0.05).betas({0.9, 0.7}).amsgrad(true));
+  }
+}
+
+TEST_CASE("fused_adam: FusedAdamW follows torch::optim::AdamW over 20 steps") {
+  SECTION("plain") { require_same_path<fm::FusedAdamW, AdamW>(AdamWOptions(0.05)); }
+  SECTION("weight decay and other settings") {
+    require_same_path<fm::FusedAdamW, AdamW>(
+        AdamWOptions(0.02).weight_decay(0.5).betas({0.8, 0.95}).eps(1e-5));
+  }
+  SECTION("amsgrad") {
+    require_same_path<fm::FusedAdamW, AdamW>(AdamWOptions(0.05).betas({0.9, 0.7}).amsgrad(true));
+  }
+}
+
+TEST_CASE("fused_adam: a float32 step is the reference's up to rounding") {
+  const auto mine = fresh(torch::kFloat);
+  const auto theirs = fresh(torch::kFloat);
+  fm::FusedAdam fused(mine, AdamOptions(0.05).weight_decay(0.01));
+  Adam reference(theirs, AdamOptions(0.05).weight_decay(0.01));
+  steps(fused, mine, 0, 1);
+  steps(reference, theirs, 0, 1);
+  for (std::size_t i = 0; i < mine.size(); ++i) REQUIRE(close(mine[i], theirs[i], 1e-6, 1e-7));
+}
+
+TEST_CASE("fused_adam: a learning rate and beta1 that change are followed") {
+  const auto mine = fresh(torch::kDouble);
+  const auto theirs = fresh(torch::kDouble);
+  fm::FusedAdam fused(mine, AdamOptions(0.05));
+  Adam reference(theirs, AdamOptions(0.05));
+  const auto change = [](torch::optim::Optimizer& optimizer, int step) {
+    auto& options = static_cast<AdamOptions&>(optimizer.param_groups().front().options());
+    options.lr(0.01 * (1 + step)).betas({0.95 - 0.01 * step, 0.999});
+  };
+  for (int step = 0; step < 10; ++step) {
+    change(fused, step);
+    change(reference, step);
+    steps(fused, mine, step, step + 1);
+    steps(reference, theirs, step, step + 1);
+  }
+  REQUIRE(close(mine[0], theirs[0], 1e-12, 1e-14));
+  REQUIRE(close(mine[1], theirs[1], 1e-12, 1e-14));
+}
+
+TEST_CASE("fused_adam: a parameter without a gradient rests and keeps its own count of steps") {
+  const auto mine = fresh(torch::kDouble);
+  const auto theirs = fresh(torch::kDouble);
+  fm::FusedAdam fused(mine, AdamOptions(0.05).weight_decay(0.1));
+  Adam reference(theirs, AdamOptions(0.05).weight_decay(0.1));
+  for (int step = 0; step < 8; ++step) {
+    set_gradients(mine, step);
+    set_gradients(theirs, step);
+    if (step % 3 != 1) {  // so that the two parameters' counts differ
+      at::Tensor(mine[1]).mutable_grad().reset();
+      at::Tensor(theirs[1]).mutable_grad().reset();
+    }
+    const at::Tensor before = mine[1].detach().clone();
+    fused.step();
+    reference.step();
+    if (step % 3 != 1) REQUIRE(torch::equal(mine[1], before));
+    REQUIRE(close(mine[0], theirs[0], 1e-12, 1e-14));
+    REQUIRE(close(mine[1], theirs[1], 1e-12, 1e-14));
+  }
+  fused.zero_grad();
+  fused.step();  // none at all
+  REQUIRE(close(mine[0], theirs[0], 1e-12, 1e-14));
+}
+
+TEST_CASE("fused_adam: parameters of several dtypes fall back on the reference's step") {
+  const auto make = [] {
+    return std::vector<at::Tensor>{fresh(torch::kDouble)[0], fresh(torch::kFloat)[1]};
+  };
+  const auto mine = make();
+  const auto theirs = make();
+  fm::FusedAdamW fused(mine, AdamWOptions(0.05));
+  AdamW reference(theirs, AdamWOptions(0.05));
+  steps(fused, mine, 0, 5);
+  steps(reference, theirs, 0, 5);
+  REQUIRE(torch::equal(mine[0], theirs[0]));
+  REQUIRE(torch::equal(mine[1], theirs[1]));
+}
+
+TEST_CASE("fused_adam: a gradient or state that lies in memory otherwise is not misread") {
+  const auto make = [] {
+    return torch::linspace(-1, 1, 24, torch::kDouble).view({2, 3, 2, 2}).clone();
+  };
+  const auto grad = [](int step) {
+    return (torch::arange(24, torch::kDouble) * 0.1 + step).sin().view({2, 3, 2, 2});
+  };
+  at::Tensor theirs = make().requires_grad_();
+  Adam reference({theirs}, AdamOptions(0.05));
+  at::Tensor mine;
+  SECTION("channels-last parameter and contiguous gradient") {
+    mine = make().contiguous(torch::MemoryFormat::ChannelsLast).requires_grad_();
+  }
+  SECTION("a parameter with gaps") {
+    mine = torch::zeros({2, 3, 2, 4}, torch::kDouble).slice(3, 0, 4, 2);
+    mine.copy_(make());
+    mine.requires_grad_();
+  }
+  SECTION("a parameter that changes its layout after the first step") {
+    mine = make().requires_grad_();
+  }
+  fm::FusedAdam fused({mine}, AdamOptions(0.05));
+  for (int step = 0; step < 6; ++step) {
+    mine.mutable_grad() = grad(step);
+    theirs.mutable_grad() = grad(step);
+    if (step >= 2 && mine.is_contiguous()) {
+      mine.set_data(mine.detach().contiguous(torch::MemoryFormat::ChannelsLast));
+      mine.mutable_grad() = grad(step).contiguous(torch::MemoryFormat::ChannelsLast);
+    }
+    fused.step();
+    reference.step();
+    INFO("step " << step);
+    REQUIRE(close(mine, theirs, 1e-12, 1e-14));
+  }
+}
+
+TEST_CASE("fused_adam: channels-last parameters with gradients alike take the same path") {
+  at::Tensor mine = torch::linspace(-1, 1, 24, torch::kDouble)
+                        .view({2, 3, 2, 2})
+                        .contiguous(torch::MemoryFormat::ChannelsLast)
+                        .requires_grad_();
+  at::Tensor theirs = mine.detach().contiguous().requires_grad_();
+  fm::FusedAdam fused({mine}, AdamOptions(0.05));
+  Adam reference({theirs}, AdamOptions(0.05));
+  for (int step = 0; step < 5; ++step) {
+    (mine.sin() * (step + 1)).sum().backward();
+    (theirs.sin() * (step + 1)).sum().backward();
+    fused.step();
+    reference.step();
+    fused.zero_grad();
+    reference.zero_grad();
+  }
+  REQUIRE(close(mine, theirs, 1e-12, 1e-14));
+}
+
+TEST_CASE("fused_adam: its saved state goes on alike in itself and in torch::optim::Adam") {
+  const auto options = AdamOptions(0.05).amsgrad(true).betas({0.9, 0.8});
+  const auto straight = fresh(torch::kDouble);
+  fm::FusedAdam whole(straight, options);
+  steps(whole, straight, 0, 7);
+  const std::string bytes = saved(whole);
+  const auto again = copies(straight);
+  const auto with_torch = copies(straight);
+  steps(whole, straight, 7, 12);
+
+  fm::FusedAdam second(again, AdamOptions(1.0));  // options come with the state
+  load(second, bytes);
+  steps(second, again, 7, 12);
+  Adam third(with_torch, AdamOptions(1.0));
+  load(third, bytes);
+  steps(third, with_torch, 7, 12);
+  for (std::size_t i = 0; i < straight.size(); ++i) {
+    REQUIRE(torch::equal(straight[i], again[i]));
+    REQUIRE(close(straight[i], with_torch[i], 1e-12, 1e-14));
+  }
+}
+
+TEST_CASE("fused_adam: it reads a state that torch::optim::AdamW saved") {
+  const auto theirs = fresh(torch::kDouble);
+  AdamW reference(theirs, AdamWOptions(0.05));
+  steps(reference, theirs, 0, 7);
+  const auto mine = copies(theirs);
+  fm::FusedAdamW fused(mine, AdamWOptions(1.0));
+  load(fused, saved(reference));
+  steps(reference, theirs, 7, 12);
+  steps(fused, mine, 7, 12);
+  for (std::size_t i = 0; i < mine.size(); ++i) REQUIRE(close(mine[i], theirs[i], 1e-12, 1e-14));
+}
+
+TEST_CASE("fused_adam: a masked step never happened") {
+  const auto mine = fresh(torch::kDouble);
+  const auto theirs = fresh(torch::kDouble);
+  fm::FusedAdam fused(mine, AdamOptions(0.05).weight_decay(0.1));
+  Adam reference(theirs, AdamOptions(0.05).weight_decay(0.1));
+  const auto flag = [](float bad) { return torch::tensor(bad); };
+  int good = 0;
+  for (const int bad : {1, 0, 0, 1, 1, 0, 0}) {
+    const at::Tensor before = mine[0].detach().clone();
+    fused.mask(flag(static_cast<float>(bad)));
+    set_gradients(mine, good);
+    if (bad == 1) mine[0].grad().fill_(std::numeric_limits<double>::quiet_NaN());
+    fused.step();
+    REQUIRE(torch::equal(mine[0], before) == (bad == 1));
+    if (bad == 0) steps(reference, theirs, good, good + 1), ++good;
+  }
+  const auto count = [&](std::size_t i) {
+    const auto& state = *fused.state().at(mine[i].unsafeGetTensorImpl());
+    return static_cast<const torch::optim::AdamParamState&>(state).step();
+  };
+  for (std::size_t i = 0; i < mine.size(); ++i) {
+    REQUIRE(close(mine[i], theirs[i], 1e-12, 1e-14));
+    REQUIRE(count(i) == 7);
+  }
+  fused.settle();
+  fused.settle();
+  REQUIRE(count(0) == 4);
+  REQUIRE(count(1) == 4);
+  fused.mask(flag(0));
+  steps(fused, mine, 4, 6);
+  steps(reference, theirs, 4, 6);
+  REQUIRE(close(mine[0], theirs[0], 1e-12, 1e-14));
+}
+
+TEST_CASE("fused_adam: where it falls back a masked step is left out too") {
+  const std::vector<at::Tensor> mine{fresh(torch::kDouble)[0], fresh(torch::kFloat)[1]};
+  fm::FusedAdam fused(mine, AdamOptions(0.05));
+  const auto before = copies(mine);
+  fused.mask(torch::tensor(1.0F));
+  steps(fused, mine, 0, 1);
+  REQUIRE(torch::equal(mine[0], before[0]));
+  REQUIRE(torch::equal(mine[1], before[1]));
+  fused.mask(torch::tensor(0.0F));
+  steps(fused, mine, 0, 1);
+  REQUIRE(!torch::equal(mine[1], before[1]));
+}
+
+TEST_CASE("fused_adam: the stride of a dimension of size 1 does not matter") {
+  const auto weights = torch::linspace(-1, 1, 12, torch::kDouble).view({4, 3, 1, 1});
+  at::Tensor plain = weights.clone().requires_grad_();
+  at::Tensor strided = weights.clone().requires_grad_();
+  fm::FusedAdam a({plain}, AdamOptions(0.05));
+  fm::FusedAdam b({strided}, AdamOptions(0.05));
+  for (int step = 0; step < 5; ++step) {
+    const at::Tensor grad = (weights * (step + 1)).sin();
+    plain.mutable_grad() = grad.clone();
+    strided.mutable_grad() = grad.clone().as_strided({4, 3, 1, 1}, {3, 1, 3, 3});
+    a.step();
+    b.step();
+  }
+  REQUIRE(torch::equal(plain, strided));
+}
+
+TEST_CASE("fused_adam: a closure is called as the reference calls it") {
+  const auto mine = fresh(torch::kDouble);
+  fm::FusedAdam fused(mine, AdamOptions(0.05));
+  int calls = 0;
+  const at::Tensor loss = fused.step([&] {
+    ++calls;
+    fused.zero_grad();
+    at::Tensor value = mine[0].square().sum() + mine[1].square().sum();
+    value.backward();
+    return value;
+  });
+  REQUIRE(calls == 1);
+  REQUIRE(loss.item<double>() > 0);
+  REQUIRE(!torch::equal(mine[0], fresh(torch::kDouble)[0]));
+}

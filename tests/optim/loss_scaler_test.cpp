@@ -1,0 +1,72 @@
+#include "flowmatch/optim/loss_scaler.hpp"
+
+#include <limits>
+#include <vector>
+
+#include "tests/support/test.hpp"
+
+namespace {
+
+at::Tensor found(double value) { return torch::full({}, value, torch::kFloat); }
+
+}  // namespace
+
+TEST_CASE("loss_scaler: scaled and unscaled gradients are the plain ones") {
+  const fm::LossScaler scaler(c10::kCPU);
+  const at::Tensor plain = torch::tensor({0.3F, -2.0F, 1e-6F}).requires_grad_();
+  const at::Tensor scaled = plain.detach().clone().requires_grad_();
+  const at::Tensor without = torch::ones({2}).requires_grad_();
+  plain.sin().sum().backward();
+  scaler.scale(scaled.sin().sum()).backward();
+  REQUIRE(close(scaled.grad(), plain.grad() * 65536, 1e-6, 0));
+  REQUIRE(scaler.unscale({scaled, without}).item<float>() == 0);
+  REQUIRE(torch::equal(scaled.grad(), plain.grad()));  // a power of two leaves every bit
+  REQUIRE(!without.grad().defined());
+}
+
+TEST_CASE("loss_scaler: NaN and infinity in any gradient are found") {
+  const fm::LossScaler scaler(c10::kCPU);
+  REQUIRE(scaler.unscale({}).item<float>() == 0);
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        -std::numeric_limits<float>::infinity()}) {
+    at::Tensor first = torch::ones({3}).requires_grad_();
+    at::Tensor second = torch::ones({4}).requires_grad_();
+    first.mutable_grad() = torch::ones({3});
+    second.mutable_grad() = torch::ones({4});
+    second.grad()[2] = bad;
+    REQUIRE(scaler.unscale({first, second}).item<float>() == 1);
+  }
+}
+
+TEST_CASE("loss_scaler: it halves at an overflow and doubles after 2000 good steps in a row") {
+  fm::LossScaler scaler(c10::kCPU);
+  REQUIRE(scaler.value() == 65536);
+  for (int i = 0; i < 1999; ++i) scaler.update(found(0));
+  REQUIRE(scaler.value() == 65536);
+  REQUIRE(scaler.good_steps() == 1999);
+  scaler.update(found(1));
+  REQUIRE(scaler.value() == 32768);
+  REQUIRE(scaler.good_steps() == 0);
+  for (int i = 0; i < 2000; ++i) scaler.update(found(0));
+  REQUIRE(scaler.value() == 65536);
+}
+
+TEST_CASE("loss_scaler: it can be lowered down to 1") {
+  fm::LossScaler scaler(c10::kCPU);
+  for (int i = 0; i < 16; ++i) {
+    REQUIRE(scaler.reducible().item<bool>());
+    scaler.update(found(1));
+  }
+  REQUIRE(scaler.value() == 1);
+  REQUIRE(!scaler.reducible().item<bool>());
+}
+
+TEST_CASE("loss_scaler: it is restored and refuses what no scaler has") {
+  fm::LossScaler scaler(c10::kCPU);
+  scaler.restore(1024, 1999);
+  scaler.update(found(0));
+  REQUIRE(scaler.value() == 2048);
+  require_error<fm::CheckpointError>([&] { scaler.restore(0, 0); }, "a loss scale of 0");
+  require_error<fm::CheckpointError>([&] { scaler.restore(2, -1); }, "after -1 good steps");
+}

@@ -1,0 +1,162 @@
+#include "flowmatch/optim/optimizer.hpp"
+
+#include <memory>
+#include <vector>
+
+#include "tests/support/test.hpp"
+
+namespace {
+
+std::vector<at::Tensor> some_parameters() {
+  return {torch::ones({3}, torch::kDouble).requires_grad_(),
+          torch::full({2, 2}, 0.5, torch::kDouble).requires_grad_()};
+}
+
+template <class Options>
+const Options& options_of(torch::optim::Optimizer& optimizer) {
+  auto* options = dynamic_cast<Options*>(&optimizer.param_groups().front().options());
+  REQUIRE(options != nullptr);
+  return *options;
+}
+
+}  // namespace
+
+TEST_CASE("optimizer: adam and adamw hand their settings on and are fused") {
+  const auto adam = fm::make_optimizer(
+      fm::adam({.beta1 = 0.8, .beta2 = 0.99, .eps = 1e-5, .weight_decay = 0.1, .amsgrad = true}),
+      some_parameters(), 3e-4);
+  REQUIRE(dynamic_cast<fm::FusedAdam*>(adam.get()) != nullptr);
+  const auto& a = options_of<torch::optim::AdamOptions>(*adam);
+  REQUIRE(a.lr() == 3e-4);
+  REQUIRE(a.betas() == std::make_tuple(0.8, 0.99));
+  REQUIRE(a.eps() == 1e-5);
+  REQUIRE(a.weight_decay() == 0.1);
+  REQUIRE(a.amsgrad());
+
+  const auto adamw = fm::make_optimizer(fm::adamw(), some_parameters(), 1e-3);
+  REQUIRE(dynamic_cast<fm::FusedAdamW*>(adamw.get()) != nullptr);
+  const auto& w = options_of<torch::optim::AdamWOptions>(*adamw);
+  REQUIRE(w.weight_decay() == 1e-2);
+  REQUIRE(w.betas() == std::make_tuple(0.9, 0.999));
+  REQUIRE(w.eps() == 1e-8);
+  REQUIRE(!w.amsgrad());
+}
+
+TEST_CASE("optimizer: sgd and rmsprop hand their settings on") {
+  const auto sgd = fm::make_optimizer(fm::sgd(0.9, 1e-4, true), some_parameters(), 0.1);
+  const auto& s = options_of<torch::optim::SGDOptions>(*sgd);
+  REQUIRE(s.lr() == 0.1);
+  REQUIRE(s.momentum() == 0.9);
+  REQUIRE(s.weight_decay() == 1e-4);
+  REQUIRE(s.nesterov());
+  REQUIRE(
+      !options_of<torch::optim::SGDOptions>(*fm::make_optimizer(fm::sgd(), some_parameters(), 0.1))
+           .nesterov());
+
+  const auto rmsprop = fm::make_optimizer(fm::rmsprop(0.95, 0.5, 1e-3), some_parameters(), 0.2);
+  const auto& r = options_of<torch::optim::RMSpropOptions>(*rmsprop);
+  REQUIRE(r.lr() == 0.2);
+  REQUIRE(r.alpha() == 0.95);
+  REQUIRE(r.momentum() == 0.5);
+  REQUIRE(r.weight_decay() == 1e-3);
+}
+
+TEST_CASE("optimizer: factories refuse settings out of range and say which") {
+  const auto refused = [](fm::AdamSettings settings, const std::string& part) {
+    require_error<fm::OptionError>([&] { fm::adam(settings); }, "adam beta1");
+    require_error<fm::OptionError>([&] { fm::adam(settings); }, part);
+    require_error<fm::OptionError>([&] { fm::adamw(settings); }, part);
+  };
+  refused({.beta1 = 1}, "beta1 1 ");
+  refused({.beta1 = -0.5}, "beta1 -0.5 ");
+  refused({.beta1 = nan_value}, "beta1 nan ");
+  refused({.beta2 = 1}, "beta2 1 ");
+  refused({.beta2 = nan_value}, "beta2 nan ");
+  refused({.eps = -1e-8}, "eps -1e-08 ");
+  refused({.eps = nan_value}, "eps nan ");
+  refused({.eps = infinity}, "eps inf ");
+  refused({.weight_decay = -1}, "weight_decay -1;");
+  refused({.weight_decay = nan_value}, "weight_decay nan;");
+  refused({.weight_decay = infinity}, "weight_decay inf;");
+
+  require_error<fm::OptionError>([] { fm::sgd(1); }, "sgd momentum 1 ");
+  require_error<fm::OptionError>([] { fm::sgd(-0.1); }, "momentum -0.1");
+  require_error<fm::OptionError>([] { fm::sgd(nan_value); }, "momentum nan");
+  require_error<fm::OptionError>([] { fm::sgd(0, -1); }, "weight_decay -1");
+  require_error<fm::OptionError>([] { fm::sgd(0, infinity); }, "weight_decay inf");
+  require_error<fm::OptionError>([] { fm::sgd(0, 0, true); }, "Nesterov");
+
+  require_error<fm::OptionError>([] { fm::rmsprop(1); }, "alpha 1 ");
+  require_error<fm::OptionError>([] { fm::rmsprop(nan_value); }, "alpha nan");
+  require_error<fm::OptionError>([] { fm::rmsprop(0.99, 1); }, "momentum 1 ");
+  require_error<fm::OptionError>([] { fm::rmsprop(0.99, 0, -1); }, "weight_decay -1");
+}
+
+TEST_CASE("optimizer: descriptions are short and tell settings apart") {
+  REQUIRE(fm::adam({.eps = 1e-5}).description ==
+          "adam beta1 0.9 beta2 0.999 eps 1e-05 weight_decay 0");
+  REQUIRE(fm::adamw({.weight_decay = 0.01, .amsgrad = true}).description ==
+          "adamw beta1 0.9 beta2 0.999 eps 1e-08 weight_decay 0.01 amsgrad");
+  REQUIRE(fm::sgd(0.9, 0, true).description == "sgd momentum 0.9 weight_decay 0 nesterov");
+  REQUIRE(fm::rmsprop().description == "rmsprop alpha 0.99 momentum 0 weight_decay 0");
+  REQUIRE(fm::adam({.weight_decay = 1e-8}).description !=
+          fm::adam({.weight_decay = 2e-8}).description);
+}
+
+TEST_CASE("optimizer: an optimizer that needs a closure or none at all is refused") {
+  const fm::OptimizerFactory lbfgs{
+      "lbfgs", [](std::vector<at::Tensor> parameters, double learning_rate) {
+        return std::make_unique<torch::optim::LBFGS>(std::move(parameters),
+                                                     torch::optim::LBFGSOptions(learning_rate));
+      }};
+  require_error<fm::OptionError>([&] { fm::make_optimizer(lbfgs, some_parameters(), 0.1); },
+                                 "LBFGS needs a closure");
+  require_error<fm::OptionError>([] { fm::make_optimizer({}, some_parameters(), 0.1); },
+                                 "the optimizer factory made none");
+  const fm::OptimizerFactory nothing{"nothing", [](std::vector<at::Tensor>, double) {
+                                       return std::unique_ptr<torch::optim::Optimizer>();
+                                     }};
+  require_error<fm::OptionError>([&] { fm::make_optimizer(nothing, some_parameters(), 0.1); },
+                                 "the optimizer factory made none");
+}
+
+TEST_CASE("optimizer: a model without a parameter to train is refused") {
+  require_error<fm::OptionError>([] { fm::make_optimizer(fm::adam(), {}, 0.1); },
+                                 "no parameters to train");
+  require_error<fm::OptionError>([] { fm::make_optimizer(fm::adam(), {torch::ones({2})}, 0.1); },
+                                 "leave requires_grad set");
+}
+
+TEST_CASE("optimizer: any other class comes in through a factory of one's own") {
+  const fm::OptimizerFactory adagrad{
+      "adagrad", [](std::vector<at::Tensor> parameters, double learning_rate) {
+        return std::make_unique<torch::optim::Adagrad>(std::move(parameters),
+                                                       torch::optim::AdagradOptions(learning_rate));
+      }};
+  const auto optimizer = fm::make_optimizer(adagrad, some_parameters(), 0.25);
+  REQUIRE(optimizer->param_groups().front().options().get_lr() == 0.25);
+  fm::set_rates(*optimizer, 0.5, 0.9);  // it has no momentum to set
+  REQUIRE(optimizer->param_groups().front().options().get_lr() == 0.5);
+}
+
+TEST_CASE("optimizer: set_rates reaches every group and each class's momentum") {
+  auto parameters = some_parameters();
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(std::vector<at::Tensor>{parameters[0]});
+  groups.emplace_back(std::vector<at::Tensor>{parameters[1]},
+                      std::make_unique<torch::optim::AdamWOptions>(
+                          torch::optim::AdamWOptions(7.0).betas({0.1, 0.7})));
+  fm::FusedAdamW adamw(groups, torch::optim::AdamWOptions(1.0));
+  fm::set_rates(adamw, 0.25, 0.875);
+  for (auto& group : adamw.param_groups()) REQUIRE(group.options().get_lr() == 0.25);
+  const auto& second = static_cast<torch::optim::AdamWOptions&>(adamw.param_groups()[1].options());
+  REQUIRE(second.betas() == std::make_tuple(0.875, 0.7));
+  fm::set_rates(adamw, 0.5, std::nullopt);
+  REQUIRE(second.betas() == std::make_tuple(0.875, 0.7));
+  REQUIRE(second.lr() == 0.5);
+
+  torch::optim::RMSprop rmsprop(some_parameters(), torch::optim::RMSpropOptions(1.0));
+  fm::set_rates(rmsprop, 0.5, 0.75);
+  REQUIRE(options_of<torch::optim::RMSpropOptions>(rmsprop).momentum() == 0.75);
+  REQUIRE(options_of<torch::optim::RMSpropOptions>(rmsprop).lr() == 0.5);
+}

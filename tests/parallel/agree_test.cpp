@@ -1,0 +1,74 @@
+#include "flowmatch/parallel/agree.hpp"
+
+#include <array>
+#include <cstdint>
+#include <exception>
+#include <vector>
+
+#include "tests/support/ranks.hpp"
+
+TEST_CASE("agree: a single process agrees with itself") {
+  const fm::SingleProcess alone;
+  const at::Tensor t = torch::arange(3);
+  fm::broadcast_all(alone, {t});
+  REQUIRE(torch::equal(t, torch::arange(3)));
+  fm::require_same_on_all_ranks(alone, torch::kCPU, "the data", "text");
+  REQUIRE(fm::any_rank(alone, torch::kCPU, true));
+  REQUIRE(!fm::any_rank(alone, torch::kCPU, false));
+}
+
+TEST_CASE("agree: what one rank says holds for all") {
+  std::array<bool, 3> none{}, one{};
+  ranks::run_well(3, [&](const ranks::ThreadRank& rank) {
+    const auto r = static_cast<std::size_t>(rank.rank());
+    none[r] = fm::any_rank(rank, torch::kCPU, false);
+    one[r] = fm::any_rank(rank, torch::kCPU, rank.rank() == 2);
+  });
+  REQUIRE(none == std::array{false, false, false});
+  REQUIRE(one == std::array{true, true, true});
+}
+
+TEST_CASE("agree: broadcast_all gives every rank the values of rank 0 and keeps strides") {
+  std::vector<std::vector<at::Tensor>> tensors(3);
+  ranks::run_well(3, [&](const ranks::ThreadRank& rank) {
+    const auto r = static_cast<std::size_t>(rank.rank());
+    const double value = 7 + static_cast<double>(rank.rank());
+    tensors[r] = {
+        torch::full({2, 3}, value).requires_grad_(),
+        torch::full({1, 2, 2, 2}, value, torch::kDouble).to(at::MemoryFormat::ChannelsLast),
+        torch::full({}, static_cast<std::int64_t>(value), torch::kLong)};
+    fm::broadcast_all(rank, tensors[r]);
+  });
+  for (const auto& mine : tensors) {
+    for (const at::Tensor& t : mine) REQUIRE(t.eq(7).all().item<bool>());
+    REQUIRE(mine[1].is_contiguous(at::MemoryFormat::ChannelsLast));
+  }
+}
+
+TEST_CASE("agree: a description that differs is refused on every rank") {
+  ranks::run_well(3, [](const ranks::ThreadRank& rank) {
+    fm::require_same_on_all_ranks(rank, torch::kCPU, "the data", "the same");
+  });
+  const auto errors = ranks::run(3, [](const ranks::ThreadRank& rank) {
+    fm::require_same_on_all_ranks(rank, torch::kCPU, "the data",
+                                  rank.rank() == 1 ? "other" : "one");
+  });
+  for (const auto& error : errors) {
+    REQUIRE(error);
+    require_error<fm::OptionError>([&] { std::rethrow_exception(error); },
+                                   "the data of 1 of 3 ranks is not that of rank 0");
+  }
+}
+
+TEST_CASE("agree: losses add up and a rank without one counts as zero") {
+  std::vector<at::Tensor> sums(3);
+  ranks::run_well(3, [&](const ranks::ThreadRank& rank) {
+    const at::Tensor mine = rank.rank() == 2 ? at::Tensor{} : torch::full({}, 1.5, torch::kFloat);
+    sums[static_cast<std::size_t>(rank.rank())] = fm::sum_over_ranks(rank, torch::kCPU, mine);
+    if (mine.defined() && mine.item<double>() != 1.5) throw fm::DataError("changed its argument");
+  });
+  for (const at::Tensor& sum : sums)
+    REQUIRE(torch::equal(sum, torch::full({}, 3.0, torch::kDouble)));
+  const at::Tensor loss = torch::ones({});
+  REQUIRE(fm::sum_over_ranks(fm::SingleProcess{}, torch::kCPU, loss).is_same(loss));
+}
