@@ -131,7 +131,9 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
   const fm::EvalScope eval(*model.net);
   const Velocity velocity = velocity_of(model);
   const auto run = [&](auto method, auto plan) {
-    const fm::SampleResult result = fm::Sampler(velocity, method, plan, options).solve(x_0, labels);
+    fm::Rng fresh(o.seed, x_0.device());
+    const fm::SampleResult result =
+        fm::Sampler(velocity, method, plan, options).solve(x_0, fresh, labels);
     return Samples{model.recipe.pixels.to_images(result.x).cpu(),
                    result.statistics.evaluations / batches};
   };
@@ -141,10 +143,9 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
     return o.post_grid ? fm::TimeGrid::post(o.steps)
                        : fm::TimeGrid::shifted(o.steps, o.shift, begin, 1 - o.last_step);
   };
-  const fm::Rng fresh = fm::Rng(o.seed, x_0.device()).fork("dpm_solver");
-  if (o.solver == fm::DpmSolver<1>::name) return run(fm::DpmSolver<1>(fresh, o.eta), grid());
-  if (o.solver == fm::DpmSolver<2>::name) return run(fm::DpmSolver<2>(fresh, o.eta), grid());
-  return fm::ode::with_method(o.solver, [&](auto method) {
+  if (o.solver == fm::DpmSolver<1>::name) return run(fm::DpmSolver<1>(o.eta), grid());
+  if (o.solver == fm::DpmSolver<2>::name) return run(fm::DpmSolver<2>(o.eta), grid());
+  return fm::with_method(o.solver, [&](auto method) {
     if constexpr (fm::ode::ErrorStepper<decltype(method), at::Tensor>) {
       if (o.post_grid || o.shift != 1) {
         throw fm::OptionError("--grid and --shift are for fixed steps; " + o.solver +

@@ -114,9 +114,9 @@ int main() {
 
   fm::Sampler heun(net, fm::ode::Heun2{}, fm::TimeGrid::uniform(9, 0, 0.9), {.final_step = 0.1});
   std::cout << heun.solve(rng.normal({10, 2}), classes).statistics.evaluations << " of Heun's\n";
-  fm::Sampler noisy(net, fm::DpmSolver<2>(fm::Rng(1)), fm::TimeGrid::shifted(19, 2, 0, 0.97),
+  fm::Sampler noisy(net, fm::DpmSolver<2>{}, fm::TimeGrid::shifted(19, 2, 0, 0.97),
                     {.final_step = 0.03});
-  std::cout << noisy.solve(rng.normal({10, 2}), classes).statistics.evaluations << " noisy\n";
+  samples = noisy.sample({10, 2}, rng, classes);
 
   const auto each =
       fm::odeint_per_sample([&](const at::Tensor& x, const at::Tensor& t,
@@ -160,7 +160,7 @@ int main() {
 
   fm::Rescheduled straight(fm::VelocityFromEpsilon(noise_net, fm::CosineScheduler{}),
                            fm::CosineScheduler{}, fm::CondOTScheduler{});
-  samples = fm::Sampler(straight, fm::DpmSolver<2>(fm::Rng(1)), fm::TimeGrid::shifted(20, 2, 0.01))
+  samples = fm::Sampler(straight, fm::DpmSolver<2>{}, fm::TimeGrid::shifted(20, 2))
                 .sample({10, 2}, rng);
 
   torch::jit::Module script("scripted");

@@ -19,9 +19,9 @@ at::Tensor noise(std::int64_t n = 20000) {
 /// Samples of the Gaussian flow from the same noise.
 template <int Order>
 at::Tensor drawn(double eta, std::int64_t steps, std::uint64_t seed = 3, double shift = 1) {
-  return fm::Sampler(flow, fm::DpmSolver<Order>(fm::Rng(seed), eta),
-                     fm::TimeGrid::shifted(steps, shift))
-      .sample_from(noise());
+  fm::Rng rng(seed);
+  return fm::Sampler(flow, fm::DpmSolver<Order>(eta), fm::TimeGrid::shifted(steps, shift))
+      .sample_from(noise(), rng);
 }
 
 /// How far samples without fresh noise end from where the flow takes them.
@@ -65,8 +65,9 @@ TEST_CASE("dpm_solver: a step of order 2 is the published formula") {
   std::vector<at::Tensor> points;
   fm::SamplerOptions options;
   options.observer = [&](const fm::SampleStep& s) { return points.push_back(s.x.clone()), true; };
-  fm::Sampler(velocity, fm::DpmSolver<2>(fm::Rng(1), 0), fm::TimeGrid::nodes(times), options)
-      .sample_from(noise(3));
+  fm::Rng rng(1);
+  fm::Sampler(velocity, fm::DpmSolver<2>(0), fm::TimeGrid::nodes(times), options)
+      .sample_from(noise(3), rng);
   const double h = lambda(0.6) - lambda(0.5);
   const double middle = 2 + 0.5 * (lambda(0.5) + h / 2);
   const at::Tensor expected = 0.4 / 0.5 * points[1] - 0.6 * std::expm1(-h) * middle;
@@ -92,11 +93,18 @@ TEST_CASE("dpm_solver: the last step adds no noise, and the seed decides the res
 
 TEST_CASE("dpm_solver: options and directions that cannot be are an OptionError") {
   for (const double eta : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()})
-    require_error<fm::OptionError>([&] { fm::DpmSolver<2>(fm::Rng(1), eta); }, "choose one in");
-  fm::Sampler back(flow, fm::DpmSolver<2>(fm::Rng(1)), fm::TimeGrid::uniform(3, 1, 0));
+    require_error<fm::OptionError>([&] { fm::DpmSolver<2>{eta}; }, "choose one in");
+  fm::Rng rng(1);
+  fm::Sampler back(flow, fm::DpmSolver<2>{}, fm::TimeGrid::uniform(3, 1, 0));
   require_error<fm::OptionError>(
       [&] {
-        back.sample_from(torch::zeros({2, 1}, torch::kDouble));
+        back.sample_from(torch::zeros({2, 1}, torch::kDouble), rng);
       },
       "from noise at 0 to data at 1");
+  fm::Sampler post(flow, fm::DpmSolver<1>{}, fm::TimeGrid::post(3));
+  require_error<fm::OptionError>(
+      [&] {
+        post.sample_from(torch::zeros({2, 1}, torch::kDouble), rng);
+      },
+      "for euler only, not dpm_solver_1");
 }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <thread>
 
+#include "flowmatch/sample/method.hpp"
 #include "tests/support/gaussian_flow.hpp"
 #include "tests/support/networks.hpp"
 #include "tests/support/test.hpp"

@@ -23,6 +23,12 @@ inline at::ScalarType time_dtype(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
+/// The dtype of sums over many steps of x's dtype: float32 for half precision, in which small steps
+/// are rounded away, and x's own otherwise.
+inline at::ScalarType state_dtype(const at::Tensor& x) {
+  return at::isReducedFloatingType(x.scalar_type()) ? at::kFloat : x.scalar_type();
+}
+
 /// Throws a ShapeError unless t is [B] for an x of [B, …].
 inline void check_time(const at::Tensor& t, const at::Tensor& x) {
   if (!x.defined() || x.dim() == 0 || !t.defined() || t.dim() != 1 || t.size(0) != x.size(0)) {

@@ -9,6 +9,7 @@
 #include <ATen/ops/randperm.h>
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 namespace flowmatch { inline namespace v0 {
@@ -20,7 +21,9 @@ namespace flowmatch { inline namespace v0 {
 /// training resumes in mid-epoch without a saved stream. The same seed gives the same numbers on
 /// the same device type.
 ///
-/// An Rng is not for use by several threads at once; fork one for each.
+/// `split()` derives one that differs from call to call, for work that draws by forks of its own.
+///
+/// Copies share one stream. An Rng is not for use by several threads at once; fork one for each.
 class Rng {
  public:
   explicit Rng(std::uint64_t seed, c10::Device device = c10::kCPU)
@@ -31,6 +34,9 @@ class Rng {
     for (const char c : purpose) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
     return Rng(mix(mix(mix(seed_) ^ hash) ^ index), device_);
   }
+
+  /// An independent Rng, another one at each call: the n-th depends on (seed, n) alone.
+  Rng split() { return fork("split", (*splits_)++); }
 
   std::uint64_t seed() const noexcept { return seed_; }
   c10::Device device() const noexcept { return device_; }
@@ -71,6 +77,7 @@ class Rng {
   std::uint64_t seed_;
   c10::Device device_;
   at::Generator generator_;
+  std::shared_ptr<std::uint64_t> splits_ = std::make_shared<std::uint64_t>(0);
 };
 
 }}  // namespace flowmatch

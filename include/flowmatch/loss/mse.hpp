@@ -6,12 +6,15 @@
 
 namespace flowmatch { inline namespace v0 {
 
-/// The mean over all elements of (prediction - target)^2. Throws ShapeError where the shapes differ
-/// (LibTorch would broadcast them and train on nonsense).
+/// The mean over all elements of (prediction - target)^2, in the wider of their dtypes and in
+/// float32 at least. Throws ShapeError where the shapes differ (LibTorch would broadcast them and
+/// train on nonsense).
 struct Mse {
   at::Tensor operator()(const at::Tensor& prediction, const at::Tensor& target) const {
     check_same_shape(prediction, "the model's prediction", target, "the target");
-    return at::mse_loss(prediction, target);
+    const at::ScalarType exact = at::promote_types(
+        at::promote_types(prediction.scalar_type(), target.scalar_type()), at::kFloat);
+    return at::mse_loss(prediction.to(exact), target.to(exact));
   }
 };
 

@@ -1,6 +1,8 @@
 #pragma once
 
-#include <type_traits>
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+
 #include <utility>
 
 #include "flowmatch/model/velocity_model.hpp"
@@ -10,18 +12,26 @@ namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
-/// A velocity model made of a model that predicts something else and a scheduler: convert(c, x,
-/// prediction).
-template <class Convert, class Model, Scheduler S>
+/// A velocity model made of a model that predicts something else and a scheduler. `Prediction` says
+/// how: velocity(c, x, prediction), and `denominator(c)`, which vanishes at an end where the
+/// prediction says nothing of the velocity, while beside it, at `near_end`, it does.
+template <class Prediction, class Model, Scheduler S>
 class ConvertedModel {
  public:
+  using scheduler_type = S;
+
   ConvertedModel(Model model, S scheduler)
       : model_(std::move(model)), scheduler_(std::move(scheduler)) {}
 
   template <class C = NoCondition>
   requires VelocityModel<Model, C> at::Tensor operator()(const at::Tensor& x, const at::Tensor& t,
                                                          const C& condition = C{}) {
-    return Convert{}(coefficients_at(scheduler_, t, x), x, call_model(model_, x, t, condition));
+    const Coefficients at_t = coefficients_at(scheduler_, t, x);
+    const at::Tensor asked =
+        at::where(vanishes(Prediction::denominator(at_t)).view_as(t), Prediction::near_end, t);
+    const Coefficients c = coefficients_at(scheduler_, asked, x);
+    return Prediction::velocity({c.alpha_t, c.sigma_t, at_t.d_alpha_t, at_t.d_sigma_t}, x,
+                                call_model(model_, x, asked, condition));
   }
 
   /// The model inside.
@@ -32,38 +42,46 @@ class ConvertedModel {
   [[no_unique_address]] S scheduler_;  // empty, as a rule
 };
 
-struct X1ToVelocity {
-  at::Tensor operator()(const Coefficients& c, const at::Tensor& x, const at::Tensor& x_1) const {
+struct X1Prediction {
+  static constexpr double near_end = 0.95;
+  static at::Tensor denominator(const Coefficients& c) { return c.sigma_t; }
+  static at::Tensor velocity(const Coefficients& c, const at::Tensor& x, const at::Tensor& x_1) {
     return velocity_from_x_1(c, x, x_1);
   }
 };
 
-struct EpsilonToVelocity {
-  at::Tensor operator()(const Coefficients& c, const at::Tensor& x,
-                        const at::Tensor& epsilon) const {
+struct EpsilonPrediction {
+  static constexpr double near_end = 0.05;
+  static at::Tensor denominator(const Coefficients& c) { return c.alpha_t; }
+  static at::Tensor velocity(const Coefficients& c, const at::Tensor& x,
+                             const at::Tensor& epsilon) {
     return velocity_from_epsilon(c, x, epsilon);
   }
 };
 
 }  // namespace detail
 
-/// A network that predicts x_1, sampled as one that predicts the velocity: v = (d_sigma/sigma) x +
-/// (D/sigma) x_1(x, t). Finite at t = 1 (see path/conversion.hpp). Takes the model as the trainer
-/// does: holders and shared_ptr share, an lvalue module is kept by address.
+/// A network that predicts x_1, sampled as one that predicts the velocity:
+///   v = d_alpha x_1(x, t) + d_sigma (x - alpha x_1(x, t)) / sigma.
+/// At t = 1, where sigma vanishes and some methods evaluate, the network is asked at t = 0.95
+/// instead for the x_1 and the noise that x is made of. Takes the model as the trainer does:
+/// holders and pointers share, an lvalue module is kept by address.
 template <class Model, Scheduler S>
-class VelocityFromX1 : public detail::ConvertedModel<detail::X1ToVelocity, Model, S> {
+class VelocityFromX1 : public detail::ConvertedModel<detail::X1Prediction, Model, S> {
  public:
-  using detail::ConvertedModel<detail::X1ToVelocity, Model, S>::ConvertedModel;
+  using detail::ConvertedModel<detail::X1Prediction, Model, S>::ConvertedModel;
 };
 template <class M, class S>
 VelocityFromX1(M&&, S) -> VelocityFromX1<model_storage_t<M>, S>;
 
 /// A network that predicts the noise epsilon, sampled as one that predicts the velocity:
-/// v = (d_alpha/alpha) x - (D/alpha) epsilon(x, t). Finite at t = 0.
+///   v = d_alpha (x - sigma epsilon(x, t)) / alpha + d_sigma epsilon(x, t).
+/// At t = 0, where alpha vanishes and x is all noise, the network is asked at t = 0.05 instead for
+/// the x_1 and the noise that x is made of.
 template <class Model, Scheduler S>
-class VelocityFromEpsilon : public detail::ConvertedModel<detail::EpsilonToVelocity, Model, S> {
+class VelocityFromEpsilon : public detail::ConvertedModel<detail::EpsilonPrediction, Model, S> {
  public:
-  using detail::ConvertedModel<detail::EpsilonToVelocity, Model, S>::ConvertedModel;
+  using detail::ConvertedModel<detail::EpsilonPrediction, Model, S>::ConvertedModel;
 };
 template <class M, class S>
 VelocityFromEpsilon(M&&, S) -> VelocityFromEpsilon<model_storage_t<M>, S>;

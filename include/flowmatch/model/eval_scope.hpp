@@ -2,18 +2,21 @@
 
 #include <torch/nn/module.h>
 
-#include <memory>
+#include <cstddef>
 #include <vector>
+
+#include "flowmatch/model/modules_in.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
-/// Puts a module and all of its submodules into evaluation mode, and each back into the mode it had
-/// at the scope's end. Where all are in evaluation mode already nothing is written, so that several
-/// threads can share such a module.
+/// Puts all modules that lie in a model (see for_each_module) and all of their submodules into
+/// evaluation mode, and each back into the mode it had at the scope's end. Where all are in
+/// evaluation mode already nothing is written, so that several threads can share such a model.
 class EvalScope {
  public:
-  explicit EvalScope(torch::nn::Module& module) {
-    collect(module);
+  template <class Model>
+  explicit EvalScope(Model& model) {
+    for_each_module(model, [&](torch::nn::Module& module) { collect(module); });
     for (torch::nn::Module* each : training_) each->train(false);
   }
   ~EvalScope() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <utility>
 
@@ -16,22 +17,25 @@ namespace flowmatch { inline namespace v0 {
 ///   c s' = (d_alpha_t sigma_s - d_sigma_t alpha_s) / D_s,
 ///   c' = (d_alpha_s d_sigma_t - d_alpha_t d_sigma_s) / D_s,
 /// D as in path/conversion.hpp (Lipman et al. 2024, post-training velocity scheduler change). Both
-/// take the same noise to the same data. Finite at t = 1. Takes the model as the trainer does.
+/// take the same noise to the same data. At t = 1 the model is asked at s = 1; where D_s vanishes,
+/// as at s = 0 on a path that begins with alpha = t^2, beside that, at s = 0.05. Takes the model as
+/// the trainer does.
 ///
 ///   Rescheduled(VelocityFromEpsilon(net, CosineScheduler{}), CosineScheduler{}, CondOTScheduler{})
 template <class Model, InvertibleScheduler From, Scheduler To>
 class Rescheduled {
  public:
+  using scheduler_type = To;
+
   Rescheduled(Model model, From from, To to)
       : model_(std::move(model)), from_(std::move(from)), to_(std::move(to)) {}
 
   template <class C = NoCondition>
   requires VelocityModel<Model, C> at::Tensor operator()(const at::Tensor& x, const at::Tensor& t,
                                                          const C& condition = C{}) {
-    const Coefficients at_t = to_(t);
-    const at::Tensor s = from_.snr_inverse(at_t.alpha_t / detail::floored(at_t.sigma_t));
-    const Coefficients own = coefficients_at(from_, s, x);
     const Coefficients there = coefficients_at(to_, t, x);
+    const at::Tensor s = own_time(t);
+    const Coefficients own = coefficients_at(from_, s, x);
     const at::Tensor scale =
         at::hypot(there.alpha_t, there.sigma_t) / at::hypot(own.alpha_t, own.sigma_t);
     const at::Tensor d = detail::determinant(own);
@@ -46,6 +50,17 @@ class Rescheduled {
   Model& model() noexcept { return model_; }
 
  private:
+  /// The model's own time at time t of the new path.
+  at::Tensor own_time(const at::Tensor& t) const {
+    const Coefficients at_t = to_(t);
+    const at::Tensor arrived = detail::vanishes(at_t.sigma_t);
+    const at::Tensor ratio = at_t.alpha_t / detail::floored(at_t.sigma_t);
+    const at::Tensor s = at::where(arrived, 1.0, from_.snr_inverse(ratio));
+    return at::where(detail::vanishes(detail::determinant(from_(s))), near_start, s);
+  }
+
+  static constexpr double near_start = 0.05;
+
   Model model_;
   [[no_unique_address]] From from_;
   [[no_unique_address]] To to_;

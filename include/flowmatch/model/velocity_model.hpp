@@ -10,29 +10,33 @@
 #include <type_traits>
 #include <utility>
 
+#include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/types.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
-/// The object that a handle stands for: what a module holder, a smart pointer or a
-/// reference_wrapper points to, and otherwise the object itself.
+/// The object that a handle stands for: what a module holder, a pointer of any kind or a
+/// reference_wrapper points to, through several of them, and otherwise the object itself.
 template <class M>
-decltype(auto) pointee(M& model) {
+auto& pointee(M& model) {
   if constexpr (std::derived_from<std::remove_const_t<M>, torch::nn::Module>) {
-    return (model);
+    return model;
+  } else if constexpr (std::is_pointer_v<std::remove_const_t<M>> &&
+                       std::is_object_v<std::remove_pointer_t<M>>) {
+    return pointee(*model);
   } else if constexpr (requires {
                          typename M::ContainedType;
                          *model.ptr();
                        }) {
-    return (*model.ptr());
+    return pointee(*model.ptr());
   } else if constexpr (requires { *model.get(); }) {
-    return (*model.get());
+    return pointee(*model.get());
   } else if constexpr (requires { static_cast<typename M::type&>(model.get()); }) {
-    return (model.get());
+    return pointee(model.get());
   } else {
-    return (model);
+    return model;
   }
 }
 
@@ -42,7 +46,8 @@ using pointee_t = std::remove_cvref_t<decltype(pointee(std::declval<M&>()))>;
 }  // namespace detail
 
 /// A module, held in any of the ways LibTorch's users hold one: the object itself, its holder
-/// (TORCH_MODULE), a std::shared_ptr or a std::reference_wrapper.
+/// (TORCH_MODULE), a pointer (plain, std::shared_ptr, std::unique_ptr) or a std::reference_wrapper,
+/// of the module or of its holder.
 template <class M>
 concept ModuleHandle =
     std::derived_from<detail::pointee_t<std::remove_reference_t<M>>, torch::nn::Module>;
@@ -78,13 +83,57 @@ at::Tensor answer(M& model, const at::Tensor& x, const at::Tensor& t,
   }
 }
 
+/// A handle of a module, or a torch::nn::AnyModule, whose type does not say which.
+template <class M>
+concept HoldsModule = ModuleHandle<M> || requires(pointee_t<std::remove_reference_t<M>>& m) {
+  { *m.ptr() } -> std::convertible_to<const torch::nn::Module&>;
+};
+
+template <HoldsModule M>
+auto& held_module(M& model) {
+  if constexpr (ModuleHandle<M>) {
+    return module_of(model);
+  } else {
+    return *pointee(model).ptr();
+  }
+}
+
+/// The first parameter, or else buffer, whose dtype a module computes in: floating point of at
+/// least 16 bits. Undefined where there is none.
+inline at::Tensor first_floating(const torch::nn::Module& module) {
+  const auto find = [](const auto& self, const torch::nn::Module& m, bool buffers) -> at::Tensor {
+    for (const at::Tensor& each : buffers ? m.buffers(false) : m.parameters(false)) {
+      if (each.is_floating_point() && each.element_size() > 1) return each;
+    }
+    for (const auto& child : m.children()) {
+      if (const at::Tensor found = self(self, *child, buffers); found.defined()) return found;
+    }
+    return {};
+  };
+  const at::Tensor parameter = find(find, module, false);
+  return parameter.defined() ? parameter : find(find, module, true);
+}
+
+/// The dtype that a model has to be given its x in: its module's own, where it has one and x is
+/// floating point, and otherwise x's.
+template <class M>
+at::ScalarType input_dtype(M& model, const at::Tensor& x) {
+  if constexpr (HoldsModule<M>) {
+    if (x.is_floating_point()) {
+      if (const at::Tensor own = first_floating(held_module(model)); own.defined())
+        return own.scalar_type();
+    }
+  }
+  return x.scalar_type();
+}
+
 }  // namespace detail
 
 /// A model v(x, t[, condition]) of a velocity field.
 /// 1. With no condition, `forward(x, t)` or `operator()(x, t)` gives a tensor of x's shape, for x
 /// [B, …] and t [B].
 /// 2. With a condition of type C, the same with (x, t, const C&).
-/// 3. Modules need a `forward`; they may be given as objects, holders, std::shared_ptr or
+/// 3. Modules need a `forward`; they may be given as objects, holders, pointers or
 /// std::reference_wrapper.
 ///    Anything else needs to be callable: lambdas, functions, adapters, wrapped TorchScript
 ///    modules.
@@ -98,7 +147,10 @@ concept VelocityModel = (std::same_as<C, NoCondition> &&
 template <class M, class C = NoCondition>
 concept TrainableModel = VelocityModel<M, C> && ModuleHandle<M>;
 
-/// Calls a model in whichever way it is held. x [B, …], t [B], the condition one entry a sample.
+/// Calls a model in whichever way it is held. x [B, …], t [B], the condition one entry a sample. A
+/// module is given x in its own dtype (of its first floating-point parameter), and t in float64
+/// where that is float64, else float32; so a state in float32 serves a network in bfloat16, and
+/// data in float64 one in float32. Other callables get both as they are.
 template <class M, class C = NoCondition>
 at::Tensor call_model(M& model, const at::Tensor& x, const at::Tensor& t,
                       const C& condition = C{}) {
@@ -106,10 +158,17 @@ at::Tensor call_model(M& model, const at::Tensor& x, const at::Tensor& t,
       VelocityModel<M, C>,
       "flowmatch: this model cannot be called as forward(x, t) or, with a condition, forward(x, t, "
       "condition), giving a tensor; see model/velocity_model.hpp");
-  if constexpr (std::same_as<C, NoCondition> && detail::Answers<M>) {
-    return detail::answer(model, x, t);
-  } else if constexpr (detail::Answers<M, C>) {
-    return detail::answer(model, x, t, condition);
+  if constexpr (VelocityModel<M, C>) {
+    const at::ScalarType dtype = detail::input_dtype(model, x);
+    if (dtype != x.scalar_type()) {
+      const at::Tensor cast = x.to(dtype);
+      return call_model(model, cast, t.to(time_dtype(cast)), condition);
+    }
+    if constexpr (std::same_as<C, NoCondition> && detail::Answers<M>) {
+      return detail::answer(model, x, t);
+    } else {
+      return detail::answer(model, x, t, condition);
+    }
   } else {
     return {};
   }

@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <functional>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -79,16 +80,28 @@ struct Verdict {
   double t = 0;
 };
 
-/// The times at which steps must end, in order: the jumps inside (t0, t1), and t1.
-inline std::vector<double> cuts(double t0, double t1, std::vector<double> jumps) {
-  std::erase_if(jumps, [&](double j) { return !(std::min(t0, t1) < j && j < std::max(t0, t1)); });
-  jumps.push_back(t1);
+/// Whether two times between t0 and t1 are the same but for a few roundings, as 0.1 + 0.2 and 0.3.
+inline bool same_time(double a, double b, double t0, double t1) {
+  const double unit = std::numeric_limits<double>::epsilon();
+  return std::abs(a - b) <= 4 * unit * std::max(std::abs(t0), std::abs(t1));
+}
+
+/// The times at which steps must end, in order: those of `times` inside (t0, t1), and t1. Of times
+/// that are the same but for roundings one stays: between them no step could be made.
+inline std::vector<double> cuts(double t0, double t1, std::vector<double> times) {
+  std::erase_if(times, [&](double t) {
+    return !(std::min(t0, t1) < t && t < std::max(t0, t1)) || same_time(t, t0, t0, t1) ||
+           same_time(t, t1, t0, t1);
+  });
+  times.push_back(t1);
   if (t1 > t0) {
-    std::sort(jumps.begin(), jumps.end());
+    std::sort(times.begin(), times.end());
   } else {
-    std::sort(jumps.begin(), jumps.end(), std::greater<>());
+    std::sort(times.begin(), times.end(), std::greater<>());
   }
-  return jumps;
+  const auto same = [&](double a, double b) { return same_time(a, b, t0, t1); };
+  times.erase(std::unique(times.begin(), times.end(), same), times.end());
+  return times;
 }
 
 /// The adaptive loop from t0 to t1: visit(AcceptedStep) -> Verdict hears of each step before x

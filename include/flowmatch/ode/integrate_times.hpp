@@ -45,7 +45,6 @@ requires ErrorStepper<S, X> Statistics integrate_times(const S& stepper, F&& f, 
   if (output == Output::cut) {
     cuts.insert(cuts.end(), times.begin() + 1, times.end());
     cuts = detail::cuts(times.front(), times.back(), cuts);
-    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
   }
   const bool jumping = output == Output::dense || !options.jumps.empty();
   return detail::adapt(stepper, f, x, times.front(), cuts, jumping, options, visit, controller,

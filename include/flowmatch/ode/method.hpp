@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -9,29 +10,25 @@
 
 namespace flowmatch { inline namespace v0 { namespace ode {
 
-/// Calls visit(stepper) with the method of that name, for programs that choose at run time. Throws
-/// OptionError naming the methods where there is none.
-template <class Visitor>
-auto with_method(std::string_view name, Visitor visit) {
+/// Calls visit(stepper) with the method of that name, for programs that choose at run time, among
+/// those for ordinary differential equations and `more` (sample/method.hpp adds the samplers' own).
+/// Throws OptionError naming the methods where there is none.
+template <class Visitor, class... More>
+auto with_method(std::string_view name, Visitor visit, const More&... more) {
+  using Answer = decltype(visit(Euler{}));
   std::string known;
-  const auto is = [&](const auto& stepper) {
-    known += (known.empty() ? "" : ", ") + std::string(stepper.name);
-    return stepper.name == name;
+  std::function<Answer()> found;
+  const auto look = [&](const auto&... methods) {
+    const auto at = [&](const auto& method) {
+      known += (known.empty() ? "" : ", ") + std::string(method.name);
+      if (!found && method.name == name) found = [&visit, method] { return visit(method); };
+    };
+    (at(methods), ...);
   };
-  if (is(Euler{})) return visit(Euler{});
-  if (is(Midpoint{})) return visit(Midpoint{});
-  if (is(Heun2{})) return visit(Heun2{});
-  if (is(Heun3{})) return visit(Heun3{});
-  if (is(RK4{})) return visit(RK4{});
-  if (is(RK4Classic{})) return visit(RK4Classic{});
-  if (is(ExplicitAdams<>{})) return visit(ExplicitAdams<>{});
-  if (is(ImplicitAdams<>{})) return visit(ImplicitAdams<>{});
-  if (is(AdaptiveHeun{})) return visit(AdaptiveHeun{});
-  if (is(Fehlberg2{})) return visit(Fehlberg2{});
-  if (is(Bosh3{})) return visit(Bosh3{});
-  if (is(Tsit5{})) return visit(Tsit5{});
-  if (is(Dopri5{})) return visit(Dopri5{});
-  if (is(Dopri8{})) return visit(Dopri8{});
+  look(Euler{}, Midpoint{}, Heun2{}, Heun3{}, RK4{}, RK4Classic{}, ExplicitAdams<>{},
+       ImplicitAdams<>{}, AdaptiveHeun{}, Fehlberg2{}, Bosh3{}, Tsit5{}, Dopri5{}, Dopri8{},
+       more...);
+  if (found) return found();
   throw OptionError("there is no method '" + std::string(name) + "'; choose one of " + known);
 }
 

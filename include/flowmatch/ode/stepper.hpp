@@ -58,6 +58,14 @@ struct AnySystem {
     return x;
   }
 };
+
+struct AnyNoise {
+  template <class X>
+  X operator()(const X& like) const {
+    return like;
+  }
+};
+
 }  // namespace detail
 
 /// A one-step method: an immutable description, its memory in a Workspace.
@@ -86,6 +94,30 @@ concept ErrorStepper = Stepper<S, X> &&
   s.try_step(f, w, x, 0.0, 1.0);
   s.interpolate(f, w, x, 0.0, 1.0, 0.5);
   s.accept(w, x);
+};
+
+/// Where the numbers of fresh noise come from.
+/// 1. `noise(like)` gives a state of the shape of `like` whose elements are independent and N(0,
+/// 1),
+///    and independent of all that it gave before.
+template <class N, class X>
+concept NoiseSource = requires(N& noise, const X& like) {
+  { noise(like) } -> std::convertible_to<X>;
+};
+
+/// A one-step method that draws fresh noise: a step of a stochastic differential equation, or one
+/// that replaces a part of the noise in x. An immutable description as a Stepper is, but none:
+/// where x has to be a function of its start, as in a likelihood, it means nothing.
+/// 1. `order` (int), `stages` (evaluations a step) and `name` are static.
+/// 2. `s.step(f, workspace, x, t, dt, noise)` advances x from t to t + dt, with noise from a
+///    NoiseSource.
+template <class S, class X = double>
+concept StochasticStepper = std::copyable<S> && State<X> &&
+    requires(const S& s, detail::AnySystem& f, Workspace<X>& w, X& x, detail::AnyNoise& noise) {
+  { S::order } -> std::convertible_to<int>;
+  { S::stages } -> std::convertible_to<int>;
+  { S::name } -> std::convertible_to<std::string_view>;
+  s.step(f, w, x, 0.0, 1.0, noise);
 };
 
 }}}  // namespace flowmatch::ode

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/path/conversion.hpp"
 #include "flowmatch/path/path.hpp"
 #include "flowmatch/path/schedulers.hpp"
 
@@ -22,31 +23,30 @@ class AffinePath {
   = default;
   explicit AffinePath(S scheduler) : scheduler_(std::move(scheduler)) {}
 
-  /// x_0, x_1 [B, …] of one shape, t [B] in [0, 1]. Throws ShapeError when they do not fit.
+  /// x_0, x_1 [B, …] of one shape, t [B] in [0, 1]; x_t and dx_t have their dtype. Coefficients and
+  /// sums are of float32 at least, whatever that is: of t in bfloat16 only 1/256 would be left near
+  /// 1. Throws ShapeError when they do not fit.
   PathSample sample(const at::Tensor& x_0, const at::Tensor& x_1, const at::Tensor& t) const {
     check_same_shape(x_0, "x_0", x_1, "x_1");
-    const at::Tensor time = expand_time(t, x_1);
+    const at::ScalarType dtype = x_1.scalar_type();
+    const at::ScalarType exact = state_dtype(x_1);
+    const at::Tensor noise = x_0.to(exact);
+    const at::Tensor data = x_1.to(exact);
     if constexpr (std::same_as<S, CondOTScheduler>) {
       // The same formula with two operations instead of six: (1-t) x_0 + t x_1, whose derivative is
       // x_1 - x_0.
-      return {x_0, x_1, t, at::lerp(x_0, x_1, time.to(x_0.scalar_type())), x_1 - x_0};
+      const at::Tensor time = expand_time(t, x_1).to(exact);
+      return {x_0, x_1, t, at::lerp(noise, data, time).to(dtype), (data - noise).to(dtype)};
     } else {
-      const Coefficients c = coefficients(time, x_1.scalar_type());
-      return {x_0, x_1, t, c.sigma_t * x_0 + c.alpha_t * x_1,
-              c.d_sigma_t * x_0 + c.d_alpha_t * x_1};
+      const Coefficients c = coefficients_at(scheduler_, t, data);
+      return {x_0, x_1, t, (c.sigma_t * noise + c.alpha_t * data).to(dtype),
+              (c.d_sigma_t * noise + c.d_alpha_t * data).to(dtype)};
     }
   }
 
   const S& scheduler() const noexcept { return scheduler_; }
 
  private:
-  // Computed in the time's precision, then cast, so that half-precision data keeps exact times.
-  Coefficients coefficients(const at::Tensor& time, at::ScalarType dtype) const {
-    Coefficients c = scheduler_(time);
-    if (time.scalar_type() == dtype) return c;
-    return {c.alpha_t.to(dtype), c.sigma_t.to(dtype), c.d_alpha_t.to(dtype), c.d_sigma_t.to(dtype)};
-  }
-
   S scheduler_{};
 };
 

@@ -18,17 +18,18 @@
 ///   score:             -epsilon / sigma                           singular at t = 1
 ///
 /// Where a formula divides by zero, the denominator is kept at `denominator_floor`: results stay
-/// finite at t = 0 and t = 1, and agree with the formula everywhere else. Coefficients broadcast
-/// over x_t: use `coefficients_at`.
+/// finite at t = 0 and t = 1, and agree with the formula everywhere else. At those ends they say
+/// little, as a small error of the prediction becomes a large one: ask the network beside the end
+/// (model/adapters.hpp does). Coefficients broadcast over x_t: use `coefficients_at`.
 
 namespace flowmatch { inline namespace v0 {
 
-/// A scheduler's coefficients at t [B], shaped [B, 1, …] and in x_t's dtype. Throws ShapeError if t
-/// does not fit x_t.
+/// A scheduler's coefficients at t [B], shaped [B, 1, …], in x_t's dtype, in float32 for half
+/// precision. Throws ShapeError if t does not fit x_t.
 template <Scheduler S>
 Coefficients coefficients_at(const S& scheduler, const at::Tensor& t, const at::Tensor& x_t) {
   Coefficients c = scheduler(expand_time(t, x_t));
-  const auto dtype = x_t.scalar_type();
+  const at::ScalarType dtype = state_dtype(x_t);
   return {c.alpha_t.to(dtype), c.sigma_t.to(dtype), c.d_alpha_t.to(dtype), c.d_sigma_t.to(dtype)};
 }
 
@@ -36,6 +37,11 @@ namespace detail {
 
 inline at::Tensor floored(const at::Tensor& denominator) {
   return denominator.clamp_min(denominator_floor(denominator.scalar_type()));
+}
+
+/// Where a denominator is so small that it would be floored.
+inline at::Tensor vanishes(const at::Tensor& denominator) {
+  return denominator < denominator_floor(denominator.scalar_type());
 }
 
 // D is positive inside (0, 1): alpha grows while sigma falls.

@@ -10,6 +10,7 @@
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/random.hpp"
+#include "flowmatch/solve/recorded.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -24,15 +25,19 @@ namespace detail {
 /// x [B, …] as [B, D].
 inline at::Tensor rows(const at::Tensor& x) { return x.dim() == 1 ? x.unsqueeze(1) : x.flatten(1); }
 
-/// (J^T u) · u for each row, J the derivative of v at x: one backward pass. v and x are [N, …], u
-/// is [N, D].
-inline at::Tensor along(const at::Tensor& v, const at::Tensor& x, const at::Tensor& u,
-                        bool create_graph) {
-  if (!v.requires_grad()) return at::zeros({x.size(0)}, x.options().requires_grad(false));
-  const at::Tensor g = torch::autograd::grad({rows(v)}, {x}, {u}, create_graph, create_graph,
-                                             /*allow_unused=*/true)[0];
-  if (!g.defined()) return at::zeros({x.size(0)}, x.options().requires_grad(false));
-  return (rows(g) * u).sum(1);
+/// (J^T u) · u for each row, J the derivative of v = f(x, n) at x: one backward pass. v and x are
+/// [N, …], u is [N, D]. Throws OptionError where autograd did not record what f does with x.
+template <class F>
+at::Tensor along(F& f, const at::Tensor& v, const at::Tensor& x, std::int64_t n,
+                 const at::Tensor& u, bool create_graph) {
+  at::Tensor g;
+  if (v.requires_grad()) {
+    g = torch::autograd::grad({rows(v)}, {x}, {u}, create_graph, create_graph,
+                              /*allow_unused=*/true)[0];
+  }
+  if (g.defined()) return (rows(g) * u).sum(1);
+  require_constant([&](const at::Tensor& beside) { return f(beside, n); }, x, v);
+  return at::zeros({x.size(0)}, x.options().requires_grad(false));
 }
 
 /// x with every sample n times in a row, from where gradients are taken.
@@ -57,7 +62,7 @@ struct ExactDivergence {
   template <class F>
   Divergent operator()(F& f, const at::Tensor& x, bool create_graph) const {
     const std::int64_t samples = x.size(0);
-    const std::int64_t dimensions = x.numel() / std::max<std::int64_t>(samples, 1);
+    const std::int64_t dimensions = detail::rows(x).size(1);
     Divergent result;
     for (std::int64_t first = 0; first < dimensions; first += chunk) {
       const std::int64_t n = std::min(chunk, dimensions - first);
@@ -66,10 +71,13 @@ struct ExactDivergence {
       const at::Tensor unit = at::eye(n, dimensions, x.options().requires_grad(false))
                                   .roll(first, 1)
                                   .repeat({samples, 1});
-      const at::Tensor part = detail::along(v, many, unit, create_graph).view({samples, n}).sum(1);
+      const at::Tensor part =
+          detail::along(f, v, many, n, unit, create_graph).view({samples, n}).sum(1);
       result.divergence = first == 0 ? part : result.divergence + part;
       if (first == 0) result.v = v.unflatten(0, {samples, n}).select(1, 0);
     }
+    if (dimensions == 0)  // points of no extent
+      result = {f(x, 1), at::zeros({samples}, x.options().requires_grad(false))};
     return result;
   }
 };
@@ -78,21 +86,23 @@ struct ExactDivergence {
 enum class Probe { rademacher, gaussian };
 
 /// Hutchinson's estimate of the divergence, the mean of u^T J u over `probes` draws of u, which
-/// stay the same along a solve, so that it stays an ordinary differential equation (Hutchinson
-/// 1989; Grathwohl et al. 2019, FFJORD, eq. 8). One pass forward and back whatever the dimension.
+/// stay the same along a solve, so that it stays an ordinary differential equation, and are others
+/// in the next (Hutchinson 1989; Grathwohl et al. 2019, FFJORD, eq. 8). One pass forward and back
+/// whatever the dimension.
 struct Hutchinson {
   std::int64_t probes = 1;
   Probe noise = Probe::rademacher;
-  std::uint64_t seed = 0;
-  at::Tensor u{};  ///< [B probes, D]; drawn by `prepare`
+  std::uint64_t seed = 0;    ///< with `solves` it decides the probes
+  std::uint64_t solves = 0;  ///< so far
+  at::Tensor u{};            ///< [B probes, D]; drawn by `prepare`
 
+  /// Draws the probes of a solve.
   void prepare(const at::Tensor& x) {
     if (probes < 1)
       throw OptionError("probes is " + std::to_string(probes) + "; choose at least 1");
-    Rng rng(seed, x.device());
+    Rng rng = Rng(seed, x.device()).fork("probes", solves++);
     const std::int64_t samples = x.size(0);
-    const std::int64_t shape[2] = {samples * probes,
-                                   x.numel() / std::max<std::int64_t>(samples, 1)};
+    const std::int64_t shape[2] = {samples * probes, detail::rows(x).size(1)};
     const at::TensorOptions options = x.options().requires_grad(false);
     u = noise == Probe::gaussian
             ? rng.normal(shape, options)
@@ -103,7 +113,7 @@ struct Hutchinson {
   Divergent operator()(F& f, const at::Tensor& x, bool create_graph) const {
     const at::Tensor many = detail::repeated(x, probes, create_graph);
     const at::Tensor v = f(many, probes);
-    const at::Tensor along = detail::along(v, many, u, create_graph);
+    const at::Tensor along = detail::along(f, v, many, probes, u, create_graph);
     return {v.unflatten(0, {x.size(0), probes}).select(1, 0),
             along.view({x.size(0), probes}).mean(1)};
   }

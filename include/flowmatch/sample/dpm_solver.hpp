@@ -1,21 +1,19 @@
 #pragma once
 
-#include <ATen/Functions.h>
-#include <ATen/TensorOperators.h>
-
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "flowmatch/core/error.hpp"
-#include "flowmatch/core/random.hpp"
 #include "flowmatch/ode/stepper.hpp"
-#include "flowmatch/solve/tensor_state.hpp"
+#include "flowmatch/path/schedulers.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
-/// DPM-Solver++ for a velocity of the linear path, with as much fresh noise as eta says: a method
+/// DPM-Solver++ for a velocity of the straight path, with as much fresh noise as eta says: a method
 /// for the Sampler of one evaluation a step. A step from t to s goes to the data that the velocity
 /// points at, and puts new noise in the place of a part of the old:
 ///   x_1 = x_t + (1 - t) v,  x_0 = (x_t - t x_1) / (1 - t),
@@ -30,10 +28,11 @@ namespace flowmatch { inline namespace v0 {
 /// where h or h' is infinite, in the first two steps and the last, it is of order 1.
 ///
 /// With fresh noise a part of what earlier steps did wrong goes with the noise that is replaced;
-/// steps that shrink towards the data (TimeGrid::shifted) suit it. Copies share one generator,
-/// whose draws depend on the order of batches: with SamplerOptions::parallel samples differ from
-/// run to run. Throws OptionError unless 0 <= eta <= 1, and for steps that do not go forward within
-/// [0, 1].
+/// steps that shrink towards the data (TimeGrid::shifted) suit it. It is an ode::StochasticStepper,
+/// whatever eta: an integration gives it the source of its noise, the Sampler one that follows the
+/// Rng given to `sample`. A model that is a velocity of another path does not compile with it; take
+/// it through `Rescheduled`. Throws OptionError unless 0 <= eta <= 1, and for steps that do not go
+/// forward within [0, 1].
 template <int Order = 2>
 class DpmSolver {
   static_assert(Order == 1 || Order == 2, "flowmatch: DpmSolver is of order 1 or 2");
@@ -42,44 +41,61 @@ class DpmSolver {
   static constexpr int order = Order;
   static constexpr int stages = 1;
   static constexpr std::string_view name = Order == 1 ? "dpm_solver_1" : "dpm_solver_2";
+  /// Of the path that its steps are right for.
+  using scheduler_type = CondOTScheduler;
 
-  explicit DpmSolver(Rng rng, double eta = 1) : rng_(std::move(rng)), eta_(eta) {
+  explicit DpmSolver(double eta = 1) : eta_(eta) {
     if (!(eta >= 0 && eta <= 1)) {
       throw OptionError("DPM-Solver with eta " + number_text(eta) + "; choose one in [0, 1]");
     }
   }
 
-  template <class F>
-  void step(F& f, ode::Workspace<at::Tensor>& w, at::Tensor& x, double t, double dt) const {
+  template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
+  void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
+    using Traits = ode::state_traits<X>;
     const double s = std::min(t + dt, 1.0);
     if (!(t >= 0 && s > t)) {
       throw OptionError("DPM-Solver goes from noise at 0 to data at 1, not from " + number_text(t) +
                         " to " + number_text(t + dt));
     }
-    if (w.k.empty()) w.k.resize(1);
+    if (w.k.size() < 2) w.k.resize(2);
     ode::evaluate(f, w, x, t, 0);
-    at::Tensor x_1 = x + (1 - t) * w.k[0];
-    const double decay = t * (1 - s) / (s * (1 - t));  // e^-h
+    const double forward[1] = {1 - t};
+    Traits::combine(w.stage, x, forward, std::span<const X>(w.k).first(1));  // x_1
+    // Quotients of a smaller number by a larger one, and below sums of what is not negative: right
+    // however the compiler contracts them.
+    const double decay = (t / s) * ((1 - s) / (1 - t));  // e^-h
+    double ahead = 0;
     if constexpr (Order == 2) {
       const double h = -std::log(decay);
-      const double ahead = w.past > 0 && std::isfinite(h) ? h / (2 * w.last_dt) : 0;
-      w.history.resize(1);
-      const at::Tensor before = std::exchange(w.history[0], x_1);
-      if (ahead > 0) x_1 = x_1 + ahead * (x_1 - before);
+      if (w.past > 0 && std::isfinite(h)) ahead = h / (2 * w.last_dt);
+      if (w.history.empty()) w.history.resize(1);
       w.past = 1;
       w.last_dt = h;  // of lambda
     }
-    const double sigma = eta_ * (1 - s) * std::sqrt(1 - decay * decay);
-    const double old = std::sqrt((1 - s) * (1 - s) - sigma * sigma) / (1 - t);
-    x = old * x + (s - old * t) * x_1;
-    if (sigma > 0) {
-      Rng rng = rng_;  // shares the generator
-      x = x + sigma * rng.normal(x.sizes(), x.options()).to(x.device());
+    const double kept = std::sqrt((1 - eta_) * (1 + eta_) + (eta_ * decay) * (eta_ * decay));
+    const double sigma = eta_ * (1 - s) * std::sqrt((1 - decay) * (1 + decay));
+    const double old = kept * (1 - s) / (1 - t);
+    const double data = s - old * t;
+    // x_s = old x + data (x_1 + ahead (x_1 - x_1')) + sigma z, as x plus what changes.
+    std::array<X, 4> parts{x, w.stage, {}, {}};
+    std::array<double, 4> weights{old - 1, data * (1 + ahead), 0, 0};
+    std::size_t count = 2;
+    if (ahead > 0) {
+      parts[count] = w.history[0];
+      weights[count++] = -data * ahead;
     }
+    if (sigma > 0) {
+      parts[count] = noise(std::as_const(x));
+      weights[count++] = sigma;
+    }
+    Traits::combine(w.next, x, std::span(weights).first(count),
+                    std::span<const X>(parts).first(count));
+    if constexpr (Order == 2) std::swap(w.history[0], w.stage);
+    std::swap(x, w.next);
   }
 
  private:
-  Rng rng_;
   double eta_;
 };
 

@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <cmath>
 #include <concepts>
@@ -16,6 +17,7 @@
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/model/modules_in.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/ode/integrate.hpp"
 #include "flowmatch/sample/divergence.hpp"
@@ -45,15 +47,27 @@ struct LikelihoodResult {
 /// The density of what a flow generates, by the change of variables along its trajectories,
 ///   log p_1(x_1) = log p_0(x_0) - integral over t in [0, 1] of div v(x_t, t)
 /// (Chen et al. 2018, eq. 8; Lipman et al. 2023, appendix C). Position and integral are solved as
-/// one equation, by any method.
+/// one equation, by any method for ordinary differential equations.
 ///
 /// `Likelihood(net, ode::Dopri5{}, AdaptiveOptions{})`, or with a TimeGrid from 0 to 1; a fourth
-/// argument chooses the divergence: ExactDivergence{} (the default) or Hutchinson{}. Models are
-/// taken as the Sampler takes them, and must treat samples independently, as networks in
-/// evaluation mode do. Throws OptionError, ShapeError, SolverError as the Sampler does.
+/// argument chooses the divergence: ExactDivergence{} (the default) or Hutchinson{}. Models and
+/// dtypes are taken as the Sampler takes them; models must treat samples independently, as networks
+/// in evaluation mode do, and be differentiable by x. Methods that draw fresh noise do not compile.
+/// Works under NoGradGuard and InferenceMode. Throws OptionError for a grid that does not go from 0
+/// to 1 and for a model whose derivative autograd did not record; ShapeError, SolverError as the
+/// Sampler does.
 template <class Model, class Method, class Plan, class Divergence = ExactDivergence>
 class Likelihood {
   static constexpr bool adaptive = std::is_same_v<Plan, AdaptiveOptions>;
+  static_assert(adaptive || std::is_same_v<Plan, TimeGrid>,
+                "flowmatch: a Likelihood's third argument is a TimeGrid or AdaptiveOptions");
+  static_assert(
+      ode::Stepper<Method, at::Tensor>,
+      "flowmatch: a Likelihood needs a method for ordinary differential equations, such as "
+      "ode::Dopri5{}; one that draws fresh noise would put it into the density");
+  static_assert(!adaptive || ode::ErrorStepper<Method, at::Tensor>,
+                "flowmatch: this method has no error estimate to choose steps by; give the "
+                "Likelihood a TimeGrid");
 
  public:
   Likelihood(Model model, Method method, Plan plan, Divergence divergence = {},
@@ -75,7 +89,7 @@ class Likelihood {
   template <Condition C = NoCondition>
   LikelihoodResult sample_from(const at::Tensor& x_0, const C& condition = C{}) {
     auto [x_1, integral, statistics] = solve(x_0, condition, /*backwards=*/false);
-    return {options_.source_log_prob(x_0) - integral, x_1, statistics};
+    return {options_.source_log_prob(x_0.to(integral.scalar_type())) - integral, x_1, statistics};
   }
 
  private:
@@ -94,27 +108,38 @@ class Likelihood {
       throw ShapeError("a likelihood needs a floating tensor [B, …]; got " + shape_text(x));
     }
     check_condition_size(condition, x.size(0));
+    check_plan();
+    const c10::InferenceMode recording(false);  // in which autograd would record nothing
     const at::AutoGradMode gradients(options_.gradients);
-    std::optional<EvalScope> eval;
-    if constexpr (ModuleHandle<Model>) eval.emplace(module_of(model_));
-    divergence_.prepare(x);
+    const EvalScope eval(model_);
+    const std::optional<Placement> placement = placement_of(model_);
+    const bool exact = placement && placement->dtype == at::kDouble;
+    const at::Tensor start = x.to(exact ? at::kDouble : state_dtype(x));
+    const at::ScalarType asked = placement ? start.scalar_type() : x.scalar_type();
+    divergence_.prepare(start);
+    if (x.size(0) == 0) return {start, at::zeros({0}, start.options().requires_grad(false)), {}};
 
     const std::vector<std::int64_t> shape = x.sizes().vec();
     const auto system = [&](const at::Tensor& state, double t) {
       const at::AutoGradMode on(true);  // the divergence is a derivative
       const at::Tensor at_x = state.slice(1, 0, -1).view(shape);
       auto field = [&](const at::Tensor& many, std::int64_t n) {
+        const at::Tensor seen = many.to(asked);
         const at::Tensor time = at::full(
-            {many.size(0)}, t, many.options().dtype(time_dtype(many)).requires_grad(false));
-        return n == 1 ? call_model(model_, many, time, condition)
-                      : call_model(model_, many, time,
-                                   condition_traits<C>::repeat_interleave(condition, n));
+            {seen.size(0)}, t, seen.options().dtype(time_dtype(seen)).requires_grad(false));
+        const at::Tensor v = n == 1
+                                 ? call_model(model_, seen, time, condition)
+                                 : call_model(model_, seen, time,
+                                              condition_traits<C>::repeat_interleave(condition, n));
+        check_same_shape(v, "the model's output", many, "its input x");
+        return v.to(many.scalar_type());
       };
       const Divergent d = divergence_(field, at_x, options_.gradients);
       const at::Tensor change = at::cat({detail::rows(d.v), d.divergence.unsqueeze(1)}, 1);
       return options_.gradients ? change : change.detach();
     };
-    at::Tensor state = at::cat({detail::rows(x), at::zeros({x.size(0), 1}, x.options())}, 1);
+    at::Tensor state = at::cat(
+        {detail::rows(start), at::zeros({x.size(0), 1}, start.options().requires_grad(false))}, 1);
     ode::Statistics statistics;
     if constexpr (adaptive) {
       statistics =
@@ -123,6 +148,20 @@ class Likelihood {
       statistics = ode::integrate(method_, system, state, backwards ? plan_.reversed() : plan_);
     }
     return {state.slice(1, 0, -1).view(shape), state.select(1, -1), statistics};
+  }
+
+  void check_plan() const {
+    if constexpr (adaptive) {
+      plan_.validate();
+    } else if (!plan_.contiguous() || !ode::detail::same_time(plan_.t0(), 0, 0, 1) ||
+               !ode::detail::same_time(plan_.t1(), 1, 0, 1)) {
+      throw OptionError(
+          "a likelihood is solved from one end to the other: its time grid must go from 0 to 1 "
+          "step "
+          "by step, not from " +
+          number_text(plan_.t0()) + " to " + number_text(plan_.t1()) +
+          (plan_.contiguous() ? "" : " as the post's does") + "; use TimeGrid::uniform(n)");
+    }
   }
 
   Model model_;

@@ -7,10 +7,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <mutex>
 #include <optional>
-#include <stop_token>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -21,53 +19,47 @@
 #include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/model/modules_in.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/ode/integrate.hpp"
-#include "flowmatch/ode/method.hpp"
+#include "flowmatch/ode/runge_kutta.hpp"
+#include "flowmatch/sample/fresh_noise.hpp"
+#include "flowmatch/sample/options.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
-using TimeGrid = ode::TimeGrid;
-using AdaptiveOptions = ode::AdaptiveOptions;
+namespace detail {
 
-/// What a sampling observer hears after each step.
-struct SampleStep {
-  double t;              ///< time reached
-  const at::Tensor& x;   ///< [b, …] there; the solver goes on with it: clone what you keep
-  std::int64_t first;    ///< of these b samples among all
-  std::int64_t samples;  ///< all that were asked for
-  std::int64_t step;     ///< steps made for these b samples
-  std::int64_t steps;    ///< that they take in all; 0 for adaptive methods
-};
+/// Whether a method that is right along one path only meets a velocity of that path, as far as the
+/// model's type tells.
+template <class Model, class Method>
+inline constexpr bool paths_agree = [] {
+  if constexpr (requires { typename Method::scheduler_type; }) {
+    using Scheduler = velocity_scheduler_t<Model>;
+    return std::is_void_v<Scheduler> || std::is_same_v<Scheduler, typename Method::scheduler_type>;
+  } else {
+    return true;
+  }
+}();
 
-struct SamplerOptions {
-  std::int64_t batch_size = 0;  ///< samples that go through the model together; 0: all
-  /// On the CPU: batches side by side, one on each of LibTorch's threads, instead of each operation
-  /// on all threads; small networks gain most. A batch_size of 0 then means an equal share for each
-  /// thread. The model must bear calls from several threads, as a module in evaluation mode does.
-  bool parallel = false;
-  /// Above 0: the method goes to 1 - final_step only, and one step of Euler's from there to 1. Near
-  /// t = 1 a learned velocity knows x_0 no longer and its error is largest; Euler's step evaluates
-  /// it before that, where other methods' stages come to t = 1 (Karras et al. 2022 end Heun's
-  /// method so). A TimeGrid has to end at 1 - final_step.
-  double final_step = 0;
-  std::function<bool(const SampleStep&)> observer{};  ///< returns false to stop; one call at a time
-  std::stop_token stop{};                             ///< asked after each step
-};
-
-/// Samples and what they took.
-struct SampleResult {
-  at::Tensor x;  ///< [B, …] at the end, or where sampling was stopped
-  ode::Statistics statistics;
-};
+}  // namespace detail
 
 /// Generates by integrating dx/dt = v(x, t[, condition]) from noise at t = 0 to data at t = 1.
 ///
-/// The model is taken as the trainer takes it, or is any callable: holders and shared_ptr share, an
-/// lvalue module is kept by address. A module is sampled in evaluation mode without gradients and
-/// gets its own mode back. The model gets t as a tensor [b] (float64 for float64 samples, else
-/// float32).
+/// The model is taken as the trainer takes it, or is any callable: holders and pointers share, an
+/// lvalue module is kept by address. Modules, also those in adapters (see for_each_module), are
+/// sampled in evaluation mode without gradients and get their own mode back.
+///
+/// Samples are float32, or float64 where the start or the network is, whatever the network's
+/// precision: in half precision small steps would be rounded away. A network gets x in its own
+/// dtype; a callable of unknown dtype gets it in the start's. t is a tensor [b], float64 for
+/// float64 networks, else float32.
+///
+/// A method that draws fresh noise (an ode::StochasticStepper, such as DpmSolver<2>{}) gets it by
+/// way of the Rng given to `sample`, `sample_from`, `solve` or `trajectory`: the samples depend on
+/// that and on the number of samples, not on batch size, threads or what was drawn by others
+/// before.
 ///
 /// `Sampler(net, ode::Euler{}, TimeGrid::uniform(100))` makes fixed steps; `Sampler(net,
 /// ode::Dopri5{})` and `Sampler(net, ode::Dopri5{}, AdaptiveOptions{…})` choose them by tolerance.
@@ -79,9 +71,14 @@ class Sampler {
   static constexpr bool adaptive = std::is_same_v<Plan, AdaptiveOptions>;
   static_assert(adaptive || std::is_same_v<Plan, TimeGrid>,
                 "flowmatch: a Sampler's third argument is a TimeGrid or AdaptiveOptions");
+  static constexpr bool stochastic = ode::StochasticStepper<Method, at::Tensor>;
   static_assert(
-      ode::Stepper<Method, at::Tensor>,
+      ode::Stepper<Method, at::Tensor> || stochastic,
       "flowmatch: a Sampler's second argument is a method, such as ode::Euler{} or ode::Dopri5{}");
+  static_assert(
+      detail::paths_agree<Model, Method>,
+      "flowmatch: this method's steps are right along the straight path, and the model is a "
+      "velocity of another one; give Rescheduled(model, its scheduler, CondOTScheduler{})");
   static_assert(!adaptive || ode::ErrorStepper<Method, at::Tensor>,
                 "flowmatch: this method has no error estimate to choose steps by; give the Sampler "
                 "a TimeGrid");
@@ -112,28 +109,26 @@ class Sampler {
       : Sampler(std::move(model), method, AdaptiveOptions{}) {}
 
   /// Samples of the given shape [B, …] from x_0 ~ N(0, I), drawn all at once. With a condition: one
-  /// entry a sample. They lie where the module's parameters lie (for other callables: where rng
-  /// is), in the parameters' dtype.
+  /// entry a sample. They lie where the model's modules lie (for other callables: where rng is).
   template <Condition C = NoCondition>
   at::Tensor sample(at::IntArrayRef shape, Rng& rng, const C& condition = C{}) {
-    c10::Device device = rng.device();
-    at::ScalarType dtype = at::kFloat;
-    if constexpr (ModuleHandle<Model>) {
-      const std::vector<at::Tensor> parameters = module_of(model_).parameters();
-      if (!parameters.empty()) {
-        device = parameters.front().device();
-        dtype = parameters.front().scalar_type();
-      }
-    }
+    const std::optional<Placement> placement = placement_of(model_);
     for (const std::int64_t n : shape) {
       if (n < 0)
         throw ShapeError("a shape of samples holds " + std::to_string(n) +
                          "; choose sizes of at least 0");
     }
-    return sample_from(rng.normal(shape, dtype).to(device), condition);
+    const bool exact = placement && placement->dtype == at::kDouble;
+    const at::Tensor x_0 = rng.normal(shape, exact ? at::kDouble : at::kFloat);
+    return sample_from(placement ? x_0.to(placement->device) : x_0, rng, condition);
   }
 
-  /// Samples from given starts x_0 [B, …], which stay as they are.
+  /// Samples from given starts x_0 [B, …], which stay as they are. Methods that draw fresh noise
+  /// need an Rng, here and below; with others it may be left out, and is not used.
+  template <Condition C = NoCondition>
+  at::Tensor sample_from(const at::Tensor& x_0, Rng& rng, const C& condition = C{}) {
+    return solve(x_0, rng, condition).x;
+  }
   template <Condition C = NoCondition>
   at::Tensor sample_from(const at::Tensor& x_0, const C& condition = C{}) {
     return solve(x_0, condition).x;
@@ -141,8 +136,44 @@ class Sampler {
 
   /// The same, with the evaluations and steps that it took (summed over batches).
   template <Condition C = NoCondition>
+  SampleResult solve(const at::Tensor& x_0, Rng& rng, const C& condition = C{}) {
+    return joined(run(x_0, &rng, condition, /*keep_points=*/false));
+  }
+  template <Condition C = NoCondition>
   SampleResult solve(const at::Tensor& x_0, const C& condition = C{}) {
-    std::vector<Part> parts = run(x_0, condition, /*keep_points=*/false);
+    return joined(run(x_0, without_rng(), condition, /*keep_points=*/false));
+  }
+
+  /// x after every step, x_0 included: [steps + 1, B, …]. Adaptive methods have as many steps as
+  /// they need, so there all samples must go as one batch. Where sampling was stopped, it ends
+  /// with the last step made, and samples that had not come so far stay as they were.
+  template <Condition C = NoCondition>
+  at::Tensor trajectory(const at::Tensor& x_0, Rng& rng, const C& condition = C{}) {
+    return points(x_0, &rng, condition);
+  }
+  template <Condition C = NoCondition>
+  at::Tensor trajectory(const at::Tensor& x_0, const C& condition = C{}) {
+    return points(x_0, without_rng(), condition);
+  }
+
+ private:
+  /// What became of one batch.
+  struct Part {
+    at::Tensor x;
+    ode::Statistics statistics;
+    std::vector<at::Tensor> points{};  // x_0 and x after each step, if they are asked for
+  };
+
+  /// What calls without an Rng have: none. A template, so that it is checked where it is used.
+  template <class M = Method>
+  static Rng* without_rng() {
+    static_assert(!ode::StochasticStepper<M, at::Tensor>,
+                  "flowmatch: this method draws fresh noise; give sample_from, solve or trajectory "
+                  "an Rng behind x_0");
+    return nullptr;
+  }
+
+  static SampleResult joined(std::vector<Part> parts) {
     SampleResult result;
     std::vector<at::Tensor> ends;
     for (Part& part : parts) {
@@ -153,18 +184,15 @@ class Sampler {
     return result;
   }
 
-  /// x after every step, x_0 included: [steps + 1, B, …]. Adaptive methods have as many steps as
-  /// they need, so there all samples must go as one batch. Where sampling was stopped, it ends
-  /// with the last step made, and samples that had not come so far stay as they were.
-  template <Condition C = NoCondition>
-  at::Tensor trajectory(const at::Tensor& x_0, const C& condition = C{}) {
+  template <class C>
+  at::Tensor points(const at::Tensor& x_0, Rng* rng, const C& condition) {
     check_start(x_0);
     if (adaptive && batch_size(x_0.size(0)) < x_0.size(0)) {
       throw OptionError(
           "an adaptive method steps each batch differently; set batch_size to 0 and parallel to "
           "false for a trajectory");
     }
-    const std::vector<Part> parts = run(x_0, condition, /*keep_points=*/true);
+    const std::vector<Part> parts = run(x_0, rng, condition, /*keep_points=*/true);
     std::size_t length = 0;
     for (const Part& part : parts) length = std::max(length, part.points.size());
     std::vector<at::Tensor> paths;
@@ -176,17 +204,9 @@ class Sampler {
     return at::cat(paths, 1);
   }
 
- private:
-  /// What became of one batch.
-  struct Part {
-    at::Tensor x;
-    ode::Statistics statistics;
-    std::vector<at::Tensor> points{};  // x_0 and x after each step, if they are asked for
-  };
-
   /// Integrates batch by batch, or the batches side by side.
   template <class C>
-  std::vector<Part> run(const at::Tensor& x_0, const C& condition, bool keep_points) {
+  std::vector<Part> run(const at::Tensor& x_0, Rng* rng, const C& condition, bool keep_points) {
     static_assert(VelocityModel<Model, C>,
                   "flowmatch: this model cannot be called as forward(x, t) or, with a condition, "
                   "forward(x, t, "
@@ -194,8 +214,12 @@ class Sampler {
     check_start(x_0);
     check_condition_size(condition, x_0.size(0));
     const at::NoGradGuard no_grad;
-    std::optional<EvalScope> eval;
-    if constexpr (ModuleHandle<Model>) eval.emplace(module_of(model_));
+    const EvalScope eval(model_);
+    const std::optional<Placement> placement = placement_of(model_);
+    const at::ScalarType dtype = start_dtype(x_0, placement);
+    const at::ScalarType asked = placement ? dtype : x_0.scalar_type();
+    std::optional<Rng> fresh;  // of all batches
+    if constexpr (stochastic) fresh = rng->split();
 
     const std::int64_t samples = x_0.size(0);
     const std::int64_t size = batch_size(samples);
@@ -207,8 +231,8 @@ class Sampler {
       Part& part = parts[static_cast<std::size_t>(i)];
       const std::int64_t first = i * size;
       const std::int64_t last = std::min(first + size, samples);
-      part.x = x_0.slice(0, first, last).clone();
-      if (keep_points) part.points.push_back(part.x.clone());
+      part.x = x_0.slice(0, first, last).to(dtype, false, /*copy=*/true);
+      if (keep_points) part.points.push_back(part.x);
       // Once stopped, what is left comes back as it started, so that rows stay where they belong.
       if (stopped) return;
       const C own =
@@ -218,8 +242,8 @@ class Sampler {
                     condition,
                     at::arange(first, last, at::TensorOptions(at::kLong).device(x_0.device())));
       std::int64_t step = 0;
-      part.statistics = integrate(part.x, own, [&](double t, const at::Tensor& now) {
-        if (keep_points) part.points.push_back(now.clone());
+      const auto observe = [&](double t, const at::Tensor& now) {
+        if (keep_points) part.points.push_back(now);
         ++step;
         if (options_.observer) {
           const std::lock_guard lock(observing);
@@ -227,7 +251,13 @@ class Sampler {
         }
         if (options_.stop.stop_requested()) stopped = true;
         return !stopped;
-      });
+      };
+      if constexpr (stochastic) {
+        part.statistics =
+            integrate(part.x, own, asked, observe, FreshNoise(*fresh, first, samples));
+      } else {
+        part.statistics = integrate(part.x, own, asked, observe);
+      }
     };
     const auto count = static_cast<std::int64_t>(parts.size());
     if (options_.parallel) {
@@ -238,18 +268,23 @@ class Sampler {
     return parts;
   }
 
-  template <class C, class Observer>
-  ode::Statistics integrate(at::Tensor& x, const C& condition, Observer observer) {
-    at::Tensor time = at::empty({x.size(0)}, x.options().dtype(time_dtype(x)));
+  template <class C, class Observer, class... Noise>
+  ode::Statistics integrate(at::Tensor& x, const C& condition, at::ScalarType asked,
+                            const Observer& observer, Noise&&... noise) {
+    at::Tensor time;
     const auto velocity = [&](const at::Tensor& at_x, double t) {
+      const at::Tensor seen = at_x.to(asked);
+      // A new one where the model has kept the last.
+      if (!ode::detail::exclusive(time))
+        time = at::empty({x.size(0)}, x.options().dtype(time_dtype(seen)));
       time.fill_(t);
-      return call_model(model_, at_x, time, condition);
+      return call_model(model_, seen, time, condition);
     };
     ode::Statistics statistics;
     if constexpr (adaptive) {
       statistics = ode::integrate(method_, velocity, x, 0, end(), plan_, observer);
     } else {
-      statistics = ode::integrate(method_, velocity, x, plan_, observer);
+      statistics = ode::integrate(method_, velocity, x, plan_, noise..., observer);
     }
     if (options_.final_step > 0 && statistics.status == ode::Status::finished) {
       statistics +=
@@ -259,13 +294,24 @@ class Sampler {
   }
 
   /// Where the method's own steps end.
-  double end() const { return 1 - options_.final_step; }
+  double end() const {
+    if constexpr (!adaptive) {
+      if (ode::detail::same_time(plan_.t1(), 1 - options_.final_step, 0, 1)) return plan_.t1();
+    }
+    return 1 - options_.final_step;
+  }
 
   /// How many samples go through the model together.
   std::int64_t batch_size(std::int64_t samples) const {
     if (options_.batch_size > 0) return options_.batch_size;
     const std::int64_t batches = options_.parallel ? at::get_num_threads() : 1;
     return std::max<std::int64_t>((samples + batches - 1) / batches, 1);
+  }
+
+  /// float64 for a start or a network of float64, else float32.
+  static at::ScalarType start_dtype(const at::Tensor& x_0,
+                                    const std::optional<Placement>& placement) {
+    return placement && placement->dtype == at::kDouble ? at::kDouble : state_dtype(x_0);
   }
 
   static void check_start(const at::Tensor& x_0) {

@@ -15,6 +15,7 @@
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/ode/integrate.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
+#include "flowmatch/solve/recorded.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -68,7 +69,9 @@ struct AdjointFunction : torch::autograd::Function<AdjointFunction> {
     // x, the adjoint a = dL/dx, and dL/dparameters, one after the other in one state.
     const TensorSystem augmented = [&](const at::Tensor& state, double time) {
       const at::AutoGradMode on(true);
-      const at::Tensor x = state.slice(0, 0, n).view(outputs[0].sizes()).detach().requires_grad_();
+      // A copy: f may keep what it is given.
+      const at::Tensor x =
+          state.slice(0, 0, n).view(outputs[0].sizes()).detach().clone().requires_grad_();
       const at::Tensor a = state.slice(0, n, 2 * n).view(x.sizes());
       const at::Tensor v = problem.f(x, time);
       check_same_shape(v, "the field's output", x, "its input x");
@@ -80,6 +83,8 @@ struct AdjointFunction : torch::autograd::Function<AdjointFunction> {
         slopes = torch::autograd::grad({v}, inputs, {a}, /*retain_graph=*/false,
                                        /*create_graph=*/false, /*allow_unused=*/true);
       }
+      if (!slopes[0].defined())
+        require_constant([&](const at::Tensor& beside) { return problem.f(beside, time); }, x, v);
       for (std::size_t i = 0; i < inputs.size(); ++i) {
         parts.push_back(slopes[i].defined()
                             ? slopes[i].flatten().neg().to(x.scalar_type())
@@ -122,13 +127,15 @@ struct AdjointFunction : torch::autograd::Function<AdjointFunction> {
 /// [T] on the CPU. On the way back the parameters take no part in the error norm (Kidger et al.
 /// 2021). Returns x at the times, [T, …]. The gradients are those of the exact solution, so they
 /// agree with odeint's within the tolerance. Throws as odeint does; ShapeError for times that are
-/// no float64 vector.
+/// no float64 vector; on the way back OptionError where autograd did not record what f does with x.
 template <class Method = ode::Dopri5, class F>
 at::Tensor odeint_adjoint(F f, const at::Tensor& x_0, const at::Tensor& times,
                           const std::vector<at::Tensor>& parameters, const Method& method = {},
                           const ode::AdaptiveOptions& options = {}) {
-  if (!x_0.defined() || !x_0.is_floating_point()) {
-    throw ShapeError("odeint_adjoint starts from a floating tensor x_0; got " + shape_text(x_0));
+  if (!x_0.defined() || !x_0.is_floating_point() || state_dtype(x_0) != x_0.scalar_type()) {
+    throw ShapeError(
+        "odeint_adjoint starts from a floating tensor x_0 of float32 or float64; got " +
+        shape_text(x_0) + "; convert it with x_0.to(torch::kFloat)");
   }
   if (!times.defined() || times.dim() != 1 || times.scalar_type() != at::kDouble ||
       !times.device().is_cpu() || !times.is_contiguous()) {

@@ -2,6 +2,7 @@
 
 #include <ATen/Functions.h>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -27,23 +28,12 @@ struct OdeOptions {
   ode::Output output = ode::Output::dense;  ///< how those come to the requested times
 };
 
-/// Solves dx/dt = f(x, t) from x_0 at times[0] and returns x at all the times (rising or falling),
-/// as torchdiffeq's function of the same name does. f takes (const Tensor& x, double t) and returns
-/// a tensor of x's shape, or takes (x, t, Tensor& dxdt) and writes it there. Methods with an error
-/// estimate (`ode::Dopri5`, the default) choose their steps, in one solve through all the times;
-/// others make `options.steps` between two times. f is never called outside the times. x_0 stays as
-/// it is. With gradients on, the result carries them to x_0 and to whatever f uses. Throws
-/// OptionError, SolverError as ode::integrate does, ShapeError where x_0 holds no floating numbers
-/// or f changes the shape.
-template <class Method = ode::Dopri5, class F>
-requires ode::Stepper<Method, at::Tensor> && ode::System<F, at::Tensor> OdeResult
-odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
-       const Method& method = ode::Dopri5{}, const OdeOptions& options = {}) {
-  if (!x_0.defined() || !(x_0.is_floating_point() || x_0.is_complex())) {
-    throw ShapeError("odeint starts from a floating tensor x_0; got " +
-                     (x_0.defined() ? "one of " + std::string(x_0.dtype().name()) : "undefined") +
-                     "; convert it with x_0.to(torch::kFloat)");
-  }
+namespace detail {
+
+/// `odeint` from an x_0 in whose dtype the solution is summed.
+template <class Method, class F>
+OdeResult solve_at_times(F& f, const at::Tensor& x_0, const std::vector<double>& times,
+                         const Method& method, const OdeOptions& options) {
   ode::TimeGrid::nodes(times);  // throws unless there are two or more, in order
   if (options.steps < 1) {
     throw OptionError("steps is " + std::to_string(options.steps) +
@@ -77,6 +67,45 @@ odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
                                 });
   }
   return {at::stack(outputs), statistics};
+}
+
+}  // namespace detail
+
+/// Solves dx/dt = f(x, t) from x_0 at times[0] and returns x at all the times (rising or falling),
+/// as torchdiffeq's function of the same name does. f takes (const Tensor& x, double t) and returns
+/// a tensor of x's shape, or takes (x, t, Tensor& dxdt) and writes it there. Methods with an error
+/// estimate (`ode::Dopri5`, the default) choose their steps, in one solve through all the times;
+/// others make `options.steps` between two times. f is never called outside the times. x_0 stays as
+/// it is. Half precision is summed in float32, f gets and the result has x_0's dtype. With
+/// gradients on, the result carries them to x_0 and to whatever f uses. Throws OptionError,
+/// SolverError as ode::integrate does, ShapeError where x_0 holds no floating numbers or f changes
+/// the shape.
+template <class Method = ode::Dopri5, class F>
+requires ode::Stepper<Method, at::Tensor> && ode::System<F, at::Tensor> OdeResult
+odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
+       const Method& method = ode::Dopri5{}, const OdeOptions& options = {}) {
+  if (!x_0.defined() || !(x_0.is_floating_point() || x_0.is_complex())) {
+    throw ShapeError("odeint starts from a floating tensor x_0; got " +
+                     (x_0.defined() ? "one of " + std::string(x_0.dtype().name()) : "undefined") +
+                     "; convert it with x_0.to(torch::kFloat)");
+  }
+  const at::ScalarType own = x_0.scalar_type();
+  if (state_dtype(x_0) == own) return detail::solve_at_times(f, x_0, times, method, options);
+  const auto cast = [&](const at::Tensor& x, double t) -> at::Tensor {
+    const at::Tensor narrow = x.to(own);
+    if constexpr (requires(at::Tensor & k) {
+                    { f(narrow, t, k) } -> std::same_as<void>;
+                  }) {
+      at::Tensor k = at::empty_like(narrow);
+      f(narrow, t, k);
+      return k;
+    } else {
+      return f(narrow, t);
+    }
+  };
+  OdeResult result = detail::solve_at_times(cast, x_0.to(state_dtype(x_0)), times, method, options);
+  result.x = result.x.to(own);
+  return result;
 }
 
 }}  // namespace flowmatch

@@ -82,9 +82,10 @@ struct PerSampleResult {
 /// Solves dx/dt = f(x, t) for each sample of x_0 [B, …] with a step size of its own, and returns
 /// all at all the times: ode::integrate_batch on tensors. f takes (x [b, …], t [b]) or, with a
 /// condition, (x, t, condition) with the entries of those b samples that are still under way, and
-/// returns the velocity [b, …]. t is float64 for float64 samples, else float32. No gradients go
-/// through. Throws what ode::integrate_batch throws, ShapeError where x_0 holds no floating numbers
-/// or f changes the shape.
+/// returns the velocity [b, …]. t is float64 for float64 samples, else float32. Half precision is
+/// summed in float32, f gets and the result has x_0's dtype. No gradients go through. Throws what
+/// ode::integrate_batch throws, ShapeError where x_0 holds no floating numbers or f changes the
+/// shape.
 template <class Method = ode::Dopri5, class F, Condition C = NoCondition>
 PerSampleResult odeint_per_sample(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
                                   const C& condition = {}, const Method& method = {},
@@ -95,14 +96,14 @@ PerSampleResult odeint_per_sample(F&& f, const at::Tensor& x_0, const std::vecto
   }
   check_condition_size(condition, x_0.size(0));
   const at::NoGradGuard no_grad;
-  const at::Tensor start = x_0.dim() == 1 ? x_0.unsqueeze(1) : x_0;
+  const at::Tensor start = (x_0.dim() == 1 ? x_0.unsqueeze(1) : x_0).to(state_dtype(x_0));
   C own = condition;  // of the samples that are still under way
   auto held = static_cast<std::size_t>(x_0.size(0));
   const auto velocity = [&](const at::Tensor& at_x, std::span<const double> t,
                             std::span<const std::int64_t> samples) {
     const at::Tensor time = at::tensor(at::ArrayRef<double>(t.data(), t.size()), at::kDouble)
                                 .to(x_0.options().dtype(time_dtype(x_0)));
-    const at::Tensor x = x_0.dim() == 1 ? at_x.squeeze(1) : at_x;
+    const at::Tensor x = (x_0.dim() == 1 ? at_x.squeeze(1) : at_x).to(x_0.scalar_type());
     at::Tensor v;
     if constexpr (std::is_same_v<C, NoCondition>) {
       v = f(x, time);
@@ -116,7 +117,7 @@ PerSampleResult odeint_per_sample(F&& f, const at::Tensor& x_0, const std::vecto
       v = f(x, time, std::as_const(own));
     }
     ode::state_traits<at::Tensor>::own(v, x);
-    return x_0.dim() == 1 ? v.unsqueeze(1) : v;
+    return (x_0.dim() == 1 ? v.unsqueeze(1) : v).to(start.scalar_type());
   };
   at::Tensor x = start.clone();
   std::vector<at::Tensor> outputs = {start};
@@ -128,7 +129,7 @@ PerSampleResult odeint_per_sample(F&& f, const at::Tensor& x_0, const std::vecto
   PerSampleResult result;
   result.statistics = ode::integrate_batch(method, velocity, x, times, options, keep);
   const at::Tensor all = at::stack(outputs);
-  result.x = x_0.dim() == 1 ? all.squeeze(2) : all;
+  result.x = (x_0.dim() == 1 ? all.squeeze(2) : all).to(x_0.scalar_type());
   return result;
 }
 

@@ -17,6 +17,12 @@ namespace flowmatch { inline namespace v0 { namespace ode {
 
 namespace detail {
 
+/// Whether nobody else holds a tensor or its values, so that writing over them changes nothing that
+/// was handed out: what a model or an observer keeps stays as it was.
+inline bool exclusive(const at::Tensor& x) {
+  return x.defined() && x.use_count() == 1 && x.has_storage() && x.storage().use_count() == 1;
+}
+
 /// Whether a loop over x's values does what LibTorch's operations would: they lie on the CPU, as
 /// they are, without gaps.
 inline bool plain(const at::Tensor& x) {
@@ -76,7 +82,11 @@ struct state_traits<at::Tensor> {
       return;
     }
     bool begun = out.is_same(x);
-    if (!begun && !fits(out, x)) out = at::empty_like(x);
+    if (begun && !detail::exclusive(out)) {
+      out = x.clone();
+    } else if (!begun && !fits(out, x)) {
+      out = at::empty_like(x);
+    }
     // One slope is one operation already, with one rounding.
     if (k.size() > 1 && detail::plain(out, std::span(&x, 1)) && detail::plain(out, k)) {
       if (!begun) std::memcpy(out.mutable_data_ptr(), x.const_data_ptr(), x.nbytes());
@@ -151,7 +161,7 @@ struct state_traits<at::Tensor> {
 
  private:
   static bool fits(const at::Tensor& buffer, const at::Tensor& like) {
-    return buffer.defined() && !buffer.requires_grad() && buffer.sizes() == like.sizes() &&
+    return detail::exclusive(buffer) && !buffer.requires_grad() && buffer.sizes() == like.sizes() &&
            buffer.dtype() == like.dtype() && buffer.device() == like.device();
   }
 };

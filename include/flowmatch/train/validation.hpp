@@ -16,6 +16,7 @@
 #include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/model/modules_in.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/monitor/early_stopping.hpp"
 #include "flowmatch/monitor/hooks.hpp"
@@ -42,14 +43,12 @@ struct ValidationOptions {
 /// moves, and nothing is learned.
 ///
 /// Call it, `double loss = validation();`, or give it to `fit` as a hook, which looks after each
-/// epoch. The model is taken as Trainer takes it; the source is kept (move it in). Throws DataError
-/// for a source without a batch, and whatever source, model and objective throw.
+/// epoch. The model is taken as the Sampler takes it, adapters too; the source is kept (move it
+/// in). Throws DataError for a source without a batch, and whatever source, model and objective
+/// throw.
 template <class Model, class NoisifierT, BatchSource Source, class ObjectiveT = PredictionLoss<>>
 class Validation {
   using C = typename Source::condition_type;
-  static_assert(ModuleHandle<Model>,
-                "flowmatch: Validation needs a torch::nn::Module (an lvalue, its holder or a "
-                "std::shared_ptr)");
   static_assert(!std::derived_from<Model, torch::nn::Module>,
                 "flowmatch: Validation cannot move a temporary module; keep it in a variable");
   static_assert(VelocityModel<Model, C>,
@@ -71,10 +70,9 @@ class Validation {
     const at::NoGradGuard no_grad;
     std::optional<Ema::Scope> averaged;
     if (options_.ema != nullptr) averaged.emplace(*options_.ema);
-    const EvalScope eval(module_of(model_));
-    const std::vector<at::Tensor> parameters = module_of(model_).parameters();
-    const c10::Device device = parameters.empty() ? c10::kCPU : parameters.front().device();
-    const Rng rng(options_.seed, device);
+    const EvalScope eval(model_);
+    const std::optional<Placement> placement = placement_of(model_);
+    const Rng rng(options_.seed, placement ? placement->device : c10::kCPU);
 
     std::vector<at::Tensor> losses;  // read all at once: a look at each would hold up a GPU
     std::vector<double> samples;

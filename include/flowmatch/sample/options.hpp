@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <stop_token>
+
+#include "flowmatch/ode/control.hpp"
+#include "flowmatch/ode/grid.hpp"
+#include "flowmatch/ode/statistics.hpp"
+
+namespace flowmatch { inline namespace v0 {
+
+using TimeGrid = ode::TimeGrid;
+using AdaptiveOptions = ode::AdaptiveOptions;
+
+/// What a sampling observer hears after each step.
+struct SampleStep {
+  double t;              ///< time reached
+  const at::Tensor& x;   ///< [b, …] there; a copy of the handle keeps this value
+  std::int64_t first;    ///< of these b samples among all
+  std::int64_t samples;  ///< all that were asked for
+  std::int64_t step;     ///< steps made for these b samples
+  std::int64_t steps;    ///< that they take in all; 0 for adaptive methods
+};
+
+struct SamplerOptions {
+  std::int64_t batch_size = 0;  ///< samples that go through the model together; 0: all
+  /// On the CPU: batches side by side, one on each of LibTorch's threads, instead of each operation
+  /// on all threads; small networks gain most. A batch_size of 0 then means an equal share for each
+  /// thread. The model must bear calls from several threads, as a module in evaluation mode does.
+  bool parallel = false;
+  /// Above 0: the method goes to 1 - final_step only, and one step of Euler's from there to 1. Near
+  /// t = 1 a learned velocity knows x_0 no longer and its error is largest; Euler's step evaluates
+  /// it before that, where other methods' stages come to t = 1 (Karras et al. 2022 end Heun's
+  /// method so). A TimeGrid has to end at 1 - final_step.
+  double final_step = 0;
+  std::function<bool(const SampleStep&)> observer{};  ///< returns false to stop; one call at a time
+  std::stop_token stop{};                             ///< asked after each step
+};
+
+/// Samples and what they took.
+struct SampleResult {
+  at::Tensor x;  ///< [B, …] at the end, or where sampling was stopped
+  ode::Statistics statistics;
+};
+
+}}  // namespace flowmatch
