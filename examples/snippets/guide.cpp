@@ -60,6 +60,14 @@ struct NoiseNetImpl : torch::nn::Module {
 };
 TORCH_MODULE(NoiseNet);
 
+struct Guided {  // by a weaker network
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& t) {
+    return 2 * strong->forward(x, t) - weak->forward(x, t);
+  }
+  auto models() { return std::tie(strong, weak); }
+  NoiseNet strong, weak;
+};
+
 // Training with a table, TensorBoard, validation and early stopping.
 void watch(Net net, const at::Tensor& data, const at::Tensor& labels,
            const std::filesystem::path& run) {
@@ -162,6 +170,8 @@ int main() {
                            fm::CosineScheduler{}, fm::CondOTScheduler{});
   samples = fm::Sampler(straight, fm::DpmSolver<2>{}, fm::TimeGrid::shifted(20, 2))
                 .sample({10, 2}, rng);
+
+  samples = fm::Sampler(Guided{}, fm::ode::Heun2{}, fm::TimeGrid::uniform(10)).sample({10, 2}, rng);
 
   torch::jit::Module script("scripted");
   script.define("def forward(self, x, t):\n  return -x * t.unsqueeze(1)\n");

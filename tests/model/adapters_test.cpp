@@ -1,6 +1,10 @@
 #include "flowmatch/model/adapters.hpp"
 
+#include <typeinfo>
+
 #include "flowmatch/model/rescheduled.hpp"
+#include "flowmatch/sample/method.hpp"
+#include "flowmatch/sample/sampler.hpp"
 #include "tests/path/all_schedulers.hpp"
 #include "tests/support/networks.hpp"
 
@@ -113,4 +117,82 @@ TEST_CASE("adapters: times that do not fit are a ShapeError") {
         model(torch::zeros({2, 3}), torch::zeros({3}));
       },
       "time t has shape [3]");
+}
+
+namespace {
+
+/// The worst that mean and standard deviation of samples are off.
+template <class Model, class Method>
+double off(Model model, const Method& method, std::int64_t steps) {
+  fm::Rng rng(1);
+  const Gaussian<fm::CondOTScheduler> data{{}};
+  const at::Tensor x = fm::Sampler(model, method, fm::TimeGrid::uniform(steps))
+                           .sample_from(rng.normal({2000, 1}), rng);
+  return std::max(std::abs(x.mean().item<double>() - data.mu),
+                  std::abs(x.std().item<double>() - data.s));
+}
+
+}  // namespace
+
+TEST_CASE("adapters: networks that err a little give the data from t = 0 to 1 by every method") {
+  for_each_scheduler([&](const auto& scheduler) {
+    using S = std::decay_t<decltype(scheduler)>;
+    const Gaussian<S> known{scheduler};
+    double error = 0;
+    const auto noise = [&](const at::Tensor& x, const at::Tensor& t) {
+      return known(x, t).epsilon + error * at::sin(7 * x);
+    };
+    const auto data = [&](const at::Tensor& x, const at::Tensor& t) {
+      return known(x, t).x_1 + error * at::sin(7 * x);
+    };
+    const fm::CondOTScheduler straight;
+    const fm::VelocityFromEpsilon from_noise(noise, scheduler);
+    const fm::VelocityFromX1 from_data(data, scheduler);
+    // Beside what the method errs by itself in so few steps.
+    const auto check = [&](const auto& model, const auto& method) {
+      error = 0;
+      const double exact = off(model, method, 20);
+      error = 0.01;
+      CHECK(off(model, method, 20) < exact + 0.15);
+    };
+    for (const char* name :
+         {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "explicit_adams",
+          "implicit_adams", "bosh3", "tsit5", "dopri5", "dopri8", "dpm_solver_1", "dpm_solver_2"}) {
+      fm::with_method(name, [&](auto method) {
+        INFO(typeid(S).name() << " " << name);
+        check(fm::Rescheduled(from_noise, scheduler, straight), method);
+        check(fm::Rescheduled(from_data, scheduler, straight), method);
+        if constexpr (fm::ode::Stepper<decltype(method), at::Tensor>) {
+          check(from_noise, method);
+          check(from_data, method);
+        }
+      });
+    }
+  });
+}
+
+TEST_CASE("adapters: the straight and the cosine path give the data in 20 steps of any method") {
+  const auto check = [](const auto& scheduler) {
+    const Gaussian<std::decay_t<decltype(scheduler)>> known{scheduler};
+    const auto noise = [&](const at::Tensor& x, const at::Tensor& t) {
+      return known(x, t).epsilon + 0.01 * at::sin(7 * x);
+    };
+    const auto data = [&](const at::Tensor& x, const at::Tensor& t) {
+      return known(x, t).x_1 + 0.01 * at::sin(7 * x);
+    };
+    for (const char* name : {"euler", "heun2", "rk4", "tsit5", "dopri5"}) {
+      fm::ode::with_method(name, [&](auto method) {
+        INFO(typeid(scheduler).name() << " " << name);
+        CHECK(off(fm::VelocityFromEpsilon(noise, scheduler), method, 20) < 0.1);
+        CHECK(off(fm::VelocityFromX1(data, scheduler), method, 20) < 0.1);
+      });
+    }
+    fm::Rng rng(1);
+    const fm::AdaptiveOptions loose{.rtol = 1e-2, .atol = 1e-2};
+    const at::Tensor x = fm::Sampler(fm::VelocityFromX1(data, scheduler), fm::ode::Dopri5{}, loose)
+                             .sample_from(rng.normal({500, 1}));
+    CHECK(x.std().template item<double>() == Approx(known.s).margin(0.05));
+  };
+  check(fm::CondOTScheduler{});
+  check(fm::CosineScheduler{});
 }

@@ -72,3 +72,11 @@ TEST_CASE("grid: reversed walks the same times back") {
   CHECK(grid.steps()[2].t == 0.1);
   require_error<flowmatch::OptionError>([] { TimeGrid::post(5).reversed(); }, "TimeGrid::uniform");
 }
+
+TEST_CASE("grid: without its last step it ends where that began") {
+  const TimeGrid grid = TimeGrid::nodes({0, 0.25, 1}).without_last();
+  REQUIRE(grid.steps().size() == 1);
+  REQUIRE(grid.t0() == 0);
+  REQUIRE(grid.t1() == 0.25);
+  require_error<OptionError>([&] { grid.without_last(); }, "at least one step");
+}

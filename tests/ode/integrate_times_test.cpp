@@ -169,3 +169,30 @@ TEST_CASE("integrate_times: bad times and options are refused with a remedy") {
   require_error<OptionError>(with({0, 1}, {.rtol = -1}), "rtol is");
   CHECK(x == 1);
 }
+
+TEST_CASE("integrate_times: times that are the same but for roundings leave no step to make") {
+  const double typed = 0.3;
+  const double computed = 0.1 + 0.2;
+  REQUIRE(typed != computed);
+  const auto decay = [](double x, double) { return -x; };
+  const auto end = [&](std::vector<double> times, std::vector<double> jumps, ode::Output output) {
+    double x = 1;
+    std::vector<double> seen;
+    ode::AdaptiveOptions options{.rtol = 1e-8, .atol = 1e-10};
+    options.jumps = std::move(jumps);
+    const auto keep = [&](double t, double) { seen.push_back(t); };
+    ode::integrate_times(ode::Dopri5{}, decay, x, times, options, keep, output);
+    REQUIRE(seen == std::vector<double>(times.begin() + 1, times.end()));
+    return x;
+  };
+  for (const auto output : {ode::Output::dense, ode::Output::cut}) {
+    for (const double jump : {typed, computed}) {
+      for (const double time : {typed, computed}) {
+        REQUIRE(end({0, time, 1}, {jump}, output) == Approx(std::exp(-1)).epsilon(1e-6));
+        REQUIRE(end({time, 1}, {jump}, output) == Approx(std::exp(time - 1)).epsilon(1e-6));
+        REQUIRE(end({0, time}, {jump}, output) == Approx(std::exp(-time)).epsilon(1e-6));
+        REQUIRE(end({1, time}, {jump}, output) == Approx(std::exp(1 - time)).epsilon(1e-6));
+      }
+    }
+  }
+}

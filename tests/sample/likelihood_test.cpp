@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "flowmatch/model/adapters.hpp"
 #include "tests/support/finite_difference.hpp"
 #include "tests/support/gaussian_flow.hpp"
 #include "tests/support/networks.hpp"
@@ -133,4 +134,118 @@ TEST_CASE("likelihood: bad input is refused with a remedy") {
   fm::Likelihood probes(flow, ode::Euler{}, fm::TimeGrid::uniform(2), fm::Hutchinson{0});
   require_error<fm::OptionError>([&] { probes.log_prob(torch::ones({2, 2})); }, "probes is 0");
   require_error<fm::ShapeError>([&] { probes.log_prob(torch::arange(3)); }, "floating tensor");
+}
+
+TEST_CASE("likelihood: derivatives are recorded under InferenceMode, or missed loudly") {
+  const auto half = [](const at::Tensor& x, const at::Tensor&) { return 0.5 * x; };
+  const auto log_p = [](const auto& model) {
+    return fm::Likelihood(model, ode::RK4{}, fm::TimeGrid::uniform(20))
+        .log_prob(at::ones({1, 2}))
+        .log_prob.template item<double>();
+  };
+  // log N(e^-1/2 (1, 1); 0, I) - 1
+  const double exact = -std::log(2 * std::acos(-1.0)) - std::exp(-1) - 1;
+  CHECK(log_p(half) == Approx(exact).epsilon(1e-5));
+  {
+    const c10::InferenceMode inference;
+    CHECK(log_p(half) == Approx(exact).epsilon(1e-5));
+  }
+  const auto guarded = [&](const at::Tensor& x, const at::Tensor& t) {
+    const at::NoGradGuard none;
+    return half(x, t);
+  };
+  const auto detached = [&](const at::Tensor& x, const at::Tensor& t) {
+    return half(x.detach(), t) * at::ones({1}).requires_grad_();  // recorded, but not by x
+  };
+  const auto sum = [](const at::Tensor& x, const at::Tensor&) {
+    return (x - x.flip(1)).detach();  // the same where all of x moves alike
+  };
+  require_error<fm::OptionError>([&] { log_p(guarded); }, "recorded no derivative");
+  require_error<fm::OptionError>([&] { log_p(detached); }, "recorded no derivative");
+  require_error<fm::OptionError>([&] { log_p(sum); }, "recorded no derivative");
+  fm::Likelihood estimate(guarded, ode::RK4{}, fm::TimeGrid::uniform(2), fm::Hutchinson{});
+  require_error<fm::OptionError>(
+      [&] {
+        estimate.sample_from(at::ones({3, 2}));
+      },
+      "remove NoGradGuard");
+}
+
+TEST_CASE("likelihood: probes are others at each call, and follow the seed") {
+  const auto swap = [](const at::Tensor& x, const at::Tensor&) { return x.flip(1); };
+  const auto make = [&](std::uint64_t seed) {
+    return fm::Likelihood(swap, ode::RK4{}, fm::TimeGrid::uniform(10),
+                          fm::Hutchinson{1, fm::Probe::rademacher, seed});
+  };
+  const at::Tensor x = fm::Rng(5).normal({512, 2});
+  const double exact = fm::Likelihood(swap, ode::RK4{}, fm::TimeGrid::uniform(10))
+                           .log_prob(x)
+                           .log_prob.mean()
+                           .item<double>();
+  auto one_by_one = make(0), again = make(0), other = make(1);
+  std::vector<at::Tensor> values, repeated, others;
+  for (const at::Tensor& one : x.split(1)) {
+    values.push_back(one_by_one.log_prob(one).log_prob);
+    repeated.push_back(again.log_prob(one).log_prob);
+    others.push_back(other.log_prob(one).log_prob);
+  }
+  // The estimate of one sample is off by 2 either way.
+  CHECK(at::cat(values).mean().item<double>() == Approx(exact).margin(4 * 2 / std::sqrt(512.0)));
+  CHECK(at::equal(at::cat(values), at::cat(repeated)));
+  CHECK_FALSE(at::equal(at::cat(values), at::cat(others)));
+}
+
+TEST_CASE("likelihood: no samples and points of no extent have a density, too") {
+  fm::Likelihood fixed(flow, ode::RK4{}, fm::TimeGrid::uniform(4));
+  fm::Likelihood adaptive(flow, ode::Dopri5{}, tight);
+  fm::Likelihood estimate(flow, ode::RK4{}, fm::TimeGrid::uniform(4), fm::Hutchinson{});
+  const auto empty = [&](auto& likelihood) {
+    const fm::LikelihoodResult r = likelihood.log_prob(torch::zeros({0, 3, 2}));
+    CHECK(r.log_prob.sizes() == at::IntArrayRef{0});
+    CHECK(r.x.sizes() == at::IntArrayRef{0, 3, 2});
+    CHECK(likelihood.sample_from(torch::zeros({0, 1})).log_prob.numel() == 0);
+  };
+  empty(fixed);
+  empty(adaptive);
+  empty(estimate);
+  CHECK(at::equal(fixed.log_prob(torch::zeros({4, 0})).log_prob, torch::zeros({4})));
+}
+
+TEST_CASE("likelihood: only grids from one end to the other") {
+  const auto refused = [&](const fm::TimeGrid& grid) {
+    fm::Likelihood likelihood(flow, ode::Euler{}, grid);
+    require_error<fm::OptionError>(
+        [&] {
+          likelihood.log_prob(torch::ones({2, 2}));
+        },
+        "from 0 to 1");
+    require_error<fm::OptionError>(
+        [&] {
+          likelihood.sample_from(torch::ones({2, 2}));
+        },
+        "from 0 to 1");
+  };
+  refused(fm::TimeGrid::uniform(5, 0.01));
+  refused(fm::TimeGrid::uniform(5, 0, 0.97));
+  refused(fm::TimeGrid::uniform(5, 1, 0));
+  refused(fm::TimeGrid::nodes({0, 0.5, 1.1}));
+  fm::Likelihood typed(flow, ode::Euler{}, fm::TimeGrid::nodes({0, 0.3, 0.1 + 0.2 + 0.7}));
+  CHECK(typed.log_prob(torch::ones({2, 2})).log_prob.isfinite().all().item<bool>());
+}
+
+TEST_CASE("likelihood: half precision and networks in adapters are as for the sampler") {
+  const at::Tensor x = (mu + s * torch::randn({5, 2})).to(torch::kBFloat16);
+  const fm::LikelihoodResult r =
+      fm::Likelihood(flow, ode::RK4{}, fm::TimeGrid::uniform(100)).log_prob(x);
+  CHECK(r.log_prob.dtype() == torch::kFloat);
+  CHECK(close(r.log_prob, gaussian_flow::log_prob(x.to(torch::kFloat)), 0, 0.2));
+  networks::Mlp net(2, 16, /*dropout=*/true);
+  net->train();
+  fm::Likelihood adapted(fm::VelocityFromX1(net, fm::CondOTScheduler{}), ode::Euler{},
+                         fm::TimeGrid::uniform(3));
+  const at::Tensor y = torch::randn({4, 2});
+  CHECK(at::equal(adapted.log_prob(y).log_prob, adapted.log_prob(y).log_prob));
+  CHECK(net->is_training());
+  net->to(torch::kDouble);
+  CHECK(adapted.log_prob(y).log_prob.dtype() == torch::kDouble);
 }

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <thread>
 
+#include "flowmatch/model/adapters.hpp"
+#include "flowmatch/model/rescheduled.hpp"
 #include "flowmatch/sample/method.hpp"
 #include "tests/support/gaussian_flow.hpp"
 #include "tests/support/networks.hpp"
@@ -573,4 +575,209 @@ TEST_CASE("sampler: fixed steps read nothing back to the host and adaptive ones 
   x_0.sum().item<float>();
   CHECK(reads == statistics.accepted + statistics.rejected + 4);  // reads are seen at all
   at::removeCallback(handle);
+}
+
+namespace {
+
+/// v = 1, in half precision.
+struct OneImpl : torch::nn::Module {
+  OneImpl() { one = register_parameter("one", torch::ones({1})); }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
+    REQUIRE(x.dtype() == one.dtype());
+    return one * at::ones_like(x);
+  }
+  at::Tensor one;
+};
+TORCH_MODULE(One);
+
+/// -x, and keeps all that it is given, as it was then.
+struct Keeping {
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& t) {
+    for (const at::Tensor& each : {x, t, x.slice(0, 0, 1)}) keep(each);
+    return -x;
+  }
+  void keep(const at::Tensor& each) {
+    kept.push_back(each);
+    copies.push_back(each.clone());
+  }
+  bool unchanged() const {
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      if (!at::equal(kept[i], copies[i])) return false;
+    }
+    return !kept.empty();
+  }
+  std::vector<at::Tensor> kept{}, copies{};
+};
+
+}  // namespace
+
+TEST_CASE("sampler: networks in adapters are in evaluation mode, and get their own back") {
+  torch::nn::BatchNorm1d norm(2);
+  const auto through = [&norm](const at::Tensor& x, const at::Tensor&) { return norm->forward(x); };
+  struct NetImpl : torch::nn::Module {
+    explicit NetImpl(torch::nn::BatchNorm1d n) { norm = register_module("norm", n); }
+    at::Tensor forward(const at::Tensor& x, const at::Tensor&) { return norm->forward(x); }
+    torch::nn::BatchNorm1d norm{nullptr};
+  };
+  const auto net = std::make_shared<NetImpl>(norm);
+  const at::Tensor x_0 = 3 + torch::randn({16, 2});
+  const auto check = [&](auto plain, auto model) {
+    norm->eval();
+    const fm::TimeGrid grid = fm::TimeGrid::uniform(4);
+    const at::Tensor expected = fm::Sampler(plain, ode::Heun2{}, grid).sample_from(x_0);
+    net->train();
+    const at::Tensor mean = norm->running_mean.clone();
+    CHECK(at::equal(fm::Sampler(model, ode::Heun2{}, grid).sample_from(x_0), expected));
+    CHECK(at::equal(norm->running_mean, mean));
+    CHECK(net->is_training());
+    CHECK(norm->is_training());
+  };
+  const fm::CondOTScheduler straight;
+  const fm::CosineScheduler cosine;
+  check(through, net);
+  check(fm::VelocityFromX1(through, straight), fm::VelocityFromX1(net, straight));
+  check(fm::VelocityFromEpsilon(through, cosine), fm::VelocityFromEpsilon(net, cosine));
+  check(fm::Rescheduled(fm::VelocityFromEpsilon(through, cosine), cosine, straight),
+        fm::Rescheduled(fm::VelocityFromEpsilon(net, cosine), cosine, straight));
+  net->to(torch::kDouble);
+  fm::Rng rng(1);
+  CHECK(fm::Sampler(fm::VelocityFromX1(net, straight), ode::Euler{}, fm::TimeGrid::uniform(2))
+            .sample({3, 2}, rng)
+            .dtype() == torch::kDouble);
+}
+
+TEST_CASE(
+    "sampler: however many steps are made, samples in half precision come where they should") {
+  const auto one = [](const at::Tensor& x, const at::Tensor&) { return at::ones_like(x); };
+  for (const auto type : {torch::kBFloat16, torch::kHalf}) {
+    const at::Tensor x_0 = torch::randn({50, 2}).to(type);
+    One net;
+    net->to(type);
+    for (const std::int64_t steps : {10, 2000}) {
+      const fm::TimeGrid grid = fm::TimeGrid::uniform(steps);
+      const at::Tensor x = fm::Sampler(one, ode::Euler{}, grid).sample_from(x_0);
+      CHECK(close(x, x_0.to(torch::kFloat) + 1, 0, 1e-4));
+      CHECK(at::equal(fm::Sampler(net, ode::Euler{}, grid).sample_from(x_0), x));
+      fm::Rng a(3), b(3);
+      const at::Tensor drawn = fm::Sampler(net, ode::Euler{}, grid).sample({50, 2}, a);
+      CHECK(close(drawn, b.normal({50, 2}) + 1, 0, 1e-4));
+      const at::Tensor points = fm::Sampler(net, ode::Heun2{}, grid).trajectory(x_0);
+      CHECK(close(points[-1] - points[0], torch::ones({50, 2}), 0, 1e-3));
+    }
+    CHECK(close(fm::Sampler(net, ode::Dopri5{}).sample_from(x_0), x_0.to(torch::kFloat) + 1, 0,
+                1e-4));
+  }
+}
+
+TEST_CASE("sampler: a start in another precision than the network's") {
+  networks::Mlp net;
+  const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
+  fm::Sampler sampler(net, ode::RK4{}, fm::TimeGrid::uniform(3));
+  const at::Tensor narrow = sampler.sample_from(x_0.to(torch::kFloat));
+  CHECK(narrow.dtype() == torch::kFloat);
+  CHECK(sampler.sample_from(x_0).dtype() == torch::kDouble);
+  CHECK(close(sampler.sample_from(x_0).to(torch::kFloat), narrow, 1e-5, 1e-5));
+  net->to(torch::kDouble);
+  CHECK(sampler.sample_from(x_0.to(torch::kFloat)).dtype() == torch::kDouble);
+}
+
+TEST_CASE("sampler: fresh noise depends on the Rng alone, whatever the batches and threads") {
+  const Threads two(2);
+  // Of one block of noise, of many, and of samples larger than a block.
+  for (const std::vector<std::int64_t>& shape :
+       {std::vector<std::int64_t>{7, 2}, {5000, 7}, {3, 20000}}) {
+    const auto drawn = [&](std::uint64_t seed, fm::SamplerOptions options) {
+      fm::Rng rng(seed);
+      return fm::Sampler(flow, fm::DpmSolver<2>{}, fm::TimeGrid::uniform(5), options)
+          .sample(shape, rng);
+    };
+    const at::Tensor all = drawn(5, {});
+    CHECK(at::equal(all, drawn(5, {})));
+    CHECK_FALSE(close(all, drawn(6, {}), 0, 1e-2));
+    for (const std::int64_t size : {1, 3, 1000}) {
+      if (shape[0] / size > 100) continue;
+      CHECK(close(drawn(5, {.batch_size = size}), all, 0, 1e-5));
+      CHECK(close(drawn(5, {.batch_size = size, .parallel = true}), all, 0, 1e-5));
+    }
+    CHECK(close(drawn(5, {.parallel = true}), all, 0, 1e-5));
+  }
+}
+
+TEST_CASE("sampler: fresh noise is other noise at each call, and in each sample and step") {
+  const auto still = [](const at::Tensor& x, const at::Tensor& t) {
+    return -x / (1 - fm::expand_time(t, x)).clamp_min(1e-6);  // to x_1 = 0: what is left is noise
+  };
+  fm::Sampler sampler(still, fm::DpmSolver<1>{}, fm::TimeGrid::nodes({0, 0.25, 0.5}));
+  fm::Rng rng(1);
+  const at::Tensor x_0 = torch::zeros({30000, 2});
+  const at::Tensor first = sampler.trajectory(x_0, rng);
+  const at::Tensor second = sampler.trajectory(x_0, rng);
+  const auto correlation = [](const at::Tensor& a, const at::Tensor& b) {
+    return (a * b).mean().item<double>() / (a.std() * b.std()).item<double>();
+  };
+  const at::Tensor z = first[1];
+  // sigma = (1 - s) sqrt(1 - e^-2h), which is 1 - s from t = 0 on.
+  CHECK(z.std().item<double>() == Approx(0.75).epsilon(0.02));
+  CHECK(z.mean().item<double>() == Approx(0).margin(0.02));
+  CHECK(correlation(z, second[1]) == Approx(0).margin(0.02));
+  CHECK(correlation(z, z.flip(1)) == Approx(0).margin(0.02));
+  CHECK(correlation(z.slice(0, 0, 15000), z.slice(0, 15000)) == Approx(0).margin(0.03));
+  // The second step keeps e^-h (1 - s) / (1 - t) of the first's noise, and adds its own.
+  const double decay = 0.25 / 0.5 * (0.5 / 0.75);
+  const at::Tensor added = first[2] - decay * 0.5 / 0.75 * z;
+  CHECK(added.std().item<double>() == Approx(0.5 * std::sqrt(1 - decay * decay)).epsilon(0.02));
+  CHECK(correlation(added, z) == Approx(0).margin(0.02));
+}
+
+TEST_CASE("sampler: methods that draw noise are chosen by name as the others") {
+  for (const char* name : {"dpm_solver_1", "dpm_solver_2", "euler", "dopri5"}) {
+    const std::string chosen = fm::with_method(name, [](auto method) {
+      fm::Rng rng(1);
+      const at::Tensor x =
+          fm::Sampler(flow, method, fm::TimeGrid::uniform(200)).sample({4000, 1}, rng);
+      CHECK(x.mean().item<double>() == Approx(mu).margin(0.05));
+      CHECK(x.std().item<double>() == Approx(s).margin(0.05));
+      return std::string(method.name);
+    });
+    CHECK(chosen == name);
+  }
+  require_error<fm::OptionError>([] { fm::with_method("dpm", [](auto) {}); },
+                                 "dopri8, dpm_solver_1, dpm_solver_2");
+}
+
+TEST_CASE("sampler: what a model or an observer keeps stays as it was") {
+  const at::Tensor x_0 = torch::randn({6, 2});
+  for (const char* name : {"euler", "midpoint", "rk4", "explicit_adams", "implicit_adams", "bosh3",
+                           "dopri5", "dpm_solver_2"}) {
+    fm::with_method(name, [&](auto method) {
+      const auto keeping = std::make_shared<Keeping>();
+      fm::SamplerOptions options;
+      options.observer = [&](const fm::SampleStep& step) { return keeping->keep(step.x), true; };
+      const auto check = [&](auto plan) {
+        fm::Rng a(1), b(1);
+        const at::Tensor x = fm::Sampler(keeping, method, plan, options).sample_from(x_0, a);
+        const auto forgetful = [](const at::Tensor& y, const at::Tensor&) { return -y; };
+        CHECK(at::equal(x, fm::Sampler(forgetful, method, plan).sample_from(x_0, b)));
+        INFO(name);
+        CHECK(keeping->unchanged());
+      };
+      check(fm::TimeGrid::uniform(6));
+      if constexpr (ode::ErrorStepper<decltype(method), at::Tensor>)
+        check(fm::AdaptiveOptions{.rtol = 1e-3, .atol = 1e-3});
+    });
+  }
+}
+
+TEST_CASE("sampler: a final step that is the grid's end but for roundings is taken") {
+  for (std::int64_t i = 1; i < 100; ++i) {
+    const double last = static_cast<double>(i) / 100;
+    for (const double end : {static_cast<double>(100 - i) / 100, 1 - last, 1.0 - last + 1e-16}) {
+      fm::Sampler sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(3, 0, end),
+                          {.final_step = last});
+      CHECK(sampler.solve(torch::zeros({1, 1})).statistics.evaluations == 7);
+    }
+    CHECK_THROWS_AS(fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(3, 0, 1 - last + 1e-9),
+                                {.final_step = last}),
+                    fm::OptionError);
+  }
 }

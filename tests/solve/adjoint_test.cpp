@@ -107,3 +107,18 @@ TEST_CASE("adjoint: bad input is refused with a remedy") {
       },
       "floating tensor");
 }
+
+TEST_CASE("adjoint: a derivative that was not recorded is no zero") {
+  const auto guarded = [](const at::Tensor& x, double) {
+    const at::NoGradGuard none;
+    return -x;
+  };
+  at::Tensor x_0 = torch::ones({2}, torch::kDouble).requires_grad_();
+  const at::Tensor x = fm::odeint_adjoint(guarded, x_0, doubles({0, 1}), {}, ode::Dopri5{}, tight);
+  require_error<fm::OptionError>([&] { x[1].sum().backward(); }, "recorded no derivative");
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::odeint_adjoint(guarded, torch::ones({2}, torch::kHalf), doubles({0, 1}), {});
+      },
+      "float32 or float64");
+}

@@ -338,3 +338,23 @@ TEST_CASE("odeint: starts that are not floating and outputs that cannot broadcas
     require_error<fm::ShapeError>([&] { fm::odeint(nothing, x, {0, 1}); }, "undefined");
   }
 }
+
+TEST_CASE("odeint: half precision is summed in float32") {
+  const auto one = [](const at::Tensor& x, double) {
+    REQUIRE(x.dtype() == torch::kBFloat16);
+    return at::ones_like(x);
+  };
+  const auto written = [](const at::Tensor& x, double, at::Tensor& out) { out = at::ones_like(x); };
+  const at::Tensor x_0 = torch::zeros({4}, torch::kBFloat16);
+  const fm::OdeOptions many{.steps = 3000};
+  for (const bool grad : {false, true}) {
+    const at::AutoGradMode mode(grad);
+    const at::Tensor end = fm::odeint(one, x_0, {0, 1}, ode::Euler{}, many).x[1];
+    CHECK(end.dtype() == torch::kBFloat16);
+    CHECK(close(end, torch::ones({4}, torch::kBFloat16)));
+    CHECK(close(fm::odeint(written, x_0, {0, 1}, ode::Euler{}, many).x[1], end));
+  }
+  at::Tensor start = x_0.clone().requires_grad_();
+  fm::odeint(one, start, {0, 1}, ode::RK4{}, {.steps = 4}).x[1].sum().backward();
+  CHECK(at::equal(start.grad(), torch::ones({4}, torch::kBFloat16)));
+}

@@ -26,11 +26,10 @@ class ConvertedModel {
   template <class C = NoCondition>
   requires VelocityModel<Model, C> at::Tensor operator()(const at::Tensor& x, const at::Tensor& t,
                                                          const C& condition = C{}) {
-    const Coefficients at_t = coefficients_at(scheduler_, t, x);
+    check_time(t, x);
     const at::Tensor asked =
-        at::where(vanishes(Prediction::denominator(at_t)).view_as(t), Prediction::near_end, t);
-    const Coefficients c = coefficients_at(scheduler_, asked, x);
-    return Prediction::velocity({c.alpha_t, c.sigma_t, at_t.d_alpha_t, at_t.d_sigma_t}, x,
+        at::where(vanishes(Prediction::denominator(scheduler_(t))), Prediction::near_end, t);
+    return Prediction::velocity(coefficients_at(scheduler_, asked, x), x,
                                 call_model(model_, x, asked, condition));
   }
 
@@ -69,6 +68,9 @@ struct EpsilonPrediction {
 template <class Model, Scheduler S>
 class VelocityFromX1 : public detail::ConvertedModel<detail::X1Prediction, Model, S> {
  public:
+  /// Says so to the Sampler; for adapters around this one, too.
+  static constexpr bool singular_at_end = true;
+
   using detail::ConvertedModel<detail::X1Prediction, Model, S>::ConvertedModel;
 };
 template <class M, class S>
@@ -76,8 +78,7 @@ VelocityFromX1(M&&, S) -> VelocityFromX1<model_storage_t<M>, S>;
 
 /// A network that predicts the noise epsilon, sampled as one that predicts the velocity:
 ///   v = d_alpha (x - sigma epsilon(x, t)) / alpha + d_sigma epsilon(x, t).
-/// At t = 0, where alpha vanishes and x is all noise, the network is asked at t = 0.05 instead for
-/// the x_1 and the noise that x is made of.
+/// At t = 0, where alpha vanishes and x is all noise, it is the velocity at t = 0.05.
 template <class Model, Scheduler S>
 class VelocityFromEpsilon : public detail::ConvertedModel<detail::EpsilonPrediction, Model, S> {
  public:

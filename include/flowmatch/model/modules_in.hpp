@@ -66,7 +66,33 @@ auto velocity_scheduler() {
   }
 }
 
+template <class T>
+constexpr bool says_singular_at_end() {
+  if constexpr (requires { T::singular_at_end; }) {
+    return T::singular_at_end;
+  } else {
+    return false;
+  }
+}
+
+template <class M>
+constexpr bool is_singular_at_end() {
+  using Inside = pointee_t<M>;
+  if constexpr (requires(Inside & inside) { inside.model(); }) {
+    using Wrapped = std::remove_cvref_t<decltype(std::declval<Inside&>().model())>;
+    if (is_singular_at_end<Wrapped>()) return true;
+  }
+  return says_singular_at_end<Inside>() ||
+         says_singular_at_end<typename decltype(velocity_scheduler<M>())::type>();
+}
+
 }  // namespace detail
+
+/// Whether a model's velocity is known to be singular at t = 1, where a Sampler then comes by
+/// Euler's method: its type says so by a static member of that name, as VelocityFromX1 does, or the
+/// scheduler of its path does, or the model in an adapter.
+template <class M>
+inline constexpr bool singular_at_end = detail::is_singular_at_end<M>();
 
 /// The scheduler of the path along which a model is a velocity, where the model's type says so by a
 /// member `scheduler_type`, as adapters do; void where it does not, as in a network.

@@ -84,6 +84,15 @@ class TimeGrid {
     return nodes(times);
   }
 
+  /// The same without its last step. Throws OptionError where it has no other.
+  TimeGrid without_last() const {
+    TimeGrid grid = *this;
+    if (steps_.size() < 2) throw OptionError("a time grid needs at least one step");
+    grid.steps_.pop_back();
+    grid.t1_ = steps_.back().t;
+    return grid;
+  }
+
   const std::vector<Step>& steps() const noexcept { return steps_; }
   double t0() const noexcept { return t0_; }
   double t1() const noexcept { return t1_; }

@@ -18,6 +18,9 @@ struct Coefficients {
 /// A schedule of an affine path x_t = sigma_t x_0 + alpha_t x_1.
 /// 1. `s(t)` gives Coefficients, each of t's shape and dtype, finite for every t in [0, 1].
 /// 2. alpha grows from (about) 0 at t = 0 to 1 at t = 1, sigma falls from 1 to 0.
+/// 3. Where d_sigma grows without bound towards t = 1, `S::singular_at_end` is true. It may be left
+/// out
+///    where it is not; see model/modules_in.hpp for what follows.
 template <class S>
 concept Scheduler = std::copyable<S> && requires(const S& s, const at::Tensor& t) {
   { s(t) } -> std::same_as<Coefficients>;

@@ -61,6 +61,8 @@ class PolynomialScheduler {
 /// unless 0 <= beta_min <= beta_max, beta_max > 0.
 class VPScheduler {
  public:
+  static constexpr bool singular_at_end = true;  ///< see `Scheduler`
+
   explicit VPScheduler(double beta_min = 0.1, double beta_max = 20)
       : beta_min_(beta_min), beta_max_(beta_max) {
     if (!(beta_min >= 0) || !(beta_max >= beta_min) || !(beta_max > 0) ||
@@ -99,6 +101,8 @@ class VPScheduler {
 /// alpha_t = t, sigma_t = sqrt(1 - t^2). d_sigma_t = -t / sigma_t with the denominator kept at
 /// `denominator_floor`.
 struct LinearVPScheduler {
+  static constexpr bool singular_at_end = true;  ///< see `Scheduler`
+
   Coefficients operator()(const at::Tensor& t) const {
     const at::Tensor sigma = at::sqrt((1 - t) * (1 + t));
     return {t, sigma, at::ones_like(t), -t / sigma.clamp_min(denominator_floor(t.scalar_type()))};

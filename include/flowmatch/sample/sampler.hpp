@@ -72,6 +72,8 @@ class Sampler {
   static_assert(adaptive || std::is_same_v<Plan, TimeGrid>,
                 "flowmatch: a Sampler's third argument is a TimeGrid or AdaptiveOptions");
   static constexpr bool stochastic = ode::StochasticStepper<Method, at::Tensor>;
+  // Towards a singular end the stages of other methods come too near to it.
+  static constexpr bool ends_by_euler = singular_at_end<Model> && !stochastic && Method::order > 1;
   static_assert(
       ode::Stepper<Method, at::Tensor> || stochastic,
       "flowmatch: a Sampler's second argument is a method, such as ode::Euler{} or ode::Dopri5{}");
@@ -97,12 +99,20 @@ class Sampler {
       throw OptionError("final_step is " + number_text(options_.final_step) +
                         "; choose one in [0, 1)");
     }
+    const double last = options_.final_step;
     if constexpr (adaptive) {
       plan_.validate();
-    } else if (options_.final_step > 0 && plan_.t1() != end()) {
-      throw OptionError("with a final step of " + number_text(options_.final_step) +
-                        " the time grid must end at " + number_text(end()) + ", not " +
-                        number_text(plan_.t1()));
+      if (last > 0 || ends_by_euler) euler_from_ = 1 - (last > 0 ? last : 0.02);
+    } else if (last > 0) {
+      if (!ode::detail::same_time(plan_.t1(), 1 - last, 0, 1)) {
+        throw OptionError("with a final step of " + number_text(last) +
+                          " the time grid must end at " + number_text(1 - last) + ", not " +
+                          number_text(plan_.t1()));
+      }
+      euler_from_ = plan_.t1();
+    } else if (ends_by_euler && plan_.contiguous() && ode::detail::same_time(plan_.t1(), 1, 0, 1)) {
+      euler_from_ = plan_.steps().back().t;
+      if (plan_.steps().size() > 1) plan_ = plan_.without_last();
     }
   }
   Sampler(Model model, Method method) requires adaptive
@@ -282,23 +292,16 @@ class Sampler {
     };
     ode::Statistics statistics;
     if constexpr (adaptive) {
-      statistics = ode::integrate(method_, velocity, x, 0, end(), plan_, observer);
-    } else {
+      statistics =
+          ode::integrate(method_, velocity, x, 0, euler_from_.value_or(1), plan_, observer);
+    } else if (euler_from_ != plan_.t0()) {  // else the only step is Euler's
       statistics = ode::integrate(method_, velocity, x, plan_, noise..., observer);
     }
-    if (options_.final_step > 0 && statistics.status == ode::Status::finished) {
+    if (euler_from_ && statistics.status == ode::Status::finished) {
       statistics +=
-          ode::integrate(ode::Euler{}, velocity, x, TimeGrid::nodes({end(), 1}), observer);
+          ode::integrate(ode::Euler{}, velocity, x, TimeGrid::nodes({*euler_from_, 1}), observer);
     }
     return statistics;
-  }
-
-  /// Where the method's own steps end.
-  double end() const {
-    if constexpr (!adaptive) {
-      if (ode::detail::same_time(plan_.t1(), 1 - options_.final_step, 0, 1)) return plan_.t1();
-    }
-    return 1 - options_.final_step;
   }
 
   /// How many samples go through the model together.
@@ -324,7 +327,8 @@ class Sampler {
     if constexpr (adaptive) {
       return 0;
     } else {
-      return static_cast<std::int64_t>(plan_.steps().size()) + (options_.final_step > 0 ? 1 : 0);
+      const bool own = euler_from_ != plan_.t0();
+      return (own ? static_cast<std::int64_t>(plan_.steps().size()) : 0) + (euler_from_ ? 1 : 0);
     }
   }
 
@@ -332,6 +336,7 @@ class Sampler {
   Method method_;
   Plan plan_;
   SamplerOptions options_;
+  std::optional<double> euler_from_{};  // where the method's own steps end and Euler's begins
 };
 
 template <class M, class Method>
