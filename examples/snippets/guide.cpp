@@ -168,8 +168,8 @@ int main() {
 
   fm::Rescheduled straight(fm::VelocityFromEpsilon(noise_net, fm::CosineScheduler{}),
                            fm::CosineScheduler{}, fm::CondOTScheduler{});
-  samples = fm::Sampler(straight, fm::DpmSolver<2>{}, fm::TimeGrid::shifted(20, 2))
-                .sample({10, 2}, rng);
+  samples =
+      fm::Sampler(straight, fm::DpmSolver<2>{}, fm::TimeGrid::shifted(20, 2)).sample({10, 2}, rng);
 
   samples = fm::Sampler(Guided{}, fm::ode::Heun2{}, fm::TimeGrid::uniform(10)).sample({10, 2}, rng);
 
