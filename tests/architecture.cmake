@@ -4,6 +4,10 @@ add_test(NAME "architecture/includes follow the plan"
          COMMAND ${CMAKE_COMMAND} -DINCLUDE_DIR=${PROJECT_SOURCE_DIR}/include/flowmatch -P
                  ${CMAKE_CURRENT_SOURCE_DIR}/support/check_includes.cmake)
 
+add_test(NAME "architecture/scripts state their policies"
+         COMMAND ${CMAKE_COMMAND} -DTESTS_DIR=${CMAKE_CURRENT_SOURCE_DIR} -P
+                 ${CMAKE_CURRENT_SOURCE_DIR}/support/check_scripts.cmake)
+
 # Two translation units that include everything link together.
 add_executable(test_odr odr/one.cpp odr/two.cpp)
 flowmatch_own(test_odr)

@@ -1,4 +1,5 @@
 # Configures, builds and runs the consumer project, which finds the library in the way MODE says.
+cmake_minimum_required(VERSION 3.25)
 set(work "${BUILD_DIR}/packaging/${NAME}")
 file(REMOVE_RECURSE "${work}")
 function(run)

@@ -1,4 +1,5 @@
 # Every ```cpp block of README.md and docs/ stands, but for white space, in a source below examples/, where it is compiled.
+cmake_minimum_required(VERSION 3.25)
 file(GLOB pages "${ROOT}/README.md" "${ROOT}/docs/*.md")
 file(GLOB_RECURSE sources "${ROOT}/examples/*.cpp")
 set(code)

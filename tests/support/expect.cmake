@@ -1,4 +1,5 @@
 # Runs a program and checks its exit code and what it prints: cmake -DEXIT=0 -DMATCH=regex -P expect.cmake -- program …
+cmake_minimum_required(VERSION 3.25)
 set(command)
 set(seen FALSE)
 math(EXPR last "${CMAKE_ARGC} - 1")

@@ -1,4 +1,5 @@
 # A run of one epoch and two steps in FOLDER left a row a step, the loss curve, an epoch's samples and what it ran on.
+cmake_minimum_required(VERSION 3.25)
 file(STRINGS "${FOLDER}/metrics.csv" rows)
 list(LENGTH rows count)
 if(NOT count EQUAL 3)

@@ -1,4 +1,5 @@
 # The reports in FOLDER show what they should, and load nothing from elsewhere.
+cmake_minimum_required(VERSION 3.25)
 file(READ "${FOLDER}/report.html" report)
 file(READ "${FOLDER}/watched/report.html" watched)
 file(READ "${FOLDER}/default.html" of_default)

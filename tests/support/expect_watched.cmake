@@ -1,4 +1,5 @@
 # A watched run of one epoch and two steps in FOLDER left its validation loss and a file for TensorBoard with curves and samples.
+cmake_minimum_required(VERSION 3.25)
 file(STRINGS "${FOLDER}/validation.csv" rows)
 if(NOT rows MATCHES "^step,loss;2,[0-9.]+$")
   message(FATAL_ERROR "validation.csv holds ${rows}")
