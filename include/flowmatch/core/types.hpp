@@ -1,14 +1,10 @@
 #pragma once
 
-#include <ATen/core/Dict.h>
 #include <ATen/core/Tensor.h>
 
-#include <string>
+#include "flowmatch/core/named_tensors.hpp"  // IWYU pragma: export
 
 namespace flowmatch { inline namespace v0 {
-
-/// Tensors by Python's names: "layer.0.weight".
-using StateDict = c10::Dict<std::string, at::Tensor>;
 
 /// The condition of an unconditional model.
 struct NoCondition {};

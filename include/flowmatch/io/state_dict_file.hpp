@@ -36,7 +36,9 @@ inline std::string pickled(const StateDict& state) {
   torch::jit::Pickler pickler([&](const char* bytes, std::size_t n) { pickle.append(bytes, n); },
                               nullptr, nullptr, nullptr, nullptr, /*tag_aggregates=*/false);
   pickler.protocol();
-  pickler.pushIValue(state);
+  c10::Dict<std::string, at::Tensor> dict;
+  for (const auto& [name, tensor] : state) dict.insert(name, tensor);
+  pickler.pushIValue(dict);
   pickler.stop();
   std::string file;
   caffe2::serialize::PyTorchStreamWriter writer([&](const void* bytes, std::size_t n) {
