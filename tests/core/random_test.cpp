@@ -97,3 +97,17 @@ TEST_CASE("random: the default generator is left alone") {
   CHECK(rng.device().is_cpu());
   CHECK(rng.generator().current_seed() == 11);
 }
+
+TEST_CASE(
+    "random: splits differ from call to call and follow the seed, whatever is drawn between") {
+  fm::Rng a(3), b(3), c(4);
+  const at::Tensor first = a.split().normal({5});
+  a.normal({100});
+  const at::Tensor second = a.split().normal({5});
+  fm::Rng copy = b;  // shares the stream, and so the count
+  CHECK(at::equal(copy.split().normal({5}), first));
+  CHECK(at::equal(b.split().normal({5}), second));
+  CHECK_FALSE(at::equal(first, second));
+  CHECK_FALSE(at::equal(c.split().normal({5}), first));
+  CHECK_FALSE(at::equal(fm::Rng(3).normal({5}), first));
+}

@@ -143,3 +143,24 @@ TEST_CASE("noisifier: the concept takes noisifiers and lambdas and refuses the r
   fm::Rng rng(0);
   CHECK(mine(fm::Batch<>{torch::ones({1})}, rng).t.item<float>() == 1);
 }
+
+TEST_CASE("noisifier: other times alone need no coupling spelled out") {
+  const fm::UniformTime early(0.25);
+  const fm::VelocityNoisifier short_form(fm::LinearPath{}, early);
+  const fm::VelocityNoisifier long_form(fm::LinearPath{}, fm::IndependentCoupling<>{}, early);
+  static_assert(std::is_same_v<decltype(short_form), decltype(long_form)>);
+  const fm::PathNoisifier other(fm::CosinePath{}, fm::X1Target{}, early);
+  const fm::PathNoisifier coupled(fm::CosinePath{}, fm::X1Target{}, fm::IndependentCoupling<>{});
+  const auto latest = [](const auto& noisifier) {
+    fm::Rng rng(1);
+    return noisifier(fm::Batch<>{torch::zeros({100, 1})}, rng).t.max().template item<double>();
+  };
+  CHECK(latest(short_form) == 0.25);
+  CHECK(latest(other) == 0.25);
+  CHECK(latest(coupled) > 0.5);
+  // A time sampler of one's own, a lambda.
+  const auto half = [](std::int64_t n, at::TensorOptions options, fm::Rng&) {
+    return at::full({n}, 0.5, options);
+  };
+  CHECK(latest(fm::VelocityNoisifier(fm::LinearPath{}, half)) == 0.5);
+}

@@ -37,6 +37,9 @@ class PathNoisifier {
         target_(std::move(target)),
         coupling_(std::move(coupling)),
         time_(std::move(time)) {}
+  /// The same with other times alone.
+  PathNoisifier(Path path, TargetT target, Time time)
+      : PathNoisifier(std::move(path), std::move(target), CouplingT{}, std::move(time)) {}
 
   template <class Condition>
   requires Coupling<CouplingT, Condition> Noised<Condition>
@@ -71,15 +74,35 @@ class PathNoisifier {
   Time time_;
 };
 
+template <class P, class T>
+PathNoisifier(P, T) -> PathNoisifier<P, T>;
+template <class P, class T, class C>
+PathNoisifier(P, T, C) -> PathNoisifier<P, T, C>;
+template <class P, class T, TimeSampler Time>
+PathNoisifier(P, T, Time) -> PathNoisifier<P, T, IndependentCoupling<>, Time>;
+template <class P, class T, class C, class Time>
+PathNoisifier(P, T, C, Time) -> PathNoisifier<P, T, C, Time>;
+
 /// The noisifier of flow matching: the target is the path's velocity dx_t.
 /// `VelocityNoisifier(LinearPath{})` is the blog post's noisify; its clamp is
-/// `VelocityNoisifier(LinearPath{}, IndependentCoupling<>{}, UniformTime(0.999))`.
+/// `VelocityNoisifier(LinearPath{}, UniformTime(0.999))`.
 template <class Path, class CouplingT = IndependentCoupling<>, TimeSampler Time = UniformTime>
 class VelocityNoisifier : public PathNoisifier<Path, VelocityTarget, CouplingT, Time> {
  public:
   explicit VelocityNoisifier(Path path, CouplingT coupling = CouplingT{}, Time time = Time{})
       : PathNoisifier<Path, VelocityTarget, CouplingT, Time>(
             std::move(path), VelocityTarget{}, std::move(coupling), std::move(time)) {}
+  /// The same with other times alone.
+  VelocityNoisifier(Path path, Time time)
+      : VelocityNoisifier(std::move(path), CouplingT{}, std::move(time)) {}
 };
+template <class P>
+VelocityNoisifier(P) -> VelocityNoisifier<P>;
+template <class P, class C>
+VelocityNoisifier(P, C) -> VelocityNoisifier<P, C>;
+template <class P, TimeSampler Time>
+VelocityNoisifier(P, Time) -> VelocityNoisifier<P, IndependentCoupling<>, Time>;
+template <class P, class C, class Time>
+VelocityNoisifier(P, C, Time) -> VelocityNoisifier<P, C, Time>;
 
 }}  // namespace flowmatch
