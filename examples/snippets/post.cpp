@@ -29,8 +29,7 @@ int main() {
   const fm::Noised<> small = second_attempt(fm::Batch<>{images}, rng);
 
   // noisify.
-  fm::VelocityNoisifier noisify(fm::LinearPath{}, fm::IndependentCoupling<>{},
-                                fm::UniformTime(0.999));
+  fm::VelocityNoisifier noisify(fm::LinearPath{}, fm::UniformTime(0.999));
   const fm::Noised<at::Tensor> noised = noisify(fm::Batch<at::Tensor>{images, labels}, rng);
 
   // Training.
