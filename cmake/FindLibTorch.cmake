@@ -8,7 +8,7 @@
 #
 # Sets LibTorch_FOUND, _VERSION, _ROOT_DIR, _LIBRARY_DIR and _ORIGIN.
 
-set(LibTorch_OLDEST 2.13) # the oldest that was tested
+set(LibTorch_OLDEST 2.11) # the oldest that was tested
 
 # Takes the LibTorch in `root` if there is one, and none was taken yet.
 function(_libtorch_try root origin)

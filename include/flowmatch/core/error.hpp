@@ -5,6 +5,10 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "flowmatch cannot be compiled with -ffast-math, -Ofast or -ffinite-math-only: the compiler would drop the checks for NaN and infinity, and reorder sums. Leave the flag out; -O3 and -march are fine."
+#endif
+
 namespace flowmatch { inline namespace v0 {
 
 /// A number as people write it in messages: 1e-05, 0.25, nan.
