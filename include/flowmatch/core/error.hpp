@@ -52,8 +52,10 @@ class CheckpointError : public Error {
 /// from 0.
 class TrainingError : public Error {
  public:
+  /// `step`: the optimizer step, counted from 0.
   TrainingError(const std::string& message, std::int64_t step) : Error(message), step_(step) {}
 
+  /// The optimizer step, counted from 0.
   std::int64_t step() const noexcept { return step_; }
 
  private:
@@ -71,6 +73,7 @@ class CommunicationError : public Error {
 /// steps.
 class SolverError : public Error {
  public:
+  /// With what the functions below tell.
   SolverError(const std::string& message, double t, double step_size, std::int64_t evaluations)
       : Error(message), t_(t), step_size_(step_size), evaluations_(evaluations) {}
 

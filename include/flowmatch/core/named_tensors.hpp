@@ -29,21 +29,26 @@ class StateDict {
   /// key() and value() as the items of LibTorch's named_parameters().
   struct Entry : std::pair<const std::string, at::Tensor> {
     using std::pair<const std::string, at::Tensor>::pair;
+    /// @{ The name, and its tensor.
     const std::string& key() const noexcept { return first; }
     const at::Tensor& value() const noexcept { return second; }
     at::Tensor& value() noexcept { return second; }
+    /// @}
   };
+  /// @{ As a std::map has them.
   using key_type = std::string;
   using mapped_type = at::Tensor;
   using value_type = Entry;
   using iterator = std::list<Entry>::iterator;
   using const_iterator = std::list<Entry>::const_iterator;
+  /// @}
 
   StateDict() = default;
   /// Of entries with the same name the first one stays, as in a std::map.
   StateDict(std::initializer_list<std::pair<std::string, at::Tensor>> entries) {
     for (const auto& [name, tensor] : entries) insert(name, tensor);
   }
+  /// @{ A copy has entries of its own; what was moved from is empty.
   StateDict(const StateDict& other) {
     for (const auto& [name, tensor] : other) insert(name, tensor);
   }
@@ -52,12 +57,15 @@ class StateDict {
     swap(other);
     return *this;
   }
+  /// @}
   ~StateDict() = default;
+  /// Exchanges all entries.
   void swap(StateDict& other) noexcept {
     entries_.swap(other.entries_);
     index_.swap(other.index_);
   }
 
+  /// @{ As a std::map's: entries in their order, how many, and by name.
   iterator begin() noexcept { return entries_.begin(); }
   iterator end() noexcept { return entries_.end(); }
   const_iterator begin() const noexcept { return entries_.begin(); }
@@ -74,7 +82,8 @@ class StateDict {
     const auto found = index_.find(name);
     return found == index_.end() ? end() : const_iterator(found->second);
   }
-  /// Throws DataError where there is no such name.
+  /// @}
+  /// @{ The tensor of that name. Throws DataError where there is none.
   const at::Tensor& at(std::string_view name) const {
     const auto found = find(name);
     if (found == end()) throw missing(name);
@@ -85,12 +94,13 @@ class StateDict {
     if (found == end()) throw missing(name);
     return found->second;
   }
+  /// @}
   /// The tensor of that name; where there is none, an undefined one is added.
   at::Tensor& operator[](std::string_view name) {
     return insert(std::string(name), at::Tensor()).first->second;
   }
 
-  /// Adds an entry at the end, or leaves that of the same name as it is; says which.
+  /// @{ Adds an entry at the end, or leaves that of the same name as it is; says which.
   std::pair<iterator, bool> insert(std::string name, at::Tensor tensor) {
     const auto found = find(name);
     if (found != end()) return {found, false};
@@ -105,6 +115,7 @@ class StateDict {
   std::pair<iterator, bool> emplace(std::string name, at::Tensor tensor) {
     return insert(std::move(name), std::move(tensor));
   }
+  /// @}
   /// Adds an entry at the end, or gives that of the same name this tensor; says which.
   std::pair<iterator, bool> insert_or_assign(std::string name, at::Tensor tensor) {
     const auto result = insert(std::move(name), tensor);
@@ -125,6 +136,7 @@ class StateDict {
     index_.erase(entry->first);
     return entries_.erase(entry);
   }
+  /// Erases all entries.
   void clear() noexcept {
     index_.clear();
     entries_.clear();

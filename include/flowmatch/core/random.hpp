@@ -26,9 +26,11 @@ namespace flowmatch { inline namespace v0 {
 /// Copies share one stream. An Rng is not for use by several threads at once; fork one for each.
 class Rng {
  public:
+  /// The same seed gives the same numbers on one type of device.
   explicit Rng(std::uint64_t seed, c10::Device device = c10::kCPU)
       : seed_(seed), device_(device), generator_(make_generator(seed, device)) {}
 
+  /// An independent Rng by (seed, purpose, index) alone, on the same device.
   Rng fork(std::string_view purpose, std::uint64_t index = 0) const {
     std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a, so that a purpose is any text
     for (const char c : purpose) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
@@ -38,8 +40,11 @@ class Rng {
   /// An independent Rng, another one at each call: the n-th depends on (seed, n) alone.
   Rng split() { return fork("split", (*splits_)++); }
 
+  /// What it was made with.
   std::uint64_t seed() const noexcept { return seed_; }
+  /// Where its tensors lie.
   c10::Device device() const noexcept { return device_; }
+  /// LibTorch's generator, for functions that take one; drawing from it moves this Rng's stream.
   at::Generator& generator() noexcept { return generator_; }
 
   /// N(0, 1) of the given shape, on this Rng's device.

@@ -14,39 +14,42 @@ struct NoCondition {};
 /// themselves (see `PairedSource`).
 template <class Condition = NoCondition>
 struct Batch {
+  /// The condition of a sample.
   using condition_type = Condition;
-  at::Tensor x_1;
-  Condition condition{};
-  at::Tensor x_0{};
+  at::Tensor x_1;         ///< data [B, …]
+  Condition condition{};  ///< one entry a sample
+  at::Tensor x_0{};       ///< each start, where the source knows it
 };
 
 /// What a coupling yields: who is paired with whom, x_0 and x_1 both [B, …].
 template <class Condition = NoCondition>
 struct Coupled {
+  /// The condition of a sample.
   using condition_type = Condition;
-  at::Tensor x_0;
-  at::Tensor x_1;
-  Condition condition{};
+  at::Tensor x_0;         ///< source [B, …]
+  at::Tensor x_1;         ///< data [B, …]
+  Condition condition{};  ///< the batch's
 };
 
 /// What a path yields at time t [B]: the point x_t and its time derivative dx_t, both [B, …].
 struct PathSample {
-  at::Tensor x_0;
-  at::Tensor x_1;
-  at::Tensor t;
-  at::Tensor x_t;
-  at::Tensor dx_t;
+  at::Tensor x_0;   ///< as it was given [B, …]
+  at::Tensor x_1;   ///< as it was given [B, …]
+  at::Tensor t;     ///< as it was given [B]
+  at::Tensor x_t;   ///< the point at t [B, …]
+  at::Tensor dx_t;  ///< its time derivative [B, …]
 };
 
 /// What a noisifier yields: the model's inputs x_t [B, …], t [B] and the condition, and what it
 /// should say there.
 template <class Condition = NoCondition>
 struct Noised {
+  /// The condition of a sample.
   using condition_type = Condition;
-  at::Tensor x_t;
-  at::Tensor t;
-  at::Tensor target;
-  Condition condition{};
+  at::Tensor x_t;         ///< where the model is asked [B, …]
+  at::Tensor t;           ///< when [B]
+  at::Tensor target;      ///< what it should say [B, …]
+  Condition condition{};  ///< the condition that it is given
 };
 
 }}  // namespace flowmatch

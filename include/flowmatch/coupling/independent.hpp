@@ -15,8 +15,10 @@ template <class S = GaussianSource>
 class IndependentCoupling {
  public:
   IndependentCoupling() = default;
+  /// Pairs with draws of this source.
   explicit IndependentCoupling(S source) : source_(std::move(source)) {}
 
+  /// (x_0, x_1) and the condition of a batch.
   template <class Condition>
   requires Source<S, Condition> Coupled<Condition>
   operator()(const Batch<Condition>& batch, Rng& rng) const {

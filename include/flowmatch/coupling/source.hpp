@@ -20,6 +20,7 @@ concept Source = std::copyable<S> && requires(const S& s, const Batch<Condition>
 
 /// x_0 ~ N(0, I): the noise of the blog post's third attempt, and the default.
 struct GaussianSource {
+  /// Draws x_0 of the shape of the data in `batch`.
   template <class Condition>
   at::Tensor operator()(const Batch<Condition>& batch, Rng& rng) const {
     return rng.normal(batch.x_1.sizes(), batch.x_1.options()).to(batch.x_1.device());
@@ -29,8 +30,10 @@ struct GaussianSource {
 /// Every x_0 the same: with the value of white, the blank page of the blog post's second attempt.
 class ConstantSource {
  public:
+  /// Every element of x_0 is `value`.
   explicit ConstantSource(double value = 0) : value_(value) {}
 
+  /// x_0 of the shape of the data in `batch`.
   template <class Condition>
   at::Tensor operator()(const Batch<Condition>& batch, Rng&) const {
     return at::full_like(batch.x_1, value_);
@@ -43,6 +46,7 @@ class ConstantSource {
 /// x_0 comes with the data: the batch's own `x_0` (translation from one kind of data to another).
 /// Throws DataError where the batch has none.
 struct PairedSource {
+  /// The batch's own x_0.
   template <class Condition>
   at::Tensor operator()(const Batch<Condition>& batch, Rng&) const {
     if (!batch.x_0.defined()) {

@@ -71,8 +71,10 @@ class LoaderBatches {
       ".map(torch::data::transforms::Stack<>()) to the dataset");
 
  public:
+  /// The condition that its batches have.
   using condition_type = typename detail::loader_condition<Example>::type;
 
+  /// The loader and how many batches it gives.
   LoaderBatches(Loader&& loader, std::int64_t batches_per_epoch)
       : loader_(std::forward<Loader>(loader)), batches_(batches_per_epoch) {
     if (batches_per_epoch < 1) {
@@ -84,6 +86,7 @@ class LoaderBatches {
     }
   }
 
+  /// As it was given.
   std::int64_t batches_per_epoch() const noexcept { return batches_; }
 
   /// The number is not used: each epoch is the loader's next one.
@@ -96,6 +99,7 @@ class LoaderBatches {
     fresh_ = true;
   }
 
+  /// The next batch of the epoch; none at its end.
   std::optional<Batch<condition_type>> next() {
     if (!position_) return std::nullopt;
     const bool more = advance();

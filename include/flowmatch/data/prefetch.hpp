@@ -33,22 +33,30 @@ namespace flowmatch { inline namespace v0 {
 template <BatchSource Source>
 class Prefetch {
  public:
+  /// The condition that its batches have.
   using condition_type = typename Source::condition_type;
 
+  /// Keeps at most `depth` batches ready.
   explicit Prefetch(Source source, std::int64_t depth = 2)
       : worker_(std::make_unique<Worker>(std::move(source), depth)) {}
 
+  /// The source's.
   std::int64_t batches_per_epoch() const { return worker_->batches_per_epoch; }
 
+  /// Begins an epoch; its thread starts to work.
   void start_epoch(std::int64_t epoch) {
     worker_->start([&](Source& source) { source.start_epoch(epoch); });
   }
+  /// Begins an epoch at batch `batch`.
   void start_epoch(std::int64_t epoch, std::int64_t batch) requires RestartableSource<Source> {
     worker_->start([&](Source& source) { source.start_epoch(epoch, batch); });
   }
 
+  /// The next batch of the epoch, waited for where it is not ready; none at its end. Throws what
+  /// the source threw.
   std::optional<Batch<condition_type>> next() { return worker_->next(); }
 
+  /// The source's.
   std::string fingerprint() const requires RestartableSource<Source> {
     return worker_->fingerprint;
   }

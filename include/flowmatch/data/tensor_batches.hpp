@@ -25,6 +25,7 @@ enum class LastBatch {
   drop,          ///< left out
 };
 
+/// Order and size of the batches.
 struct TensorBatchesOptions {
   bool shuffle = true;     ///< a new order each epoch, from the seed and the epoch's number
   std::uint64_t seed = 0;  ///< of the orders
@@ -39,8 +40,10 @@ struct TensorBatchesOptions {
 template <Condition C = NoCondition>
 class TensorBatches {
  public:
+  /// The condition that its batches have.
   using condition_type = C;
 
+  /// Data x_1 [N, …] with one condition a sample.
   TensorBatches(at::Tensor x_1, C condition, std::int64_t batch_size,
                 TensorBatchesOptions options = {})
       : x_1_(std::move(x_1)),
@@ -71,10 +74,12 @@ class TensorBatches {
     next_ = batches_;  // nothing before start_epoch
   }
 
+  /// Data x_1 [N, …] without conditions.
   TensorBatches(at::Tensor x_1, std::int64_t batch_size,
                 TensorBatchesOptions options = {}) requires std::same_as<C, NoCondition>
       : TensorBatches(std::move(x_1), NoCondition{}, batch_size, options) {}
 
+  /// With the last one, where the options keep it.
   std::int64_t batches_per_epoch() const noexcept { return batches_; }
 
   /// Begins an epoch at a batch, counted from 0. Throws OptionError where it has no such batch.
@@ -91,6 +96,7 @@ class TensorBatches {
     order_ = order_.to(x_1_.device());
   }
 
+  /// The next batch of the epoch; none at its end.
   std::optional<Batch<C>> next() {
     if (next_ >= batches_) return std::nullopt;
     const std::int64_t n = x_1_.size(0);

@@ -10,6 +10,7 @@ namespace flowmatch { inline namespace v0 {
 /// float32 at least. Throws ShapeError where the shapes differ (LibTorch would broadcast them and
 /// train on nonsense).
 struct Mse {
+  /// The scalar loss of two tensors of one shape.
   at::Tensor operator()(const at::Tensor& prediction, const at::Tensor& target) const {
     check_same_shape(prediction, "the model's prediction", target, "the target");
     const at::ScalarType exact = at::promote_types(

@@ -22,8 +22,10 @@ template <class Loss = Mse>
 class PredictionLoss {
  public:
   PredictionLoss() = default;
+  /// Measures by `loss(prediction, target)`.
   explicit PredictionLoss(Loss loss) : loss_(std::move(loss)) {}
 
+  /// The scalar loss of a training example.
   template <class Model, class Condition>
   requires VelocityModel<Model, Condition> at::Tensor operator()(
       Model& model, const Noised<Condition>& noised) const {

@@ -11,6 +11,7 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// An estimate and how sure it is.
 struct KernelDistance {
   double value = 0;           ///< may lie below 0, as an unbiased estimate of 0 must
   double standard_error = 0;  ///< of `value`, over draws of both sets

@@ -85,6 +85,7 @@ inline Nearest nearest(const at::Tensor& query, const at::Tensor& points) {
   return {at::cat(distances), at::cat(indices)};
 }
 
+/// Both in [0, 1].
 struct PrecisionRecall {
   double precision = 0;  ///< the share of what is generated that is like something real
   double recall = 0;     ///< the share of what is real that is like something generated
@@ -119,6 +120,7 @@ inline PrecisionRecall precision_recall(const at::Tensor& real, const at::Tensor
   return {covered(fake, real), covered(real, fake)};
 }
 
+/// What `density_coverage` gives.
 struct DensityCoverage {
   double density = 0;   ///< about 1 where both are alike; above where samples crowd real points
   double coverage = 0;  ///< the share of real balls that hold a sample, 0 to 1

@@ -57,6 +57,7 @@ inline double wasserstein(const at::Tensor& x, const at::Tensor& y, int p = 2) {
   return p == 2 ? std::sqrt(mean) : mean;
 }
 
+/// Options of `sliced_wasserstein`.
 struct SlicedWassersteinOptions {
   int p = 2;                       ///< order: 1 or 2
   std::int64_t projections = 256;  ///< random directions; the error falls with their root

@@ -31,6 +31,7 @@ class PathNoisifier {
                 "path/path.hpp");
 
  public:
+  /// Of its parts; each but the path has a default.
   explicit PathNoisifier(Path path, TargetT target = TargetT{}, CouplingT coupling = CouplingT{},
                          Time time = Time{})
       : path_(std::move(path)),
@@ -41,6 +42,7 @@ class PathNoisifier {
   PathNoisifier(Path path, TargetT target, Time time)
       : PathNoisifier(std::move(path), std::move(target), CouplingT{}, std::move(time)) {}
 
+  /// A training example of a batch.
   template <class Condition>
   requires Coupling<CouplingT, Condition> Noised<Condition>
   operator()(const Batch<Condition>& batch, Rng& rng) const {
@@ -56,6 +58,7 @@ class PathNoisifier {
     return {sample.x_t, t, target_(path_, sample), std::move(pair.condition)};
   }
 
+  /// The path that examples lie on.
   const Path& path() const noexcept { return path_; }
 
  private:
@@ -89,6 +92,7 @@ PathNoisifier(P, T, C, Time) -> PathNoisifier<P, T, C, Time>;
 template <class Path, class CouplingT = IndependentCoupling<>, TimeSampler Time = UniformTime>
 class VelocityNoisifier : public PathNoisifier<Path, VelocityTarget, CouplingT, Time> {
  public:
+  /// Of its parts; each but the path has a default.
   explicit VelocityNoisifier(Path path, CouplingT coupling = CouplingT{}, Time time = Time{})
       : PathNoisifier<Path, VelocityTarget, CouplingT, Time>(
             std::move(path), VelocityTarget{}, std::move(coupling), std::move(time)) {}

@@ -23,6 +23,7 @@ concept Target = std::copyable<T> &&
 
 /// The velocity dx_t: x_1 - x_0 on the straight path.
 struct VelocityTarget {
+  /// dx_t of a `sample` of the path [B, …].
   template <class Path>
   at::Tensor operator()(const Path&, const PathSample& sample) const {
     return sample.dx_t;
@@ -31,6 +32,7 @@ struct VelocityTarget {
 
 /// The data x_1. Sample such a network through `VelocityFromX1`.
 struct X1Target {
+  /// x_1 of a `sample` of the path [B, …].
   template <class Path>
   at::Tensor operator()(const Path&, const PathSample& sample) const {
     return sample.x_1;
@@ -39,6 +41,7 @@ struct X1Target {
 
 /// The noise epsilon = x_0. Sample such a network through `VelocityFromEpsilon`.
 struct EpsilonTarget {
+  /// x_0 of a `sample` of the path [B, …].
   template <class Path>
   at::Tensor operator()(const Path&, const PathSample& sample) const {
     return sample.x_0;
@@ -50,6 +53,7 @@ struct EpsilonTarget {
 /// is defined a little beyond t = 1. Throws OptionError unless 0 < h <= 1.
 class FiniteDifferenceTarget {
  public:
+  /// Over a step of h.
   explicit FiniteDifferenceTarget(double h = 0.01) : h_(h) {
     if (!(h > 0 && h <= 1)) {
       throw OptionError("a finite difference over h = " + number_text(h) +
@@ -57,8 +61,10 @@ class FiniteDifferenceTarget {
     }
   }
 
+  /// The step h.
   double step() const noexcept { return h_; }
 
+  /// x_{t+h} - x_t of a `sample` of the path [B, …].
   template <ProbPath Path>
   at::Tensor operator()(const Path& path, const PathSample& sample) const {
     return path.sample(sample.x_0, sample.x_1, sample.t + h_).x_t - sample.x_t;

@@ -23,6 +23,7 @@ concept TimeSampler = std::copyable<T> &&
 /// nothing. Throws OptionError unless 0 < max <= 1.
 class UniformTime {
  public:
+  /// Times above `max` become `max`.
   explicit UniformTime(double max = 1) : max_(max) {
     if (!(max > 0 && max <= 1)) {
       throw OptionError("uniform times clamped at " + number_text(max) +
@@ -30,6 +31,7 @@ class UniformTime {
     }
   }
 
+  /// n times [n] of the dtype and on the device of `options`.
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
     return quantile(rng.uniform({n}, options));
   }
@@ -45,6 +47,7 @@ class UniformTime {
 /// finite and stddev > 0.
 class LogitNormalTime {
  public:
+  /// Mean and standard deviation are those of the normal variable.
   explicit LogitNormalTime(double mean = 0, double stddev = 1) : mean_(mean), stddev_(stddev) {
     if (!std::isfinite(mean) || !(stddev > 0) || !std::isfinite(stddev)) {
       throw OptionError("logit-normal times with mean " + number_text(mean) + " and stddev " +
@@ -52,6 +55,7 @@ class LogitNormalTime {
     }
   }
 
+  /// n times [n] of the dtype and on the device of `options`.
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
     return of_normal(rng.normal({n}, options));
   }
@@ -72,8 +76,10 @@ class LogitNormalTime {
 template <class Time = UniformTime>
 class StratifiedTime {
  public:
+  /// Of the distribution `time`.
   explicit StratifiedTime(Time time = Time()) : time_(time) {}
 
+  /// n times [n] of the dtype and on the device of `options`.
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
     const at::Tensor even = at::arange(n, options).div_(n);
     return time_.quantile(even.add_(rng.uniform({1}, options)).frac_());

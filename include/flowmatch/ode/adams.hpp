@@ -69,10 +69,11 @@ bool remember_or_start(F& f, Workspace<X>& w, X& x, double t, double dt, std::si
 template <int Order = 4>
 struct ExplicitAdams {
   static_assert(Order >= 1 && Order <= 4, "flowmatch: explicit Adams methods go from order 1 to 4");
-  static constexpr std::string_view name = "explicit_adams";
-  static constexpr int order = Order;
-  static constexpr int stages = 1;
+  static constexpr std::string_view name = "explicit_adams";  ///< the name that `with_method` knows
+  static constexpr int order = Order;                         ///< of its error, globally
+  static constexpr int stages = 1;                            ///< evaluations a step
 
+  /// Takes x from t to t + dt; w holds the slopes of earlier steps.
   template <State X, System<X> F>
   void step(F& f, Workspace<X>& w, X& x, double t, double dt) const {
     constexpr std::size_t keep = Order;
@@ -88,10 +89,11 @@ struct ExplicitAdams {
 template <int Order = 4>
 struct ImplicitAdams {
   static_assert(Order >= 2 && Order <= 4, "flowmatch: implicit Adams methods go from order 2 to 4");
-  static constexpr std::string_view name = "implicit_adams";
-  static constexpr int order = Order;
-  static constexpr int stages = 2;
+  static constexpr std::string_view name = "implicit_adams";  ///< the name that `with_method` knows
+  static constexpr int order = Order;                         ///< of its error, globally
+  static constexpr int stages = 2;                            ///< evaluations a step
 
+  /// Takes x from t to t + dt; w holds the slopes of earlier steps.
   template <State X, System<X> F>
   void step(F& f, Workspace<X>& w, X& x, double t, double dt) const {
     constexpr std::size_t keep = Order - 1;

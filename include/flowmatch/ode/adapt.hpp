@@ -22,6 +22,7 @@ namespace flowmatch { inline namespace v0 { namespace ode {
 /// For a norm of your own: a callable (error, x, next, tolerance) -> double, NaN or Inf where an
 /// element is.
 struct StateNorm {
+  /// The norm of `error` for a step from x to `next`; up to 1 is within the tolerance.
   template <State X>
   double operator()(const X& error, const X& x, const X& next, const Tolerance& tolerance) const {
     return state_traits<X>::norm(error, x, next, tolerance);

@@ -20,10 +20,10 @@ namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// What a per-sample solve took.
 struct BatchStatistics {
-  std::int64_t calls = 0;        ///< of f
-  std::int64_t evaluations = 0;  ///< samples over all calls
-  std::vector<std::int64_t> accepted{};
-  std::vector<std::int64_t> rejected{};
+  std::int64_t calls = 0;                ///< of f
+  std::int64_t evaluations = 0;          ///< samples over all calls
+  std::vector<std::int64_t> accepted{};  ///< steps of each sample
+  std::vector<std::int64_t> rejected{};  ///< attempts of each sample that were repeated
 };
 
 namespace detail {

@@ -21,14 +21,14 @@ enum class AtLimit {
 
 /// How an adaptive solve goes about it.
 struct AdaptiveOptions {
-  double rtol = 1e-5;
-  double atol = 1e-5;
-  ErrorNorm norm = ErrorNorm::rms;
-  double first_step = 0;  ///< 0: found by the solver
-  double min_step = 0;    ///< smaller steps are an error
-  double max_step = std::numeric_limits<double>::infinity();
-  std::int64_t max_steps = 100000;  ///< tried steps, accepted or not
-  AtLimit at_limit = AtLimit::fail;
+  double rtol = 1e-5;               ///< relative tolerance
+  double atol = 1e-5;               ///< absolute tolerance
+  ErrorNorm norm = ErrorNorm::rms;  ///< how the elements of the error are joined
+  double first_step = 0;            ///< 0: found by the solver
+  double min_step = 0;              ///< smaller steps are an error
+  double max_step = std::numeric_limits<double>::infinity();  ///< the largest step
+  std::int64_t max_steps = 100000;                            ///< tried steps, accepted or not
+  AtLimit at_limit = AtLimit::fail;                           ///< what happens at the step limit
   /// Where the right-hand side jumps: steps end there and start anew, and no evaluation is made at
   /// the jump itself, but next to it on the step's own side. Times outside the solve do not matter.
   std::vector<double> jumps{};
@@ -57,7 +57,7 @@ struct AdaptiveOptions {
 
 /// A step-size rule's answer.
 struct StepDecision {
-  bool accept;
+  bool accept;    ///< whether the step counts
   double factor;  ///< next step / this step
 };
 
@@ -100,16 +100,17 @@ inline bool arrives(double left, double size, double max_step) {
 /// II.4.13), where an accepted step never makes the next one smaller. `pi_controller()` makes
 /// smoother steps on mildly stiff problems.
 struct PIDController {
-  double proportional = 0;
-  double integral = 1;
-  double derivative = 0;
-  double safety = 0.9;
-  double min_factor = 0.2;
-  double max_factor = 10;
+  double proportional = 0;         ///< p of the formula
+  double integral = 1;             ///< i of the formula
+  double derivative = 0;           ///< d of the formula
+  double safety = 0.9;             ///< of the formula, for errors are estimates
+  double min_factor = 0.2;         ///< the least factor
+  double max_factor = 10;          ///< the greatest factor
   double min_factor_accepted = 1;  ///< after an accepted step
   double previous = 1;             ///< e_(n-1)
   double before = 1;               ///< e_(n-2)
 
+  /// What follows from the `error` of a step of a method of this `order`.
   StepDecision operator()(double error, int order) {
     const double k = 1.0 / order;
     if (!(error <= 1)) {

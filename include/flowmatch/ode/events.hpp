@@ -17,23 +17,24 @@ enum class Direction { any, rising, falling };
 /// Something to look for on the way: where g(t, x) passes through 0.
 template <State X>
 struct Event {
-  std::function<double(double t, const X& x)> g;
-  Direction direction = Direction::any;  ///< of g along the solve
-  bool terminal = true;                  ///< the solve ends there
+  std::function<double(double t, const X& x)> g;  ///< the function whose sign is watched
+  Direction direction = Direction::any;           ///< of g along the solve
+  bool terminal = true;                           ///< the solve ends there
 };
 
 /// An event that took place.
 template <State X>
 struct EventHit {
   std::size_t event;  ///< which of those asked for
-  double t;
-  X x;
+  double t;           ///< when
+  X x;                ///< where
 };
 
+/// How a solve with events ended.
 template <State X>
 struct EventResult {
-  Statistics statistics;  ///< with Status::event where a terminal event ended the solve
-  std::vector<EventHit<X>> hits;
+  Statistics statistics;          ///< with Status::event where a terminal event ended the solve
+  std::vector<EventHit<X>> hits;  ///< in the order of time
 };
 
 namespace detail {

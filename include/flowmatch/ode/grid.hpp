@@ -13,9 +13,10 @@ namespace flowmatch { inline namespace v0 { namespace ode {
 /// The steps of a fixed-step solve: step i evaluates the model from t[i] on and has the size dt[i].
 class TimeGrid {
  public:
+  /// One step of the grid.
   struct Step {
-    double t;
-    double dt;
+    double t;   ///< where it begins
+    double dt;  ///< how far it goes
   };
 
   /// n equal steps from t0 to t1 (t1 < t0 integrates backwards). Throws OptionError for n < 1 or t0
@@ -93,8 +94,11 @@ class TimeGrid {
     return grid;
   }
 
+  /// In order.
   const std::vector<Step>& steps() const noexcept { return steps_; }
+  /// The first time.
   double t0() const noexcept { return t0_; }
+  /// The last time.
   double t1() const noexcept { return t1_; }
   /// Each step begins where the one before ends; not so the post's.
   bool contiguous() const noexcept { return contiguous_; }

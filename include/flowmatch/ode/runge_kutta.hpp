@@ -18,11 +18,14 @@ namespace flowmatch { inline namespace v0 { namespace ode {
 /// b_i k_i. With an embedded error estimate dt sum_i error_i k_i where the tableau has one.
 template <class Tableau>
 struct RungeKutta {
+  /// Its coefficients.
   using tableau = Tableau;
-  static constexpr std::string_view name = Tableau::name;
-  static constexpr int order = Tableau::order;
-  static constexpr std::size_t nodes = Tableau::c.size();
-  static constexpr bool has_error = requires { Tableau::error; };
+  static constexpr std::string_view name = Tableau::name;  ///< the name that `with_method` knows
+  static constexpr int order = Tableau::order;             ///< of its error, globally
+  static constexpr std::size_t nodes = Tableau::c.size();  ///< slopes that a step needs
+  static constexpr bool has_error = requires {
+    Tableau::error;
+  };  ///< whether it has an embedded method
   /// The first stage of a step is the last one of the step before.
   static constexpr bool first_same_as_last = has_error && nodes > 1 &&
                                              Tableau::c.back() == 1 && Tableau::b.back() == 0 &&
@@ -32,6 +35,7 @@ struct RungeKutta {
   /// Evaluations a step (the first step of a method with first_same_as_last takes one more).
   static constexpr int stages = static_cast<int>(nodes) - (first_same_as_last ? 1 : 0);
 
+  /// Takes x from t to t + dt; w holds the slopes.
   template <State X, System<X> F>
   void step(F& f, Workspace<X>& w, X& x, double t, double dt) const {
     evaluate_stages(f, w, x, t, dt);
@@ -77,6 +81,7 @@ struct RungeKutta {
     state_traits<X>::combine(w.stage, x, weights, std::span<const X>(w.k).first(count));
   }
 
+  /// Puts the state that `try_step` found into x, and keeps the last slope for the next step.
   template <State X>
   void accept(Workspace<X>& w, X& x) const requires has_error {
     std::swap(x, w.next);

@@ -21,9 +21,9 @@ enum class ErrorNorm { rms, max };
 
 /// What an error is measured against.
 struct Tolerance {
-  double rtol = 1e-5;
-  double atol = 1e-5;
-  ErrorNorm norm = ErrorNorm::rms;
+  double rtol = 1e-5;               ///< relative
+  double atol = 1e-5;               ///< absolute
+  ErrorNorm norm = ErrorNorm::rms;  ///< how the elements of the error are joined
 };
 
 /// The arithmetic of a state type X, specialised for double and float and for std::array and

@@ -18,12 +18,12 @@ enum class Status {
 
 /// What a solve took.
 struct Statistics {
-  std::int64_t evaluations = 0;
-  std::int64_t accepted = 0;
-  std::int64_t rejected = 0;
-  double smallest_step = 0;  ///< of the accepted ones, as sizes
-  double largest_step = 0;
-  Status status = Status::finished;
+  std::int64_t evaluations = 0;      ///< of the right-hand side
+  std::int64_t accepted = 0;         ///< steps that count
+  std::int64_t rejected = 0;         ///< attempts that were repeated
+  double smallest_step = 0;          ///< of the accepted ones, as sizes
+  double largest_step = 0;           ///< of the accepted ones
+  Status status = Status::finished;  ///< how the solve ended
 
   /// Adds up solves that belong together.
   Statistics& operator+=(const Statistics& s) {
@@ -46,7 +46,9 @@ concept Observer = requires(O& o, double t, const X& x) {
   o(t, x);
 };
 
+/// Looks at nothing.
 struct NoObserver {
+  /// Does nothing.
   template <class X>
   void operator()(double, const X&) const {}
 };

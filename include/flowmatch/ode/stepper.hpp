@@ -15,16 +15,16 @@ namespace flowmatch { inline namespace v0 { namespace ode {
 /// so that after the first step nothing is allocated. One workspace serves one solve at a time.
 template <State X>
 struct Workspace {
-  std::vector<X> k;             ///< stage derivatives
-  X stage{};                    ///< the point that a stage is evaluated at
-  X next{};                     ///< the end of a tried step
-  X error{};                    ///< its estimated error
-  bool k0_is_current = false;   ///< k[0] holds f(x, t) already (first same as last)
-  bool end_is_current = false;  ///< the derivative at the end of the tried step is known
-  std::vector<X> history;       ///< derivatives at earlier steps, newest first (Adams methods)
-  std::int64_t past = 0;        ///< how many of them are in use
-  double last_dt = 0;           ///< the step that they are apart
-  std::int64_t evaluations = 0;
+  std::vector<X> k;              ///< stage derivatives
+  X stage{};                     ///< the point that a stage is evaluated at
+  X next{};                      ///< the end of a tried step
+  X error{};                     ///< its estimated error
+  bool k0_is_current = false;    ///< k[0] holds f(x, t) already (first same as last)
+  bool end_is_current = false;   ///< the derivative at the end of the tried step is known
+  std::vector<X> history;        ///< derivatives at earlier steps, newest first (Adams methods)
+  std::int64_t past = 0;         ///< how many of them are in use
+  double last_dt = 0;            ///< the step that they are apart
+  std::int64_t evaluations = 0;  ///< of the right-hand side
 };
 
 /// k[i] = f(x, t), counted.

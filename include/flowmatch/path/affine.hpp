@@ -17,10 +17,12 @@ namespace flowmatch { inline namespace v0 {
 template <Scheduler S>
 class AffinePath {
  public:
+  /// Gives the path's coefficients.
   using scheduler_type = S;
 
   AffinePath() requires std::default_initializable<S>
   = default;
+  /// With a scheduler that has parameters.
   explicit AffinePath(S scheduler) : scheduler_(std::move(scheduler)) {}
 
   /// x_0, x_1 [B, …] of one shape, t [B] in [0, 1]; x_t and dx_t have their dtype. Coefficients and
@@ -44,6 +46,7 @@ class AffinePath {
     }
   }
 
+  /// As it was given.
   const S& scheduler() const noexcept { return scheduler_; }
 
  private:
@@ -53,9 +56,13 @@ class AffinePath {
 /// x_t = (1-t) x_0 + t x_1, dx_t = x_1 - x_0: the straight path of flow matching and of the blog
 /// post.
 using LinearPath = AffinePath<CondOTScheduler>;
+/// alpha_t = t^n, sigma_t = 1 - t^n.
 using PolynomialPath = AffinePath<PolynomialScheduler>;
+/// The variance-preserving diffusion of Song et al. (2021).
 using VPPath = AffinePath<VPScheduler>;
+/// alpha_t = t, sigma_t = sqrt(1 - t^2).
 using LinearVPPath = AffinePath<LinearVPScheduler>;
+/// alpha_t = sin(pi t / 2), sigma_t = cos(pi t / 2).
 using CosinePath = AffinePath<CosineScheduler>;
 
 }}  // namespace flowmatch

@@ -51,40 +51,48 @@ inline at::Tensor determinant(const Coefficients& c) {
 
 }  // namespace detail
 
+/// v of x_1, by coefficients c at x_t; singular at t = 1.
 inline at::Tensor velocity_from_x_1(const Coefficients& c, const at::Tensor& x_t,
                                     const at::Tensor& x_1) {
   return (c.d_sigma_t * x_t + detail::determinant(c) * x_1) / detail::floored(c.sigma_t);
 }
 
+/// v of epsilon, by coefficients c at x_t; singular at t = 0.
 inline at::Tensor velocity_from_epsilon(const Coefficients& c, const at::Tensor& x_t,
                                         const at::Tensor& epsilon) {
   return (c.d_alpha_t * x_t - detail::determinant(c) * epsilon) / detail::floored(c.alpha_t);
 }
 
+/// x_1 of the velocity, by coefficients c at x_t.
 inline at::Tensor x_1_from_velocity(const Coefficients& c, const at::Tensor& x_t,
                                     const at::Tensor& velocity) {
   return (c.sigma_t * velocity - c.d_sigma_t * x_t) / detail::floored(detail::determinant(c));
 }
 
+/// epsilon of the velocity, by coefficients c at x_t.
 inline at::Tensor epsilon_from_velocity(const Coefficients& c, const at::Tensor& x_t,
                                         const at::Tensor& velocity) {
   return (c.d_alpha_t * x_t - c.alpha_t * velocity) / detail::floored(detail::determinant(c));
 }
 
+/// x_1 of epsilon, by coefficients c at x_t; singular at t = 0.
 inline at::Tensor x_1_from_epsilon(const Coefficients& c, const at::Tensor& x_t,
                                    const at::Tensor& epsilon) {
   return (x_t - c.sigma_t * epsilon) / detail::floored(c.alpha_t);
 }
 
+/// epsilon of x_1, by coefficients c at x_t; singular at t = 1.
 inline at::Tensor epsilon_from_x_1(const Coefficients& c, const at::Tensor& x_t,
                                    const at::Tensor& x_1) {
   return (x_t - c.alpha_t * x_1) / detail::floored(c.sigma_t);
 }
 
+/// The score of p_t of epsilon, by coefficients c; singular at t = 1.
 inline at::Tensor score_from_epsilon(const Coefficients& c, const at::Tensor& epsilon) {
   return -epsilon / detail::floored(c.sigma_t);
 }
 
+/// The score of p_t of the velocity, by coefficients c at x_t; singular at t = 1.
 inline at::Tensor score_from_velocity(const Coefficients& c, const at::Tensor& x_t,
                                       const at::Tensor& velocity) {
   return score_from_epsilon(c, epsilon_from_velocity(c, x_t, velocity));

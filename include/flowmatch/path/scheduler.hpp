@@ -9,10 +9,10 @@ namespace flowmatch { inline namespace v0 {
 /// A scheduler's values at times t [B]: how much data (alpha) and noise (sigma) is in x_t, and
 /// their time derivatives.
 struct Coefficients {
-  at::Tensor alpha_t;
-  at::Tensor sigma_t;
-  at::Tensor d_alpha_t;
-  at::Tensor d_sigma_t;
+  at::Tensor alpha_t;    ///< of the data
+  at::Tensor sigma_t;    ///< of the noise
+  at::Tensor d_alpha_t;  ///< alpha's time derivative
+  at::Tensor d_sigma_t;  ///< sigma's time derivative
 };
 
 /// A schedule of an affine path x_t = sigma_t x_0 + alpha_t x_1.

@@ -25,10 +25,12 @@ inline double denominator_floor(at::ScalarType dtype) {
 /// The straight path of conditional optimal transport: alpha_t = t, sigma_t = 1 - t (Lipman et al.
 /// 2023, eq. 20 with sigma_min = 0; the blog post's drawing algorithm).
 struct CondOTScheduler {
+  /// The coefficients at t, of any shape.
   Coefficients operator()(const at::Tensor& t) const {
     const at::Tensor one = at::ones_like(t);
     return {t, 1 - t, one, -one};
   }
+  /// The t with alpha_t / sigma_t = snr, for snr in [0, inf).
   at::Tensor snr_inverse(const at::Tensor& snr) const { return snr / (1 + snr); }
 };
 
@@ -36,6 +38,7 @@ struct CondOTScheduler {
 /// infinite derivative at t = 0; it is evaluated at no t below 1e-5.)
 class PolynomialScheduler {
  public:
+  /// Of power n.
   explicit PolynomialScheduler(double n) : n_(n) {
     if (!(n > 0) || !std::isfinite(n)) {
       throw OptionError("a polynomial scheduler of power " + number_text(n) +
@@ -43,11 +46,13 @@ class PolynomialScheduler {
     }
   }
 
+  /// The coefficients at t, of any shape.
   Coefficients operator()(const at::Tensor& t) const {
     const at::Tensor alpha = t.pow(n_);
     const at::Tensor d_alpha = n_ * (n_ < 1 ? t.clamp_min(1e-5) : t).pow(n_ - 1);
     return {alpha, 1 - alpha, d_alpha, -d_alpha};
   }
+  /// The t with alpha_t / sigma_t = snr, for snr in [0, inf).
   at::Tensor snr_inverse(const at::Tensor& snr) const { return (snr / (1 + snr)).pow(1 / n_); }
 
  private:
@@ -63,6 +68,7 @@ class VPScheduler {
  public:
   static constexpr bool singular_at_end = true;  ///< see `Scheduler`
 
+  /// The diffusion's noise rate goes from beta_min at the data to beta_max at the noise.
   explicit VPScheduler(double beta_min = 0.1, double beta_max = 20)
       : beta_min_(beta_min), beta_max_(beta_max) {
     if (!(beta_min >= 0) || !(beta_max >= beta_min) || !(beta_max > 0) ||
@@ -73,6 +79,7 @@ class VPScheduler {
     }
   }
 
+  /// The coefficients at t, of any shape.
   Coefficients operator()(const at::Tensor& t) const {
     const at::Tensor s = 1 - t;
     const at::Tensor big_t = s.square() * (0.5 * (beta_max_ - beta_min_)) + s * beta_min_;
@@ -82,6 +89,7 @@ class VPScheduler {
     const at::Tensor floored = sigma.clamp_min(denominator_floor(t.scalar_type()));
     return {alpha, sigma, -0.5 * d_big_t * alpha, 0.5 * d_big_t * alpha.square() / floored};
   }
+  /// The t with alpha_t / sigma_t = snr, for snr in [0, inf).
   at::Tensor snr_inverse(const at::Tensor& snr) const {
     // alpha^2 = exp(-T) and sigma^2 = 1 - alpha^2, so T = log(1 + 1/snr^2): the positive root of
     // T's quadratic in 1-t.
@@ -103,10 +111,12 @@ class VPScheduler {
 struct LinearVPScheduler {
   static constexpr bool singular_at_end = true;  ///< see `Scheduler`
 
+  /// The coefficients at t, of any shape.
   Coefficients operator()(const at::Tensor& t) const {
     const at::Tensor sigma = at::sqrt((1 - t) * (1 + t));
     return {t, sigma, at::ones_like(t), -t / sigma.clamp_min(denominator_floor(t.scalar_type()))};
   }
+  /// The t with alpha_t / sigma_t = snr, for snr in [0, inf).
   at::Tensor snr_inverse(const at::Tensor& snr) const {
     return snr / at::hypot(snr, at::ones_like(snr));
   }
@@ -115,6 +125,7 @@ struct LinearVPScheduler {
 /// alpha_t = sin(pi t / 2), sigma_t = cos(pi t / 2) (Nichol & Dhariwal 2021 without the offset; the
 /// DDIM baseline's schedule with s = 1 - t).
 struct CosineScheduler {
+  /// The coefficients at t, of any shape.
   Coefficients operator()(const at::Tensor& t) const {
     constexpr double half_pi = std::numbers::pi / 2;
     // sin(pi (1-t) / 2) is exact at t = 1, where cos(pi t / 2) is only about 1e-8.
@@ -122,6 +133,7 @@ struct CosineScheduler {
     const at::Tensor sigma = at::sin(half_pi * (1 - t));
     return {alpha, sigma, half_pi * sigma, -half_pi * alpha};
   }
+  /// The t with alpha_t / sigma_t = snr, for snr in [0, inf).
   at::Tensor snr_inverse(const at::Tensor& snr) const {
     return at::atan(snr) * (2 / std::numbers::pi);
   }

@@ -17,8 +17,8 @@ namespace flowmatch { inline namespace v0 {
 
 /// What `odeint` gives: x at the requested times, [T, …], and what it took.
 struct OdeResult {
-  at::Tensor x;
-  ode::Statistics statistics;
+  at::Tensor x;                ///< at the end, of the shape of the start
+  ode::Statistics statistics;  ///< what it took
 };
 
 /// How `odeint` goes about it.

@@ -74,9 +74,10 @@ struct batch_traits<at::Tensor> {
 
 }  // namespace ode
 
+/// What `odeint_per_sample` gives.
 struct PerSampleResult {
-  at::Tensor x;  ///< [T, B, …]
-  ode::BatchStatistics statistics;
+  at::Tensor x;                     ///< [T, B, …]
+  ode::BatchStatistics statistics;  ///< what it took, sample by sample
 };
 
 /// Solves dx/dt = f(x, t) for each sample of x_0 [B, …] with a step size of its own, and returns
