@@ -90,6 +90,10 @@ TEST_CASE("modules_in: modules are found in adapters, adapters of adapters and p
   CHECK(found(std::make_shared<decltype(halved)>(halved)) == once);
   Guided guided{holder, {other}};
   CHECK(found(guided) == std::vector<const torch::nn::Module*>{holder.get(), other.get()});
+  CHECK(fm::parameters_in(guided).size() == 2 * holder->parameters().size());
+  Guided same{holder, {holder}};
+  CHECK(fm::parameters_in(same).size() == holder->parameters().size());
+  CHECK(fm::parameters_in(straight).front().is_same(holder->parameters().front()));
 }
 
 TEST_CASE("modules_in: the placement is that of the first floating weights, or else buffers") {

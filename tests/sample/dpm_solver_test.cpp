@@ -1,5 +1,6 @@
 #include "flowmatch/sample/dpm_solver.hpp"
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -101,10 +102,51 @@ TEST_CASE("dpm_solver: options and directions that cannot be are an OptionError"
         back.sample_from(torch::zeros({2, 1}, torch::kDouble), rng);
       },
       "from noise at 0 to data at 1");
+  for (const std::vector<double>& times : {std::vector<double>{-0.1, 0.5}, {0.5, 1.1}}) {
+    fm::Sampler outside(flow, fm::DpmSolver<2>{}, fm::TimeGrid::nodes(times));
+    require_error<fm::OptionError>(
+        [&] {
+          outside.sample_from(torch::zeros({2, 1}, torch::kDouble), rng);
+        },
+        "from noise at 0 to data at 1");
+  }
+  const double zero = 0.3 - 3 * 0.1, one = 0.1 + 0.2 + 0.7;  // but for roundings
+  fm::Sampler typed(flow, fm::DpmSolver<2>{}, fm::TimeGrid::nodes({zero, 0.5, one}));
+  CHECK(typed.sample_from(torch::zeros({2, 1}), rng).isfinite().all().item<bool>());
   fm::Sampler post(flow, fm::DpmSolver<1>{}, fm::TimeGrid::post(3));
   require_error<fm::OptionError>(
       [&] {
         post.sample_from(torch::zeros({2, 1}, torch::kDouble), rng);
       },
       "for euler only, not dpm_solver_1");
+}
+
+TEST_CASE("dpm_solver: what is under its roots is no rounding error below 0, on any grid and eta") {
+  const at::Tensor start = torch::ones({2, 1});
+  for (const double eta : {0.0, 0.3, 0.999999, 1.0}) {
+    for (const double shift : {0.3, 1.0, 5.0}) {
+      for (std::int64_t n = 1; n <= 60; ++n) {
+        fm::Rng rng(1);
+        fm::Sampler whole(flow, fm::DpmSolver<2>{eta}, fm::TimeGrid::shifted(n, shift));
+        REQUIRE(whole.sample_from(start, rng).isfinite().all().item<bool>());
+      }
+    }
+  }
+}
+
+TEST_CASE("dpm_solver: it steps states of the standard library, too") {
+  const auto velocity = [](const std::array<double, 2>& x, double t) {
+    return std::array<double, 2>{(0.5 - x[0]) / (1 - t), (-2 - x[1]) / (1 - t)};
+  };
+  const auto noise = [](const std::array<double, 2>&) { return std::array<double, 2>{1, -1}; };
+  std::array<double, 2> x = {3, 4};
+  static_assert(fm::ode::StochasticStepper<fm::DpmSolver<2>, std::array<double, 2>>);
+  static_assert(!fm::ode::Stepper<fm::DpmSolver<2>, std::array<double, 2>>);
+  static_assert(!fm::ode::StochasticStepper<fm::ode::Euler, at::Tensor>);
+  fm::ode::integrate(fm::DpmSolver<2>{}, velocity, x, fm::TimeGrid::uniform(1, 0, 0.5), noise);
+  CHECK(x[0] == Approx(0.5 * 0.5 + 0.5));  // from t = 0 the old noise goes: s x_1 + (1 - s) z
+  CHECK(x[1] == Approx(0.5 * -2 - 0.5));
+  fm::ode::integrate(fm::DpmSolver<2>{}, velocity, x, fm::TimeGrid::uniform(3, 0.5), noise);
+  CHECK(x[0] == Approx(0.5));
+  CHECK(x[1] == Approx(-2));
 }

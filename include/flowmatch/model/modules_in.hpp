@@ -3,11 +3,13 @@
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 
+#include <algorithm>
 #include <concepts>
 #include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "flowmatch/model/velocity_model.hpp"
 
@@ -32,6 +34,19 @@ void for_each_module(M& model, const F& f) {
     auto&& wrapped = inside.model();
     for_each_module(wrapped, f);
   }
+}
+
+/// The parameters of all modules in a model, each once.
+template <class M>
+std::vector<at::Tensor> parameters_in(M& model) {
+  std::vector<at::Tensor> found;
+  for_each_module(model, [&](const torch::nn::Module& module) {
+    for (const at::Tensor& p : module.parameters()) {
+      const auto same = [&](const at::Tensor& other) { return other.is_same(p); };
+      if (std::none_of(found.begin(), found.end(), same)) found.push_back(p);
+    }
+  });
+  return found;
 }
 
 /// Where a model lies and what it computes in.

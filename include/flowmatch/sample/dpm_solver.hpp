@@ -53,11 +53,14 @@ class DpmSolver {
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;
-    const double s = std::min(t + dt, 1.0);
-    if (!(t >= 0 && s > t)) {
+    // Computed ends may lie a rounding error outside.
+    constexpr double rounding = 1e-12;
+    if (!(t >= -rounding && dt > 0 && t + dt <= 1 + rounding)) {
       throw OptionError("DPM-Solver goes from noise at 0 to data at 1, not from " + number_text(t) +
                         " to " + number_text(t + dt));
     }
+    t = std::max(t, 0.0);
+    const double s = std::min(t + dt, 1.0);
     if (w.k.size() < 2) w.k.resize(2);
     ode::evaluate(f, w, x, t, 0);
     const double forward[1] = {1 - t};

@@ -229,7 +229,7 @@ class Sampler {
     const at::ScalarType dtype = start_dtype(x_0, placement);
     const at::ScalarType asked = placement ? dtype : x_0.scalar_type();
     std::optional<Rng> fresh;  // of all batches
-    if constexpr (stochastic) fresh = rng->split();
+    if constexpr (stochastic) fresh.emplace(rng->split().seed(), x_0.device());
 
     const std::int64_t samples = x_0.size(0);
     const std::int64_t size = batch_size(samples);
