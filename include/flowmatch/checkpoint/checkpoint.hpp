@@ -38,6 +38,7 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// What the first line of a checkpoint's manifest says.
 inline constexpr const char* checkpoint_format = "flowmatch checkpoint 1";
 
 namespace detail {
@@ -51,8 +52,8 @@ inline std::string file_signature(const std::filesystem::path& path) {
 
 /// A checkpoint on disk that has been found whole: its folder and manifest.
 struct Checkpoint {
-  std::filesystem::path path;
-  Manifest manifest;
+  std::filesystem::path path;  ///< its folder
+  Manifest manifest;           ///< what it says of itself
 };
 
 /// Reads a checkpoint's manifest and checks every file against it. Throws CheckpointError naming

@@ -22,6 +22,7 @@ inline StateDict generator_states(c10::Device device) {
   return states;
 }
 
+/// Puts back those of the `states` that are there.
 inline void restore_generators(const StateDict& states, c10::Device device) {
   const auto restore = [&](const char* name, c10::Device d) {
     if (!states.contains(name)) return;

@@ -29,6 +29,7 @@ struct Position {
   std::int64_t rollbacks = 0;  ///< returns to a checkpoint so far
   std::string data{};          ///< data_text of its source
 
+  /// Writes it into a manifest.
   void describe(Manifest& manifest) const {
     manifest.set("step", step);
     manifest.set("epoch", epoch);
@@ -53,7 +54,7 @@ struct Position {
                           : rng.fork("after a rollback", static_cast<std::uint64_t>(rollbacks));
   }
 
-  /// Throws OptionError where a run that has begun would go on with other data.
+  /// Throws OptionError where a run that has begun would go on with other data than `now`.
   void set_data(std::string now) {
     if (step > 0 && data != now) {
       throw OptionError("this run was begun with other data:\n  " + data + " before\n  " + now +

@@ -17,6 +17,7 @@ namespace flowmatch { inline namespace v0 {
 /// given the buffers, as a walk through the module would cost up to half of it at every step.
 class StepUndo {
  public:
+  /// Remembers the buffers and the generators as they are.
   StepUndo(std::vector<at::Tensor> buffers, c10::Device device)
       : buffers_(std::move(buffers)), device_(device), generators_(generator_states(device)) {
     const at::NoGradGuard no_grad;
@@ -30,8 +31,10 @@ class StepUndo {
   StepUndo(const StepUndo&) = delete;
   StepUndo& operator=(const StepUndo&) = delete;
 
+  /// The step counts: nothing is undone.
   void keep() noexcept { kept_ = true; }
 
+  /// Puts the buffers back, and not the generators.
   void restore_buffers() {
     const at::NoGradGuard no_grad;
     for (std::size_t i = 0; i < buffers_.size(); ++i) buffers_[i].copy_(copies_[i]);

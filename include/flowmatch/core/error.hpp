@@ -73,7 +73,7 @@ class CommunicationError : public Error {
 /// steps.
 class SolverError : public Error {
  public:
-  /// With what the functions below tell.
+  /// `t`, `step_size` and `evaluations` are what the functions of these names tell.
   SolverError(const std::string& message, double t, double step_size, std::int64_t evaluations)
       : Error(message), t_(t), step_size_(step_size), evaluations_(evaluations) {}
 

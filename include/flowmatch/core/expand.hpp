@@ -47,7 +47,7 @@ inline at::Tensor expand_time(const at::Tensor& t, const at::Tensor& x) {
   return t.view(shape);
 }
 
-/// Throws a ShapeError unless both have the same shape.
+/// Throws a ShapeError unless both have the same shape; it calls them `name_a` and `name_b`.
 inline void check_same_shape(const at::Tensor& a, const char* name_a, const at::Tensor& b,
                              const char* name_b) {
   if (!a.defined() || !b.defined() || a.sizes() != b.sizes()) {

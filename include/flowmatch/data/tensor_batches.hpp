@@ -43,7 +43,7 @@ class TensorBatches {
   /// The condition that its batches have.
   using condition_type = C;
 
-  /// Data x_1 [N, …] with one condition a sample.
+  /// Data x_1 [N, …] with one condition a sample, `batch_size` samples at a time.
   TensorBatches(at::Tensor x_1, C condition, std::int64_t batch_size,
                 TensorBatchesOptions options = {})
       : x_1_(std::move(x_1)),
@@ -74,7 +74,7 @@ class TensorBatches {
     next_ = batches_;  // nothing before start_epoch
   }
 
-  /// Data x_1 [N, …] without conditions.
+  /// Data x_1 [N, …] without conditions, `batch_size` samples at a time.
   TensorBatches(at::Tensor x_1, std::int64_t batch_size,
                 TensorBatchesOptions options = {}) requires std::same_as<C, NoCondition>
       : TensorBatches(std::move(x_1), NoCondition{}, batch_size, options) {}

@@ -19,6 +19,7 @@ namespace flowmatch { inline namespace v0 {
 /// power goes. Throws CheckpointError on any failure.
 class AtomicDirectory {
  public:
+  /// Will appear as `target`.
   explicit AtomicDirectory(std::filesystem::path target)
       : target_(target.has_filename() ? std::move(target) : target.parent_path()),  // "run/"
         temporary_(target_.parent_path() / (".writing-" + target_.filename().string())) {

@@ -47,14 +47,16 @@ inline std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t crc =
   return detail::reflected_crc<0xEDB88320U>(bytes, crc);
 }
 
+/// The same of a text, from `crc` on.
 inline std::uint32_t crc32(std::string_view text, std::uint32_t crc = 0) {
   return crc32(std::as_bytes(std::span(text)), crc);
 }
 
-/// CRC-32C as in iSCSI (RFC 3720) and TensorFlow's record files, by the same rules.
+/// CRC-32C as in iSCSI (RFC 3720) and TensorFlow's record files, from `crc` on as above.
 inline std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0) {
   return detail::reflected_crc<0x82F63B78U>(bytes, crc);
 }
+/// The same of a text, from `crc` on.
 inline std::uint32_t crc32c(std::string_view text, std::uint32_t crc = 0) {
   return crc32c(std::as_bytes(std::span(text)), crc);
 }

@@ -59,6 +59,7 @@ inline std::string json_string(std::string_view value) {
 /// that says where.
 class JsonReader {
  public:
+  /// Reads `text`, which has to stay.
   explicit JsonReader(std::string_view text) : text_(text) {}
 
   /// {"key": value, …}: calls value(key), which reads it, at each.
@@ -83,6 +84,7 @@ class JsonReader {
     } while (accept(','));
     expect(']');
   }
+  /// A string, its escapes resolved, as UTF-8.
   std::string string() {
     expect('"');
     std::string value;
@@ -109,6 +111,7 @@ class JsonReader {
     at_ += static_cast<std::size_t>(end - begin);
     return value;
   }
+  /// Throws where anything but white space is left.
   void end() {
     skip_space();
     if (at_ != text_.size()) throw missing("end");

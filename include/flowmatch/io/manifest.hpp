@@ -26,9 +26,12 @@ class Manifest {
     }
     entries_[key] = value;
   }
+  /// The same of a number.
   void set(const std::string& key, std::int64_t value) { set(key, std::to_string(value)); }
 
+  /// Whether there is such a key.
   bool contains(const std::string& key) const { return entries_.count(key) != 0; }
+  /// All keys and values, sorted.
   const std::map<std::string, std::string>& entries() const noexcept { return entries_; }
 
   /// Throws CheckpointError where there is no such key.
@@ -61,6 +64,7 @@ class Manifest {
     return value;
   }
 
+  /// As it stands in the file.
   std::string to_text() const {
     std::string text;
     for (const auto& [key, value] : entries_) text += key + " = " + escape(value) + "\n";
@@ -88,7 +92,7 @@ class Manifest {
     return manifest;
   }
 
-  /// A CRC-32 as eight hexadecimal digits.
+  /// `crc`, a CRC-32, as eight hexadecimal digits.
   static std::string hex(std::uint32_t crc) {
     char digits[9];
     std::snprintf(digits, sizeof digits, "%08x", static_cast<unsigned>(crc));

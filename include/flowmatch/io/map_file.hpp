@@ -15,9 +15,10 @@ namespace flowmatch { inline namespace v0 {
 
 /// Bytes that live as long as someone holds `data`.
 struct SharedBytes {
-  std::shared_ptr<char> data;
-  std::size_t size = 0;
+  std::shared_ptr<char> data;  ///< the first byte
+  std::size_t size = 0;        ///< how many there are
 
+  /// All bytes.
   std::string_view view() const { return {data.get(), size}; }
 };
 

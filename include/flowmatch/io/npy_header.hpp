@@ -16,18 +16,19 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// A dtype as .npy files name it.
 struct NpyType {
-  std::string_view descr;
-  std::size_t bytes;
+  std::string_view descr;  ///< such as <f4
+  std::size_t bytes;       ///< of an element
 };
 /// float32, float64, uint8, int64: the types that are read and written.
 inline constexpr std::array<NpyType, 4> npy_types{{{"<f4", 4}, {"<f8", 8}, {"|u1", 1}, {"<i8", 8}}};
 
 /// What a .npy file says of itself.
 struct NpyHeader {
-  std::size_t type = 0;  ///< which of `npy_types`
-  std::vector<std::int64_t> shape;
-  std::string_view values;  ///< a view of the bytes that were given
+  std::size_t type = 0;             ///< which of `npy_types`
+  std::vector<std::int64_t> shape;  ///< as NumPy has it
+  std::string_view values;          ///< a view of the bytes that were given
 };
 
 /// Reads the header of a .npy file (format 1.0, C order, little-endian) without LibTorch. Sizes are

@@ -31,8 +31,8 @@ namespace flowmatch { inline namespace v0 {
 
 /// What such a file holds: named tensors, and notes of any kind.
 struct Safetensors {
-  StateDict tensors;
-  std::map<std::string, std::string> metadata;
+  StateDict tensors;                            ///< in the order of the file
+  std::map<std::string, std::string> metadata;  ///< what stands under __metadata__
 };
 
 namespace detail {
@@ -102,10 +102,10 @@ inline Safetensors map_safetensors(const std::filesystem::path& path) {
   return detail::view_safetensors(map_file<CheckpointError>(path), path.string());
 }
 
-/// Writes tensors, from any device and in C order, and notes; the widest types first and equally
-/// wide ones by name, so that all are aligned. Under a temporary name first, so that an older file
-/// survives a failure. Throws CheckpointError for tensors that such a file can't hold (sparse,
-/// quantised, complex128), names that are not UTF-8, and where it can't be written.
+/// Writes tensors, from any device and in C order, and notes (`metadata`); the widest types first
+/// and equally wide ones by name, so that all are aligned. Under a temporary name first, so that an
+/// older file survives a failure. Throws CheckpointError for tensors that such a file can't hold
+/// (sparse, quantised, complex128), names that are not UTF-8, and where it can't be written.
 inline void save_safetensors(const std::filesystem::path& path, const StateDict& tensors,
                              const std::map<std::string, std::string>& metadata = {}) {
   SafetensorsHeader header;

@@ -24,13 +24,14 @@ namespace flowmatch { inline namespace v0 {
 
 /// One tensor. Its values are the bytes [begin, end) of what follows the header.
 struct SafetensorsEntry {
-  std::string name;
-  std::string dtype;  ///< F32, BF16, …
-  std::vector<std::int64_t> shape;
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
+  std::string name;                 ///< of the tensor
+  std::string dtype;                ///< F32, BF16, …
+  std::vector<std::int64_t> shape;  ///< as Python has it
+  std::uint64_t begin = 0;          ///< the first byte, after the header
+  std::uint64_t end = 0;            ///< the byte after the last
 };
 
+/// What the head of a file says.
 struct SafetensorsHeader {
   std::vector<SafetensorsEntry> tensors;        ///< in the order of their values
   std::map<std::string, std::string> metadata;  ///< `__metadata__`

@@ -84,13 +84,14 @@ inline std::string record(std::string_view data) {
 }  // namespace detail::tensorboard
 
 /// Writes scalars and images for TensorBoard (`tensorboard --logdir FOLDER`) into a new file
-/// `events.out.tfevents.*` of the folder, which is made where missing; NaN and infinity are kept. A
+/// events.out.tfevents.… of the folder, which is made where missing; NaN and infinity are kept. A
 /// run that goes on at step `steps_done` opens a second file, whose beginning tells TensorBoard to
 /// forget what earlier files hold of later steps.
 ///
 /// Throws DataError where the file can't be written.
 class TensorBoardWriter {
  public:
+  /// Opens a file in the folder.
   explicit TensorBoardWriter(const std::filesystem::path& folder, std::int64_t steps_done = 0) {
     // TensorBoard reads a folder's files in the order of their names.
     const std::int64_t now = microseconds();
@@ -110,13 +111,13 @@ class TensorBoardWriter {
   /// Tells TensorBoard to forget what it has of this step and later ones: the run repeats them.
   void restart(std::int64_t step) { add(step, detail::tensorboard::start()); }
 
-  /// A point of the curve `tag`; a tag's part before the first '/' is its group.
+  /// A point (step, value) of the curve `tag`; a tag's part before the first '/' is its group.
   void scalar(std::string_view tag, double value, std::int64_t step) {
     add(step, detail::tensorboard::scalar(tag, value));
   }
 
-  /// A picture: the bytes of a PNG file, its size in pixels, and its channels: 1 grey, 3 RGB, 4
-  /// RGBA.
+  /// A picture named `tag`: the bytes of a `png` file, its width and height in pixels, and its
+  /// channels: 1 grey, 3 RGB, 4 RGBA.
   void image(std::string_view tag, std::string_view png, std::int64_t width, std::int64_t height,
              int channels, std::int64_t step) {
     add(step, detail::tensorboard::image(tag, png, width, height, channels));
@@ -130,6 +131,7 @@ class TensorBoardWriter {
     }
   }
 
+  /// The file that it writes.
   const std::filesystem::path& path() const noexcept { return path_; }
 
  private:

@@ -25,7 +25,8 @@ inline void check_features(const at::Tensor& x, const char* name, std::int64_t l
   }
 }
 
-/// The same for two sets of features, which must be of one dimension.
+/// The same for two sets of features x and y, which must be of one dimension and hold at least
+/// `least` each; errors call them `name_x` and `name_y`.
 inline void check_features(const at::Tensor& x, const char* name_x, const at::Tensor& y,
                            const char* name_y, std::int64_t least = 1) {
   check_features(x, name_x, least);

@@ -92,11 +92,11 @@ class FeatureMoments {
 };
 
 /// The squared Fréchet (2-Wasserstein) distance of two Gaussians,
-/// |m_a - m_b|² + Tr(S_a + S_b - 2 (S_a^½ S_b S_a^½)^½), means [D], covariances [D, D]. Roots are
-/// taken in float64 by eigen-decomposition, eigenvalues that rounding made negative count as 0, so
-/// covariances of any rank serve; each missing rank costs an error of about 1e-8 times the largest
-/// eigenvalue. Throws ShapeError for shapes that do not fit, DataError for a number that is not
-/// finite.
+/// |m_a - m_b|² + Tr(S_a + S_b - 2 (S_a^½ S_b S_a^½)^½), `mean_a`, `mean_b` [D], `covariance_a`,
+/// `covariance_b` [D, D]. Roots are taken in float64 by eigen-decomposition, eigenvalues that
+/// rounding made negative count as 0, so covariances of any rank serve; each missing rank costs an
+/// error of about 1e-8 times the largest eigenvalue. Throws ShapeError for shapes that do not fit,
+/// DataError for a number that is not finite.
 ///
 /// Dowson & Landau 1982.
 inline double frechet_distance(const at::Tensor& mean_a, const at::Tensor& covariance_a,

@@ -92,8 +92,8 @@ struct PrecisionRecall {
 };
 
 /// Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2) of generated features
-/// [M, D] against real ones [N, D]. A point is like a set where it lies in the ball of one of the
-/// set's points, which reaches to its k-th nearest other point of the set.
+/// `fake` [M, D] against real ones [N, D]. A point is like a set where it lies in the ball of one
+/// of the set's points, which reaches to its k-th nearest other point of the set.
 ///
 /// Both depend on N and M: give sets of one size, and the figures of real data beside them. Throws
 /// ShapeError where they are no features of one dimension, OptionError for k < 1, DataError for
@@ -126,11 +126,11 @@ struct DensityCoverage {
   double coverage = 0;  ///< the share of real balls that hold a sample, 0 to 1
 };
 
-/// Density and coverage (Naeem et al. 2020, eq. 3 and 5) of generated features [M, D] against real
-/// ones [N, D]: how many real points' balls a sample lies in, divided by k, and how many of the
-/// balls hold one. A ball reaches to the k-th nearest other real point, so outliers among the
-/// samples do no harm. For real data against as much real data the expected coverage is about
-/// 1 - 2^-k.
+/// Density and coverage (Naeem et al. 2020, eq. 3 and 5) of generated features `fake` [M, D]
+/// against real ones [N, D]: how many real points' balls a sample lies in, divided by k, and how
+/// many of the balls hold one. A ball reaches to the k-th nearest other real point, so outliers
+/// among the samples do no harm. For real data against as much real data the expected coverage is
+/// about 1 - 2^-k.
 ///
 /// Throws ShapeError where they are no features of one dimension, OptionError for k < 1, DataError
 /// for k real points or fewer, for NaN and infinity.

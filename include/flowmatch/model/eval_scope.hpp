@@ -14,6 +14,7 @@ namespace flowmatch { inline namespace v0 {
 /// evaluation mode already nothing is written, so that several threads can share such a model.
 class EvalScope {
  public:
+  /// Puts what lies in `model` into evaluation mode.
   template <class Model>
   explicit EvalScope(Model& model) {
     for_each_module(model, [&](torch::nn::Module& module) { collect(module); });

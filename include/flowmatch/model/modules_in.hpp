@@ -51,8 +51,8 @@ std::vector<at::Tensor> parameters_in(M& model) {
 
 /// Where a model lies and what it computes in.
 struct Placement {
-  c10::Device device;
-  at::ScalarType dtype;
+  c10::Device device;    ///< where inputs have to be
+  at::ScalarType dtype;  ///< what inputs have to be of
 };
 
 /// The device and dtype of the first floating-point parameter (or else buffer) of at least 16 bits

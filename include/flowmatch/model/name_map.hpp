@@ -17,11 +17,15 @@ namespace flowmatch { inline namespace v0 {
 /// strips a prefix, {"", "module"} adds one.
 class NameMap {
  public:
+  /// A beginning of names, and what takes its place.
   using Pair = std::pair<std::string, std::string>;
 
+  /// In the order in which they are tried.
   NameMap(std::initializer_list<Pair> pairs) : pairs_(pairs) {}
+  /// The same of a list that a program makes.
   explicit NameMap(std::vector<Pair> pairs) : pairs_(std::move(pairs)) {}
 
+  /// The new name.
   std::string operator()(const std::string& name) const {
     for (const auto& [from, to] : pairs_) {
       if (name.compare(0, from.size(), from) != 0) continue;

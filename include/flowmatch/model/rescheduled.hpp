@@ -25,11 +25,14 @@ namespace flowmatch { inline namespace v0 {
 template <class Model, InvertibleScheduler From, Scheduler To>
 class Rescheduled {
  public:
+  /// The path that it is a velocity of now.
   using scheduler_type = To;
 
+  /// A velocity of the path of `from`, made one of the path of `to`.
   Rescheduled(Model model, From from, To to)
       : model_(std::move(model)), from_(std::move(from)), to_(std::move(to)) {}
 
+  /// v(x, t) on the path of `to`, [B, …].
   template <class C = NoCondition>
   requires VelocityModel<Model, C> at::Tensor operator()(const at::Tensor& x, const at::Tensor& t,
                                                          const C& condition = C{}) {

@@ -27,9 +27,9 @@ inline StateDict state_dict(const torch::nn::Module& module) {
 
 /// A tensor whose stored shape is not the module's, both as people write them: [3, 16].
 struct ShapeMisfit {
-  std::string name;
-  std::string stored;
-  std::string wanted;
+  std::string name;    ///< of the tensor
+  std::string stored;  ///< the shape in the file
+  std::string wanted;  ///< the shape in the module
 };
 
 /// What of a state fits a module, by the module's names.
@@ -38,6 +38,7 @@ struct LoadReport {
   std::vector<std::string> unexpected;  ///< in the state only
   std::vector<ShapeMisfit> mismatched;  ///< in both, with another shape
 
+  /// Whether every tensor found its place.
   bool fits() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
   /// A line for each tensor that does not fit.
   std::string text() const {
@@ -71,6 +72,7 @@ inline LoadReport compare_state_dict(const torch::nn::Module& module, const Stat
   return report;
 }
 
+/// Options of `load_state_dict`.
 struct LoadOptions {
   bool strict = true;  ///< load all or nothing; else what fits, whatever the report says
 };

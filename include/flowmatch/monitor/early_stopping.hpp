@@ -19,6 +19,7 @@ namespace flowmatch { inline namespace v0 {
 /// Throws OptionError for a patience below 1 and a min_delta that is negative or not finite.
 class EarlyStopping {
  public:
+  /// With no loss so far.
   explicit EarlyStopping(std::int64_t patience, double min_delta = 0)
       : patience_(patience), min_delta_(min_delta) {
     if (patience < 1) {
@@ -29,6 +30,7 @@ class EarlyStopping {
     }
   }
 
+  /// Says what follows from this `loss`.
   Next operator()(double loss) {
     if (loss < best_ - min_delta_) {
       best_ = loss;

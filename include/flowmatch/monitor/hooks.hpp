@@ -15,10 +15,10 @@ struct StepReport {
   std::int64_t step = 0;         ///< optimizer steps in the run
   std::int64_t total_steps = 0;  ///< steps that the whole run has
   std::int64_t epoch = 0;        ///< the epoch under way, from 0
-  std::int64_t epochs = 0;
+  std::int64_t epochs = 0;       ///< of the run
   std::optional<double>
       loss{};  ///< of this step; on devices other than the CPU only each `log_every` steps
-  double learning_rate = 0;
+  double learning_rate = 0;           ///< of this step
   std::int64_t samples = 0;           ///< in this step
   double seconds = 0;                 ///< since fit began
   double samples_per_second = 0;      ///< over the call to fit
@@ -29,13 +29,13 @@ struct StepReport {
 
 /// After an epoch.
 struct EpochReport {
-  std::int64_t epoch = 0;  ///< from 0
-  std::int64_t epochs = 0;
-  std::int64_t step = 0;
-  std::int64_t total_steps = 0;
-  double loss = 0;     ///< mean over the epoch's steps that this call to fit made
-  double seconds = 0;  ///< since fit began
-  double samples_per_second = 0;
+  std::int64_t epoch = 0;         ///< from 0
+  std::int64_t epochs = 0;        ///< of the run
+  std::int64_t step = 0;          ///< steps made
+  std::int64_t total_steps = 0;   ///< of the run
+  double loss = 0;                ///< mean over the epoch's steps that this call to fit made
+  double seconds = 0;             ///< since fit began
+  double samples_per_second = 0;  ///< since fit began
 };
 
 /// What `fit` did.

@@ -12,9 +12,10 @@ namespace flowmatch { inline namespace v0 {
 /// devices other than the CPU the sum stays there until `mean` is asked for.
 class LossMeter {
  public:
+  /// Begins anew.
   void reset() { *this = LossMeter(); }
 
-  /// A scalar without a gradient.
+  /// `loss`: a scalar without a gradient.
   void add(const at::Tensor& loss) {
     if (loss.device().is_cpu()) {
       const double value = loss.item<double>();

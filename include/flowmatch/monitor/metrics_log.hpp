@@ -45,6 +45,7 @@ namespace flowmatch { inline namespace v0 {
 /// other columns.
 class MetricsFile {
  public:
+  /// Opens the file, or goes on with it.
   MetricsFile(std::filesystem::path path, std::vector<std::string> columns,
               std::int64_t steps_done = 0, std::int64_t flush_every = 1)
       : path_(std::move(path)),
@@ -85,6 +86,7 @@ class MetricsFile {
     if (++rows_ % flush_every_ == 0) flush();
   }
 
+  /// Hands all rows to the operating system.
   void flush() {
     if (!file_.flush()) {
       throw DataError("cannot write " + path_.string() +
@@ -139,8 +141,8 @@ class MetricsFile {
 
 /// A row of a CSV that MetricsFile wrote, as far as one column goes.
 struct MetricsRow {
-  std::int64_t step = 0;
-  double value = 0;
+  std::int64_t step = 0;  ///< after which it was written
+  double value = 0;       ///< of the column
 };
 
 /// A column of a CSV that MetricsFile wrote, without the rows that have no value there; none where
@@ -177,14 +179,17 @@ inline std::vector<MetricsRow> read_metrics(const std::filesystem::path& path,
 /// and samples_per_second. `steps_done` is `trainer.steps()` of a run that resumes.
 class MetricsLog {
  public:
+  /// As `MetricsFile`, `flush_every` too.
   explicit MetricsLog(std::filesystem::path path, std::int64_t steps_done = 0,
                       std::int64_t flush_every = 1)
       : file_(std::move(path), {"loss", "learning_rate", "samples_per_second"}, steps_done,
               flush_every) {}
 
+  /// Writes a row.
   void on_step(const StepReport& r) {
     file_.write(r.step, {r.loss, r.learning_rate, r.samples_per_second});
   }
+  /// Flushes.
   void on_epoch(const EpochReport&) { file_.flush(); }
 
  private:

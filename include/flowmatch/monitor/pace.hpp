@@ -8,10 +8,13 @@ namespace flowmatch { inline namespace v0 {
 /// Seconds and samples since a call to `fit` began.
 class Pace {
  public:
+  /// Counts samples that went through.
   void add(std::int64_t samples) noexcept { samples_ += samples; }
+  /// Since it was made.
   double seconds() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
   }
+  /// All that were counted.
   std::int64_t samples() const noexcept { return samples_; }
 
  private:

@@ -22,8 +22,10 @@ inline std::string duration_text(double seconds) {
 /// then and one an epoch.
 class ProgressBar {
  public:
+  /// On the stream `out`; `bar` as above.
   explicit ProgressBar(std::ostream& out = std::clog, bool bar = false) : out_(&out), bar_(bar) {}
 
+  /// Shows the step, now and then.
   void on_step(const StepReport& r) {
     if (r.loss) loss_ = *r.loss;
     const double pause = bar_ ? 0.2 : 10;  // seconds between two lines
@@ -53,6 +55,7 @@ class ProgressBar {
     *out_ << line << std::flush;
   }
 
+  /// Writes a line of the epoch.
   void on_epoch(const EpochReport& r) {
     *out_ << fmt::format("{}epoch {}/{} done: mean loss {:.4f}, {:.0f} samples/s, {} so far\n",
                          bar_ ? "\r\x1b[K" : "", r.epoch + 1, r.epochs, r.loss,

@@ -19,12 +19,14 @@ namespace flowmatch { inline namespace v0 {
 /// be written.
 class TensorBoardLog {
  public:
+  /// As `TensorBoardWriter`.
   explicit TensorBoardLog(const std::filesystem::path& folder, std::int64_t steps_done = 0,
                           std::int64_t flush_every = 1)
       : flush_every_(flush_every), writer_(folder, steps_done) {
     if (flush_every < 1) throw OptionError("flush_every is below 1; choose at least 1 step");
   }
 
+  /// Writes loss, learning rate and samples/s.
   void on_step(const StepReport& r) {
     if (r.step <= last_step_) writer_.restart(r.step);  // after a roll-back
     last_step_ = r.step;
@@ -34,11 +36,13 @@ class TensorBoardLog {
     if (r.step % flush_every_ == 0) writer_.flush();
   }
 
+  /// Writes the epoch's loss.
   void on_epoch(const EpochReport& r) {
     writer_.scalar("train/epoch_loss", r.loss, r.step);
     writer_.flush();
   }
 
+  /// For curves and pictures of your own.
   TensorBoardWriter& writer() noexcept { return writer_; }
 
  private:

@@ -16,12 +16,12 @@ enum class Output {
 };
 
 /// Advances x from times.front() to times.back(), which must rise or fall all the way, with steps
-/// as large as the tolerance allows. The observer hears of x at each time but the first, and not of
-/// the steps between. It is one solve: step size and first stage carry over from one time to the
-/// next. Interpolated values have the error of the method's continuous extension (order 4 for
-/// dopri5 and tsit5, 5 for dopri8, 3 for others), which at loose tolerances is near the solve's
-/// own. Throws what the adaptive `integrate` throws, and OptionError for fewer than two times or
-/// times out of order.
+/// as large as the tolerance allows; `output` says how x comes to the times. The
+/// observer hears of x at each time but the first, and not of the steps between. It is one solve:
+/// step size and first stage carry over from one time to the next. Interpolated values have the
+/// error of the method's continuous extension (order 4 for dopri5 and tsit5, 5 for dopri8, 3 for
+/// others), which at loose tolerances is near the solve's own. Throws what the adaptive `integrate`
+/// throws, and OptionError for fewer than two times or times out of order.
 template <class S, State X, System<X> F, Observer<X> O, StepController C = PIDController,
           class Norm = StateNorm>
 requires ErrorStepper<S, X> Statistics integrate_times(const S& stepper, F&& f, X& x,

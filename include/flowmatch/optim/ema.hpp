@@ -36,6 +36,7 @@ inline std::vector<at::Tensor> distinct(const std::vector<at::Tensor>& tensors) 
 /// address. Throws OptionError unless 0 < decay < 1.
 class Ema {
  public:
+  /// Begins with the module's weights; `warmup` as above.
   explicit Ema(torch::nn::Module& module, double decay = 0.999, bool warmup = true)
       : module_(&module), decay_(decay), warmup_(warmup) {
     if (!(decay > 0 && decay < 1)) {
@@ -58,6 +59,7 @@ class Ema {
     for (std::size_t i = 0; i < live.size(); ++i) copied_[i].copy_(live[i]);
   }
 
+  /// How often `update` was called.
   std::int64_t updates() const noexcept { return updates_; }
 
   /// The averages by name; no copies.
@@ -93,6 +95,7 @@ class Ema {
   /// While it lives, the module has the averaged weights; afterwards its own again.
   class Scope {
    public:
+    /// Swaps in.
     explicit Scope(Ema& ema) : ema_(&ema) { ema_->swap(); }
     ~Scope() { ema_->swap(); }
     Scope(const Scope&) = delete;
@@ -101,6 +104,7 @@ class Ema {
    private:
     Ema* ema_;
   };
+  /// Lends the module the averages for as long as the scope lives.
   [[nodiscard]] Scope swap_in() { return Scope(*this); }
 
  private:

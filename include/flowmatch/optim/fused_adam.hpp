@@ -19,13 +19,14 @@ namespace flowmatch { inline namespace v0 {
 class StepMask {
  public:
   virtual ~StepMask() = default;
+  /// From the next step on, updates are left out where `found_inf` is 1.
   void mask(at::Tensor found_inf) { found_inf_ = std::move(found_inf); }
   /// Takes the masked steps out of the optimizer's count of steps. Waits for the device.
   virtual void settle() = 0;
 
  protected:
-  at::Tensor found_inf_{};
-  at::Tensor masked_steps_{};  // since the last settle
+  at::Tensor found_inf_{};     ///< 1 where the next update is to be left out
+  at::Tensor masked_steps_{};  ///< since the last settle
 };
 
 /// LibTorch's Adam or AdamW with its options and saved state, whose step is one fused operation
@@ -37,6 +38,7 @@ class FusedOptimizer : public Base, public StepMask {
  public:
   using Base::Base;
 
+  /// An update of all parameters that have a gradient. With a `closure` it is Base's own step.
   at::Tensor step(typename Base::LossClosure closure = nullptr) override {
     if (closure != nullptr || !fusable()) {
       const bool masked =
@@ -151,8 +153,10 @@ class FusedOptimizer : public Base, public StepMask {
   }
 };
 
+/// Adam (Kingma & Ba 2015), with decay as a part of the gradient.
 using FusedAdam =
     FusedOptimizer<torch::optim::Adam, torch::optim::AdamOptions, torch::optim::AdamParamState>;
+/// AdamW (Loshchilov & Hutter 2019), with decay apart from the gradient.
 using FusedAdamW =
     FusedOptimizer<torch::optim::AdamW, torch::optim::AdamWOptions, torch::optim::AdamWParamState>;
 

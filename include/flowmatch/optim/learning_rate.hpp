@@ -17,8 +17,8 @@ namespace flowmatch { inline namespace v0 {
 /// What a schedule says for a step: a factor on the run's learning rate and, for some schedules, a
 /// momentum.
 struct Rates {
-  double factor = 1;
-  std::optional<double> momentum{};
+  double factor = 1;                 ///< on the run's learning rate
+  std::optional<double> momentum{};  ///< Adam: beta1
 };
 
 /// A learning-rate schedule: a pure function of the step (from 0) and the number of steps in the
@@ -26,7 +26,8 @@ struct Rates {
 /// `one_cycle()`, `cosine_annealing()`, `warmup_constant()`, or from any function.
 struct LearningRateSchedule {
   std::string description;  ///< kept in checkpoints
-  std::function<Rates(std::int64_t step, std::int64_t total_steps)> at;
+  std::function<Rates(std::int64_t step, std::int64_t total_steps)>
+      at;  ///< what it says for a step
 };
 
 /// The learning rate as it is.
@@ -135,7 +136,9 @@ inline LearningRateSchedule one_cycle(OneCycleSettings s = {}) {
       }};
 }
 
+/// The name of version 0.1.
 using Schedule [[deprecated("flowmatch: it is LearningRateSchedule now")]] = LearningRateSchedule;
+/// The name of version 0.1, with the same `warmup_steps` and `final_factor`.
 [[deprecated("flowmatch: it is cosine_annealing now")]] inline LearningRateSchedule cosine(
     std::int64_t warmup_steps = 0, double final_factor = 0) {
   return cosine_annealing(warmup_steps, final_factor);

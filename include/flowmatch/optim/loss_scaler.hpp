@@ -18,15 +18,17 @@ namespace flowmatch { inline namespace v0 {
 /// overflow. Never waits for the device.
 class LossScaler {
  public:
-  static constexpr double initial_scale = 65536;
-  static constexpr double growth = 2;
-  static constexpr double backoff = 0.5;
-  static constexpr std::int64_t growth_interval = 2000;
+  static constexpr double initial_scale = 65536;         ///< of a new run
+  static constexpr double growth = 2;                    ///< after growth_interval good steps
+  static constexpr double backoff = 0.5;                 ///< after a step that overflowed
+  static constexpr std::int64_t growth_interval = 2000;  ///< good steps in a row
 
+  /// With the initial scale.
   explicit LossScaler(c10::Device device)
       : scale_(at::full({}, initial_scale, at::TensorOptions(at::kFloat).device(device))),
         good_steps_(at::zeros({}, at::TensorOptions(at::kInt).device(device))) {}
 
+  /// The loss to go backward from.
   at::Tensor scale(const at::Tensor& loss) const { return loss * scale_; }
 
   /// Divides the parameters' gradients by the scale. Returns 1 where one of them is NaN or
@@ -39,7 +41,7 @@ class LossScaler {
     return found_inf;
   }
 
-  /// Adapts the scale to what `unscale` found.
+  /// Adapts the scale to what `unscale` found, `found_inf`.
   void update(const at::Tensor& found_inf) {
     at::_amp_update_scale_(scale_, good_steps_, found_inf, growth, backoff, growth_interval);
   }
@@ -49,9 +51,11 @@ class LossScaler {
 
   /// Both wait for the device.
   double value() const { return scale_.item<double>(); }
+  /// In a row, since the scale last changed.
   std::int64_t good_steps() const { return good_steps_.item<int>(); }
 
-  /// Throws CheckpointError for what no scaler has.
+  /// Goes on with a scale after `good_steps` in a row. Throws CheckpointError for what no scaler
+  /// has.
   void restore(double scale, std::int64_t good_steps) {
     if (!(scale > 0) || good_steps < 0 || good_steps > growth_interval) {
       throw CheckpointError("a loss scale of " + number_text(scale) + " after " +

@@ -25,19 +25,21 @@ namespace flowmatch { inline namespace v0 {
 /// `adam()`, `adamw()`, `sgd()` and `rmsprop()` make the usual ones; any other torch::optim class
 /// comes in through `make`.
 struct OptimizerFactory {
+  /// Makes one of parameters and a learning rate.
   using Make = std::function<std::unique_ptr<torch::optim::Optimizer>(std::vector<at::Tensor>,
                                                                       double learning_rate)>;
   /// Kept in checkpoints: a run resumes only with the optimizer that it began with.
   std::string description;
-  Make make;
+  Make make;  ///< called once a run
 };
 
+/// Adam's numbers, with PyTorch's names and defaults.
 struct AdamSettings {
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
-  double weight_decay = 0;
-  bool amsgrad = false;
+  double beta1 = 0.9;       ///< decay of the mean of gradients
+  double beta2 = 0.999;     ///< decay of the mean of their squares
+  double eps = 1e-8;        ///< beside the root of the second
+  double weight_decay = 0;  ///< pulls weights to 0
+  bool amsgrad = false;     ///< Reddi et al. 2018
 };
 
 namespace detail {
@@ -83,8 +85,8 @@ inline OptimizerFactory adamw(AdamSettings settings = {.weight_decay = 1e-2}) {
   return detail::adam_factory<FusedAdamW, torch::optim::AdamWOptions>("adamw", settings);
 }
 
-/// Stochastic gradient descent with momentum. Throws OptionError unless momentum is in [0, 1) and
-/// weight_decay >= 0.
+/// Stochastic gradient descent with momentum, Nesterov's where `nesterov` says so. Throws
+/// OptionError unless momentum is in [0, 1) and weight_decay >= 0.
 inline OptimizerFactory sgd(double momentum = 0, double weight_decay = 0, bool nesterov = false) {
   const std::string description = fmt::format("sgd momentum {} weight_decay {}{}", momentum,
                                               weight_decay, nesterov ? " nesterov" : "");

@@ -11,6 +11,7 @@ namespace flowmatch { inline namespace v0 {
 /// bits (Micikevicius et al. 2018).
 enum class Precision { float32, bfloat16, float16 };
 
+/// Its name, as manifests have it.
 inline std::string precision_text(Precision precision) {
   return precision == Precision::float32    ? "float32"
          : precision == Precision::bfloat16 ? "bfloat16"
@@ -21,6 +22,7 @@ inline std::string precision_text(Precision precision) {
 /// `torch.autocast`; with float32 it does nothing.
 class AutocastScope {
  public:
+  /// Begins it on the device.
   AutocastScope(Precision precision, c10::Device device)
       : active_(precision != Precision::float32), type_(device.type()) {
     if (!active_) return;

@@ -58,8 +58,10 @@ class C10dCommunicator {
   /// A sum under way.
   class Pending {
    public:
+    /// `work` in flight, of this rank.
     Pending(std::int64_t rank, c10::intrusive_ptr<c10d::Work> work)
         : rank_(rank), work_(std::move(work)) {}
+    /// Returns when the sum is there. Throws CommunicationError where another rank is lost.
     void wait() {
       if (work_) detail::with_ranks(rank_, "summing", [&] { work_->wait(); });
     }
@@ -70,23 +72,29 @@ class C10dCommunicator {
   };
 
   C10dCommunicator() = default;
+  /// By c10d's backend.
   explicit C10dCommunicator(c10::intrusive_ptr<c10d::Backend> backend)
       : backend_(std::move(backend)) {}
 
+  /// This process, from 0.
   std::int64_t rank() const { return backend_ ? backend_->getRank() : 0; }
+  /// How many processes there are.
   std::int64_t size() const { return backend_ ? backend_->getSize() : 1; }
 
+  /// Begins to sum t over all ranks, in place.
   Pending all_reduce(const at::Tensor& t) const {
     if (!backend_) return {0, {}};
     std::vector<at::Tensor> tensors{t};
     return {rank(),
             detail::with_ranks(rank(), "summing", [&] { return backend_->allreduce(tensors); })};
   }
+  /// Gives t of rank 0 to all.
   void broadcast(const at::Tensor& t) const {
     if (!backend_) return;
     std::vector<at::Tensor> tensors{t};
     detail::with_ranks(rank(), "broadcasting", [&] { backend_->broadcast(tensors)->wait(); });
   }
+  /// Returns when all ranks are here.
   void barrier() const {
     if (backend_)
       detail::with_ranks(rank(), "waiting for all", [&] { backend_->barrier()->wait(); });

@@ -29,13 +29,20 @@ concept Communicator = requires(const C& c, const at::Tensor& t) {
 
 /// One process alone: nothing to say, at no cost.
 struct SingleProcess {
+  /// Nothing to wait for.
   struct Done {
+    /// Returns at once.
     void wait() const noexcept {}
   };
+  /// 0.
   static constexpr std::int64_t rank() noexcept { return 0; }
+  /// 1.
   static constexpr std::int64_t size() noexcept { return 1; }
+  /// The sum over one rank is what it is.
   Done all_reduce(const at::Tensor&) const noexcept { return {}; }
+  /// Does nothing.
   void broadcast(const at::Tensor&) const noexcept {}
+  /// Does nothing.
   void barrier() const noexcept {}
 };
 

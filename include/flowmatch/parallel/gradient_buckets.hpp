@@ -40,6 +40,7 @@ namespace flowmatch { inline namespace v0 {
 template <Communicator C>
 class GradientBuckets {
  public:
+  /// Buckets of about `bucket_bytes` each.
   explicit GradientBuckets(const std::vector<at::Tensor>& parameters, C communicator = C{},
                            std::int64_t bucket_bytes = 25 << 20)
       : communicator_(std::move(communicator)) {
@@ -76,18 +77,21 @@ class GradientBuckets {
   GradientBuckets(const GradientBuckets&) = delete;
   GradientBuckets& operator=(const GradientBuckets&) = delete;
 
+  /// From here on, gradients are sent as they come.
   void start() {
     for (Bucket& bucket : buckets_) bucket.missing = bucket.parameters.size();
     next_ = 0;
     armed_ = true;
   }
 
+  /// Waits for all buckets and puts the means into the gradients.
   void finish() {
     armed_ = false;
     while (next_ < buckets_.size()) send(buckets_[next_++]);  // some parameters were not used
     for (Bucket& bucket : buckets_) receive(bucket);
   }
 
+  /// How many buckets there are.
   std::size_t size() const noexcept { return buckets_.size(); }
 
  private:

@@ -48,7 +48,7 @@ struct Rendezvous {
 
   /// From RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them, and Slurm scripts
   /// and shell loops can (docs/distributed.md). Throws OptionError naming the variable that is
-  /// missing or senseless.
+  /// missing or senseless. `timeout`: how long ranks wait for one another.
   static Rendezvous from_environment(std::chrono::seconds timeout = std::chrono::seconds(300)) {
     Rendezvous r;
     r.timeout = timeout;

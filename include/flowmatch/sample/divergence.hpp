@@ -52,13 +52,15 @@ inline at::Tensor repeated(const at::Tensor& x, std::int64_t n, bool create_grap
 /// the D dimensions at once, each by a copy of the batch, in ceil(D / chunk) passes forward and
 /// back.
 struct ExactDivergence {
-  std::int64_t chunk = 32;
+  std::int64_t chunk = 32;  ///< dimensions at once
 
+  /// Throws OptionError for a chunk below 1.
   void prepare(const at::Tensor&) {
     if (chunk < 1)
       throw OptionError("chunk is " + std::to_string(chunk) + "; choose at least 1 dimension");
   }
-  /// f(x, n) is the field at x [B n, …], where every sample stands n times in a row.
+  /// f(x, n) is the field at x [B n, …], where every sample stands n times in a row. With
+  /// `create_graph` the result can be differentiated.
   template <class F>
   Divergent operator()(F& f, const at::Tensor& x, bool create_graph) const {
     const std::int64_t samples = x.size(0);
@@ -90,11 +92,11 @@ enum class Probe { rademacher, gaussian };
 /// in the next (Hutchinson 1989; Grathwohl et al. 2019, FFJORD, eq. 8). One pass forward and back
 /// whatever the dimension.
 struct Hutchinson {
-  std::int64_t probes = 1;
-  Probe noise = Probe::rademacher;
-  std::uint64_t seed = 0;    ///< with `solves` it decides the probes
-  std::uint64_t solves = 0;  ///< so far
-  at::Tensor u{};            ///< [B probes, D]; drawn by `prepare`
+  std::int64_t probes = 1;          ///< draws of u for each sample
+  Probe noise = Probe::rademacher;  ///< how u is distributed
+  std::uint64_t seed = 0;           ///< with `solves` it decides the probes
+  std::uint64_t solves = 0;         ///< so far
+  at::Tensor u{};                   ///< [B probes, D]; drawn by `prepare`
 
   /// Draws the probes of a solve.
   void prepare(const at::Tensor& x) {
@@ -109,6 +111,7 @@ struct Hutchinson {
             : at::where(rng.uniform(shape) < 0.5, at::scalar_tensor(-1, options),
                         at::scalar_tensor(1, options));
   }
+  /// The mean over the probes; f and `create_graph` as for ExactDivergence.
   template <class F>
   Divergent operator()(F& f, const at::Tensor& x, bool create_graph) const {
     const at::Tensor many = detail::repeated(x, probes, create_graph);

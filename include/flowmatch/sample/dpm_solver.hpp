@@ -38,18 +38,21 @@ class DpmSolver {
   static_assert(Order == 1 || Order == 2, "flowmatch: DpmSolver is of order 1 or 2");
 
  public:
-  static constexpr int order = Order;
-  static constexpr int stages = 1;
-  static constexpr std::string_view name = Order == 1 ? "dpm_solver_1" : "dpm_solver_2";
+  static constexpr int order = Order;  ///< of its error, with eta 0
+  static constexpr int stages = 1;     ///< evaluations a step
+  static constexpr std::string_view name =
+      Order == 1 ? "dpm_solver_1" : "dpm_solver_2";  ///< the name that `with_method` knows
   /// Of the path that its steps are right for.
   using scheduler_type = CondOTScheduler;
 
+  /// `eta`: the share of fresh noise, at least 0.
   explicit DpmSolver(double eta = 1) : eta_(eta) {
     if (!(eta >= 0 && eta <= 1)) {
       throw OptionError("DPM-Solver with eta " + number_text(eta) + "; choose one in [0, 1]");
     }
   }
 
+  /// Takes x from t to t + dt; w holds the last prediction, `noise` draws.
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;

@@ -32,16 +32,18 @@ inline at::Tensor standard_normal_log_prob(const at::Tensor& x) {
   return -0.5 * (detail::rows(x).square() + log_2_pi).sum(1);
 }
 
+/// Options of `Likelihood`.
 struct LikelihoodOptions {
   /// log p_0(x_0) -> [B], the density of the source.
   std::function<at::Tensor(const at::Tensor&)> source_log_prob = standard_normal_log_prob;
   bool gradients = false;  ///< let them through, to x, the parameters and the condition
 };
 
+/// Log-densities and what they took.
 struct LikelihoodResult {
-  at::Tensor log_prob;  ///< [B], in nats
-  at::Tensor x;         ///< [B, …] at the other end: x_0 of log_prob, x_1 of sample_from
-  ode::Statistics statistics;
+  at::Tensor log_prob;         ///< [B], in nats
+  at::Tensor x;                ///< [B, …] at the other end: x_0 of log_prob, x_1 of sample_from
+  ode::Statistics statistics;  ///< what it took
 };
 
 /// The density of what a flow generates, by the change of variables along its trajectories,
@@ -70,6 +72,7 @@ class Likelihood {
                 "Likelihood a TimeGrid");
 
  public:
+  /// Of its parts.
   Likelihood(Model model, Method method, Plan plan, Divergence divergence = {},
              LikelihoodOptions options = {})
       : model_(std::move(model)),

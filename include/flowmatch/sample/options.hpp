@@ -12,7 +12,9 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// Nodes of a fixed-step method.
 using TimeGrid = ode::TimeGrid;
+/// Tolerances of an adaptive one.
 using AdaptiveOptions = ode::AdaptiveOptions;
 
 /// What a sampling observer hears after each step.
@@ -25,6 +27,7 @@ struct SampleStep {
   std::int64_t steps;    ///< that they take in all; 0 for adaptive methods
 };
 
+/// Options of `Sampler`.
 struct SamplerOptions {
   std::int64_t batch_size = 0;  ///< samples that go through the model together; 0: all
   /// On the CPU: batches side by side, one on each of LibTorch's threads, instead of each operation
@@ -42,8 +45,8 @@ struct SamplerOptions {
 
 /// Samples and what they took.
 struct SampleResult {
-  at::Tensor x;  ///< [B, …] at the end, or where sampling was stopped
-  ode::Statistics statistics;
+  at::Tensor x;                ///< [B, …] at the end, or where sampling was stopped
+  ode::Statistics statistics;  ///< what it took
 };
 
 }}  // namespace flowmatch

@@ -86,6 +86,7 @@ class Sampler {
                 "a TimeGrid");
 
  public:
+  /// Of its parts. Throws OptionError for a grid, tolerance or option out of range.
   Sampler(Model model, Method method, Plan plan, SamplerOptions options = {})
       : model_(std::move(model)),
         method_(method),
@@ -115,9 +116,9 @@ class Sampler {
       if (plan_.steps().size() > 1) plan_ = plan_.without_last();
     }
   }
+  /// With the default tolerances.
   Sampler(Model model, Method method) requires adaptive
       : Sampler(std::move(model), method, AdaptiveOptions{}) {}
-
   /// Samples of the given shape [B, …] from x_0 ~ N(0, I), drawn all at once. With a condition: one
   /// entry a sample. They lie where the model's modules lie (for other callables: where rng is).
   template <Condition C = NoCondition>
@@ -133,7 +134,7 @@ class Sampler {
     return sample_from(placement ? x_0.to(placement->device) : x_0, rng, condition);
   }
 
-  /// Samples from given starts x_0 [B, …], which stay as they are. Methods that draw fresh noise
+  /// @{ Samples from given starts x_0 [B, …], which stay as they are. Methods that draw fresh noise
   /// need an Rng, here and below; with others it may be left out, and is not used.
   template <Condition C = NoCondition>
   at::Tensor sample_from(const at::Tensor& x_0, Rng& rng, const C& condition = C{}) {
@@ -143,8 +144,8 @@ class Sampler {
   at::Tensor sample_from(const at::Tensor& x_0, const C& condition = C{}) {
     return solve(x_0, condition).x;
   }
-
-  /// The same, with the evaluations and steps that it took (summed over batches).
+  /// @}
+  /// @{ The same, with the evaluations and steps that it took (summed over batches).
   template <Condition C = NoCondition>
   SampleResult solve(const at::Tensor& x_0, Rng& rng, const C& condition = C{}) {
     return joined(run(x_0, &rng, condition, /*keep_points=*/false));
@@ -153,8 +154,8 @@ class Sampler {
   SampleResult solve(const at::Tensor& x_0, const C& condition = C{}) {
     return joined(run(x_0, without_rng(), condition, /*keep_points=*/false));
   }
-
-  /// x after every step, x_0 included: [steps + 1, B, …]. Adaptive methods have as many steps as
+  /// @}
+  /// @{ x after every step, x_0 included: [steps + 1, B, …]. Adaptive methods have as many steps as
   /// they need, so there all samples must go as one batch. Where sampling was stopped, it ends
   /// with the last step made, and samples that had not come so far stay as they were.
   template <Condition C = NoCondition>
@@ -165,7 +166,7 @@ class Sampler {
   at::Tensor trajectory(const at::Tensor& x_0, const C& condition = C{}) {
     return points(x_0, without_rng(), condition);
   }
-
+  /// @}
  private:
   /// What became of one batch.
   struct Part {

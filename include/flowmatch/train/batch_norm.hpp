@@ -19,6 +19,7 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// Options of `measure_batch_norm`.
 struct MeasureBatchNormOptions {
   std::uint64_t seed = 0;     ///< of the noise and the times
   std::int64_t batches = 50;  ///< at most so many are looked at

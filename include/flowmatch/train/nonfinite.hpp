@@ -20,7 +20,9 @@ enum class OnNonfinite {
               ///< a fault after `most_rollbacks` to the same one stops training
 };
 
+/// Steps in a row that `OnNonfinite::skip` leaves out.
 inline constexpr std::int64_t most_skips = 50;
+/// Returns to one checkpoint that `OnNonfinite::roll_back` makes.
 inline constexpr std::int64_t most_rollbacks = 3;
 
 /// Judges steps by whether their loss and gradient were finite, and says what to do.
@@ -30,11 +32,14 @@ inline constexpr std::int64_t most_rollbacks = 3;
 /// remembers them until `read_flag`.
 class NonfiniteWatch {
  public:
+  /// What follows for the step.
   enum class Verdict { good, skip, roll_back };
 
+  /// By this `policy`.
   explicit NonfiniteWatch(OnNonfinite policy) : policy_(policy) {}
 
-  /// A step of which everything is known. `curable`: its gradient is for the loss scaler to bring
+  /// A step of which everything is known: whether its loss and gradient were finite (`finite_loss`,
+  /// `finite_gradient`). `curable`: its gradient is for the loss scaler to bring
   /// down, and no fault. Throws TrainingError where training has to stop.
   Verdict judge(std::int64_t step, bool finite_loss, bool finite_gradient, bool curable = false) {
     if (finite_loss && finite_gradient) {
@@ -80,6 +85,7 @@ class NonfiniteWatch {
 
   /// Steps without an update in the run so far, those for the loss scaler among them.
   std::int64_t skipped() const noexcept { return skipped_; }
+  /// To the `count` of a run that is resumed.
   void set_skipped(std::int64_t count) noexcept { skipped_ = count; }
 
  private:

@@ -18,6 +18,7 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// All that is to be said of a run.
 struct TrainOptions {
   std::int64_t epochs = 1;      ///< passes over the data, at least 1
   double learning_rate = 1e-3;  ///< what the schedule's factor applies to; one-cycle's maximum

@@ -63,6 +63,7 @@ class Trainer {
                 "flowmatch: the fifth argument is how ranks talk; see parallel/communicator.hpp");
 
  public:
+  /// Of its parts. Throws OptionError for options out of range.
   Trainer(Model model, NoisifierT noisifier, TrainOptions options = {}, ObjectiveT objective = {},
           CommunicatorT communicator = CommunicatorT())
       : model_(std::move(model)),
@@ -146,12 +147,13 @@ class Trainer {
     updater_.watch().progressed();
   }
 
+  /// @{ What is trained, its optimizer, averages (nullptr without `ema_decay`), options and steps.
   auto& module() noexcept { return module_of(model_); }
   torch::optim::Optimizer& optimizer() noexcept { return updater_.optimizer(); }
-  /// The averaged weights; nullptr unless `ema_decay` is set.
   Ema* ema() noexcept { return updater_.ema(); }
   const TrainOptions& options() const noexcept { return options_; }
   std::int64_t steps() const noexcept { return position_.step; }
+  /// @}
 
  private:
   using Buckets = GradientBuckets<CommunicatorT>;

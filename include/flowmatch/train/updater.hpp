@@ -29,6 +29,7 @@ namespace flowmatch { inline namespace v0 {
 /// lays the module's weights out as they say.
 class Updater {
  public:
+  /// Of a module, as the options say.
   Updater(torch::nn::Module& module, const TrainOptions& options)
       : parameters_(prepared(module, options)),
         buffers_(detail::distinct(module.buffers())),
@@ -53,8 +54,9 @@ class Updater {
   /// Adds a loss's gradients.
   void backward(const at::Tensor& loss) { (scaler_ ? scaler_->scale(loss) : loss).backward(); }
 
-  /// Ends a step of the given loss. Returns whether the run goes on from here; if not, it has to go
-  /// back to a checkpoint. Throws TrainingError as NonfiniteWatch does.
+  /// Ends a step of the given loss, or takes it back by `undo`. Returns whether the run goes on
+  /// from here; if not, it has to go back to a checkpoint. Throws TrainingError as NonfiniteWatch
+  /// does.
   bool finish(std::int64_t step, const at::Tensor& loss, StepUndo& undo) {
     const at::Tensor found_inf = scaler_ ? scaler_->unscale(parameters_) : at::Tensor{};
     norm_ = clip_norm_ > 0 ? clip_grad_norm(parameters_, clip_norm_) : grad_norm(parameters_);
@@ -83,7 +85,7 @@ class Updater {
     manifest.set("loss_scale", number_text(scaler_->value()));
     manifest.set("loss_scale_steps", scaler_->good_steps());
   }
-  /// Throws CheckpointError.
+  /// Goes on from a checkpoint. Throws CheckpointError.
   void restore(const Checkpoint& from) {
     const Manifest& manifest = from.manifest;
     if (ema_) ema_->load(read_state_dict(from.path / "ema.pt"), manifest.get_int("ema_updates"));
@@ -93,10 +95,15 @@ class Updater {
     watch_.set_skipped(manifest.contains("skipped") ? manifest.get_int("skipped") : 0);
   }
 
+  /// Those that are trained, each once.
   const std::vector<at::Tensor>& parameters() const noexcept { return parameters_; }
+  /// Of the parameters.
   c10::Device device() const { return parameters_.front().device(); }
+  /// As the options made it.
   torch::optim::Optimizer& optimizer() noexcept { return *optimizer_; }
+  /// The averages; null where none are kept.
   Ema* ema() noexcept { return ema_ ? &*ema_ : nullptr; }
+  /// What judges steps.
   NonfiniteWatch& watch() noexcept { return watch_; }
   /// Of the last step's gradient, before clipping; undefined where there is none.
   const at::Tensor& norm() const noexcept { return norm_; }

@@ -26,6 +26,7 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// Options of `Validation`.
 struct ValidationOptions {
   std::uint64_t seed = 0;  ///< of the noise and the times
   Ema* ema =
@@ -58,6 +59,7 @@ class Validation {
                 "see noisify/noisifier.hpp");
 
  public:
+  /// Of its parts.
   Validation(Model model, NoisifierT noisifier, Source source, ValidationOptions options = {},
              ObjectiveT objective = {})
       : model_(std::move(model)),
@@ -66,6 +68,7 @@ class Validation {
         options_(std::move(options)),
         objective_(std::move(objective)) {}
 
+  /// The loss.
   double operator()() {
     const at::NoGradGuard no_grad;
     std::optional<Ema::Scope> averaged;
@@ -88,6 +91,7 @@ class Validation {
         .template item<double>();
   }
 
+  /// Measures, tells `on_loss`, and may end training.
   Next on_epoch(const EpochReport&) {
     const double loss = (*this)();
     if (options_.on_loss) options_.on_loss(loss);
