@@ -25,6 +25,11 @@ add_library(flowmatch_pch OBJECT "${CMAKE_CURRENT_LIST_DIR}/pch.cpp")
 target_link_libraries(flowmatch_pch PRIVATE flowmatch_warnings flowmatch::flowmatch)
 target_precompile_headers(flowmatch_pch PRIVATE "${CMAKE_CURRENT_LIST_DIR}/pch.hpp")
 
+# What GCC does for the pending templates of LibTorch's headers costs more than most source files: once for some of them.
+function(flowmatch_unity target size)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${size})
+endfunction()
+
 # A target of our own that uses LibTorch.
 function(flowmatch_own target)
   target_link_libraries(${target} PRIVATE flowmatch_warnings flowmatch::flowmatch)

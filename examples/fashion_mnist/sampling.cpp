@@ -12,6 +12,7 @@
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/rescheduled.hpp"
 #include "flowmatch/sample/dpm_solver.hpp"
+#include "flowmatch/sample/method.hpp"
 #include "flowmatch/sample/sampler.hpp"
 
 namespace fashion_mnist {

@@ -15,9 +15,9 @@ namespace {
 constexpr std::size_t largest = std::size_t{1} << 28U;  // bytes of pixels that are read
 
 std::vector<std::uint8_t> every_third(const std::vector<std::uint8_t>& rgb) {
-  std::vector<std::uint8_t> grey(rgb.size() / 3);
-  for (std::size_t i = 0; i < grey.size(); ++i) grey[i] = rgb[3 * i];
-  return grey;
+  std::vector<std::uint8_t> grey_levels(rgb.size() / 3);
+  for (std::size_t i = 0; i < grey_levels.size(); ++i) grey_levels[i] = rgb[3 * i];
+  return grey_levels;
 }
 
 std::filesystem::path temporary_name(std::filesystem::path path) { return path += ".writing"; }
@@ -56,13 +56,13 @@ void write_png(const std::filesystem::path& path, const Picture& picture) {
   const std::filesystem::path temporary = temporary_name(path);
   std::error_code error;
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
-  const bool grey = is_grey(picture);
-  const std::vector<std::uint8_t>& pixels = grey ? every_third(picture.rgb) : picture.rgb;
+  const bool one_channel = is_grey(picture);
+  const std::vector<std::uint8_t>& pixels = one_channel ? every_third(picture.rgb) : picture.rgb;
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   image.width = static_cast<png_uint_32>(picture.width);
   image.height = static_cast<png_uint_32>(picture.height);
-  image.format = grey ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
+  image.format = one_channel ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   const bool written =
       png_image_write_to_file(&image, temporary.c_str(), 0, pixels.data(), 0, nullptr) != 0;
   if (written) std::filesystem::rename(temporary, path, error);

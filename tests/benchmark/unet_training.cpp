@@ -31,7 +31,10 @@ int main(int argc, char** argv) {
   fm::to_channels_last(*net);
   fm::TensorBatches data(at::randn({batch * (steps + 2), 1, 32, 32}),
                          at::randint(10, {batch * (steps + 2)}, at::kLong), batch);
-  fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), train_options({}, 1, 1e-3));
+  Recipe recipe;
+  recipe.epochs = 1;
+  recipe.learning_rate = 1e-3;
+  fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), train_options(recipe));
   std::vector<double> seconds;
   auto began = std::chrono::steady_clock::now();
   trainer.fit(data, [&](const fm::StepReport&) {
