@@ -187,24 +187,27 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
     }
     if (fm::any_rank(ranks, device, stopped_early)) return false;
     // So that the averaged weights have statistics of their own in each epoch's checkpoint.
-    const auto measure = [&](const fm::EpochReport&) {
+    const fm::BeforeCheckpoint measure([&](const fm::EpochReport&) {
       if (trainer.ema() == nullptr || o.hold_batch_norm) return;
       fm::measure_batch_norm(net, noisifier, batches, {.seed = o.seed, .ema = trainer.ema()});
-      trainer.save();
-    };
-    const auto validate = [&](const fm::EpochReport& r) {
-      if (!losses) return fm::Next::proceed;
+    });
+    // The score of the checkpoint, so that the best one stays.
+    std::optional<double> validation_loss;
+    const fm::BeforeCheckpoint validate([&](const fm::EpochReport& r) {
+      if (!losses) return validation_loss;
       fm::Validation validation(
           net, noisifier,
           fm::TensorBatches(recipe.pixels.from_images(held_out.images), held_out.labels,
                             recipe.batch, {.shuffle = false}),
           {.seed = o.seed, .ema = trainer.ema()});
-      const double loss = validation();
-      std::cerr << fmt::format("validation loss {:.4f}\n", loss);
-      losses->write(r.step, {loss});
-      if (board) board->writer().scalar("validation/loss", loss, r.step);
-      trainer.save(loss);  // so that the best one stays
-      return stopping ? (*stopping)(loss) : fm::Next::proceed;
+      validation_loss = validation();
+      std::cerr << fmt::format("validation loss {:.4f}\n", *validation_loss);
+      losses->write(r.step, {validation_loss});
+      if (board) board->writer().scalar("validation/loss", *validation_loss, r.step);
+      return validation_loss;
+    });
+    const auto stop_early = [&](const fm::EpochReport&) {
+      return stopping ? (*stopping)(*validation_loss) : fm::Next::proceed;
     };
     const auto draw = [&](const fm::EpochReport& r) {
       support::write_png(folder / "loss.png",
@@ -221,8 +224,8 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
       }
     };
     const fm::TrainResult result =
-        trainer.fit(batches, fm::ProgressBar(std::cerr, support::on_terminal()), metrics, board,
-                    measure, validate, draw);
+        trainer.fit(batches, fm::ProgressBar(std::cerr), metrics, board,
+                    measure, validate, stop_early, draw);
     // Ranks differ in which of them was asked to stop.
     return fm::any_rank(ranks, device, result.stopped && stop.stop_requested());
   });

@@ -176,3 +176,16 @@ TEST_CASE("prefetch: training on it resumes in mid-epoch with the bits of traini
 TEST_CASE("prefetch: a depth below 1 is refused") {
   require_error<fm::OptionError>([] { fm::Prefetch(numbers(), 0); }, "prefetch depth of 0");
 }
+
+TEST_CASE("prefetch: with a device batches are moved there ahead") {
+  const at::Tensor x = torch::arange(6).to(torch::kFloat).unsqueeze(1);
+  fm::Prefetch source(fm::TensorBatches(x, torch::arange(6), 2, {.shuffle = false}), 2,
+                      c10::Device(c10::kMeta));  // the only other device that is always there
+  source.start_epoch(0);
+  const auto batch = source.next();
+  REQUIRE(batch);
+  REQUIRE(batch->x_1.is_meta());
+  REQUIRE(batch->condition.is_meta());
+  REQUIRE(batch->x_1.size(0) == 2);
+  REQUIRE(fm::to_device(x, c10::kCPU).is_same(x));
+}

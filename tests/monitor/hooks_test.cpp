@@ -1,5 +1,6 @@
 #include "flowmatch/monitor/hooks.hpp"
 
+#include <optional>
 #include <string>
 #include <type_traits>
 
@@ -109,4 +110,43 @@ TEST_CASE("hooks: the concept takes what can watch and nothing else") {
   static_assert(!fm::Hook<decltype(on_number)>);
   static_assert(!fm::Hook<int>);
   SUCCEED();
+}
+
+TEST_CASE("hooks: they may take the trainer, and before a checkpoint give its score") {
+  struct Trainer {
+    int touched = 0;
+  } trainer;
+  const auto on_step = [](const StepReport&, auto& t) {
+    ++t.touched;
+    return Next::stop;
+  };
+  const auto on_epoch = [](const EpochReport&, Trainer& t) { ++t.touched; };
+  static_assert(!fm::Hook<decltype(on_epoch)>);
+  static_assert(fm::HookOf<decltype(on_epoch), Trainer>);
+  static_assert(fm::HookOf<decltype(on_step), Trainer>);
+  static_assert(!fm::HookOf<decltype(on_epoch), std::string>);
+  static_assert(!fm::HookOf<Nothing, Trainer>);
+  REQUIRE(call_hook(on_step, step_report(), trainer) == Next::stop);
+  REQUIRE(call_hook(on_epoch, epoch_report(), trainer) == Next::proceed);
+  REQUIRE(call_hook(on_epoch, step_report(), trainer) == Next::proceed);
+  REQUIRE(trainer.touched == 2);
+  Both both;
+  REQUIRE(call_hook(both, epoch_report(), trainer) == Next::stop);
+
+  using fm::detail::score_of_hook;
+  fm::BeforeCheckpoint one([](const EpochReport& r) { return static_cast<double>(r.epoch); });
+  fm::BeforeCheckpoint two([](const EpochReport&, Trainer& t) { ++t.touched; });
+  fm::BeforeCheckpoint none([](const EpochReport&) { return std::optional<double>(); });
+  static_assert(fm::Hook<decltype(one)>);
+  static_assert(!fm::Hook<decltype(two)>);
+  static_assert(fm::HookOf<decltype(two), Trainer>);
+  REQUIRE(score_of_hook(one, epoch_report(), trainer) == 1);
+  REQUIRE(!score_of_hook(two, epoch_report(), trainer));
+  REQUIRE(trainer.touched == 3);
+  REQUIRE(!score_of_hook(both, epoch_report(), trainer));
+  REQUIRE(call_hook(one, epoch_report(), trainer) == Next::proceed);
+  REQUIRE(fm::detail::score_of_hooks(epoch_report(), trainer, one, two, none, both) == 1);
+  REQUIRE(!fm::detail::score_of_hooks(epoch_report(), trainer));
+  REQUIRE(fm::detail::call_hooks(step_report(), trainer, both, on_step, both) == Next::stop);
+  REQUIRE(fm::detail::call_hooks(step_report(), trainer) == Next::proceed);
 }

@@ -1,7 +1,9 @@
 #include "flowmatch/monitor/metrics_log.hpp"
 
+#include <clocale>
 #include <cmath>
 #include <limits>
+#include <locale>
 #include <optional>
 #include <string>
 
@@ -166,4 +168,56 @@ TEST_CASE("metrics_log: what cannot be is refused and an older file stays") {
   fs::create_symlink("/dev/full", folder.path() / "full.csv.writing");
   require_error<fm::DataError>([&] { fm::MetricsFile(folder.path() / "full.csv", {"loss"}); },
                                "has room");
+}
+
+TEST_CASE("metrics_log: another run's rows stay beside those of a run that begins") {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "m.csv";
+  for (int run = 1; run <= 3; ++run) {
+    fm::MetricsFile file(path, {"loss"});
+    file.write(1, {run * 0.5});
+  }
+  CHECK(read(path) == "step,loss\n1,1.5\n");
+  CHECK(read(folder.path() / "m.1.csv") == "step,loss\n1,0.5\n");
+  CHECK(read(folder.path() / "m.2.csv") == "step,loss\n1,1\n");
+  put(folder.path() / "empty.csv", "step,loss\n");
+  fm::MetricsFile(folder.path() / "empty.csv", {"loss"});
+  CHECK_FALSE(fs::exists(folder.path() / "empty.1.csv"));
+}
+
+TEST_CASE("metrics_log: numbers do not depend on the program's locale and others are left out") {
+  struct German : std::numpunct<char> {
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+    char do_decimal_point() const override { return ','; }
+  };
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "m.csv";
+  const std::locale before = std::locale::global(std::locale(std::locale(), new German));
+  std::setlocale(LC_ALL, "de_DE.UTF-8");  // where it is installed
+  {
+    fm::MetricsFile file(path, {"loss"});
+    file.write(1234567, {0.75});
+    file.write(1234568, {1234.5});
+  }
+  const auto rows = fm::read_metrics(path, "loss");
+  const std::string shape = fm::shape_text(at::zeros({2048, 1000}));
+  const std::string data = fm::TensorBatches(at::zeros({2048, 1}), 1024).fingerprint();
+  const std::string options = fm::TrainOptions{.learning_rate = 1234.5}.text();
+  std::setlocale(LC_ALL, "C");
+  std::locale::global(before);
+  CHECK(read(path) == "step,loss\n1234567,0.75\n1234568,1234.5\n");
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0].step == 1234567);
+  CHECK(rows[0].value == 0.75);
+  CHECK(rows[1].value == 1234.5);
+  CHECK(shape == "[2048, 1000]");
+  CHECK(data.find("x_1 [2048, 1] Float crc ") == 0);
+  CHECK(data.find("batch 1024,") != std::string::npos);
+  CHECK(options.find("learning_rate 1234.5,") != std::string::npos);
+  put(path, "step,loss\n1,0.5\n2,abc\n3,0,5\nx,1\n4,nan\n5,0.5x\n6,-inf\n");
+  const auto read_back = fm::read_metrics(path, "loss");
+  REQUIRE(read_back.size() == 3);
+  CHECK(std::isnan(read_back[1].value));
+  CHECK(read_back[2].value == -infinity);
 }

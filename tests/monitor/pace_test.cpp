@@ -1,6 +1,7 @@
 #include "flowmatch/monitor/pace.hpp"
 
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "tests/support/test.hpp"
@@ -14,4 +15,12 @@ TEST_CASE("pace: it counts samples and seconds since it began") {
   const double before = pace.seconds();
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   REQUIRE(pace.seconds() >= before + 0.02);
+}
+
+TEST_CASE("pace: samples a second are NaN before any time has passed") {
+  fm::Pace pace;
+  REQUIRE(std::isnan(pace.samples_per_second(0)));
+  pace.add(6);
+  REQUIRE(std::isnan(pace.samples_per_second(0)));
+  REQUIRE(pace.samples_per_second(4) == 1.5);
 }

@@ -1,6 +1,15 @@
 #include "flowmatch/monitor/progress.hpp"
 
+#include <fcntl.h>
+#include <pty.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <limits>
 #include <sstream>
+#include <string>
 
 #include "tests/support/test.hpp"
 
@@ -106,6 +115,58 @@ TEST_CASE("progress: a step without a loss keeps the last one that was known") {
   report.loss.reset();
   bar.on_step(report);
   REQUIRE(out.str().find("loss 0.7500") != std::string::npos);
+}
+
+TEST_CASE("progress: what is not known is a dash and never a zero") {
+  std::ostringstream out;
+  fm::ProgressBar bar(out, false);
+  fm::StepReport step = at_step(1, 0);
+  step.loss.reset();
+  step.samples_per_second = std::numeric_limits<double>::quiet_NaN();
+  bar.on_step(step);
+  REQUIRE(out.str() == "epoch 1/2  step 1/100  loss -  - samples/s  ? left\n");
+  out.str("");
+  bar.on_epoch(fm::EpochReport{.epochs = 2});
+  REQUIRE(out.str() == "epoch 1/2 done: mean loss -, - samples/s, 0:00 so far\n");
+  REQUIRE(fm::duration_text(std::numeric_limits<double>::quiet_NaN()) == "?");
+  REQUIRE(fm::duration_text(infinity) == "?");
+  fm::ProgressBar drawn(out, true);
+  out.str("");
+  drawn.on_step(fm::StepReport{});  // a run of no steps
+  REQUIRE(out.str().find("[........................]") == 1);
+}
+
+TEST_CASE("progress: by itself it draws a bar on a terminal and plain lines elsewhere") {
+  int terminal = -1;
+  int shown = -1;
+  REQUIRE(openpty(&terminal, &shown, nullptr, nullptr, nullptr) == 0);
+  const int before = dup(STDERR_FILENO);
+  std::ostringstream text;
+  std::ofstream file("/dev/null");
+  dup2(shown, STDERR_FILENO);
+  const bool log = fm::on_terminal(std::clog);
+  const bool error = fm::on_terminal(std::cerr);
+  const bool string = fm::on_terminal(text);
+  const bool other = fm::on_terminal(file);
+  std::streambuf* const buffer = std::clog.rdbuf(text.rdbuf());  // led elsewhere
+  const bool led_away = fm::on_terminal(std::clog);
+  std::clog.rdbuf(buffer);
+  fm::ProgressBar().on_step(at_step(1, 1));
+  char drawn[300] = {};
+  const auto length = read(terminal, drawn, sizeof drawn - 1);
+  const int null = ::open("/dev/null", O_WRONLY);
+  dup2(null, STDERR_FILENO);
+  const bool nowhere = fm::on_terminal(std::clog);
+  dup2(before, STDERR_FILENO);
+  for (const int fd : {before, null, terminal, shown}) ::close(fd);
+  REQUIRE(log);
+  REQUIRE(error);
+  REQUIRE_FALSE(string);
+  REQUIRE_FALSE(other);
+  REQUIRE_FALSE(led_away);
+  REQUIRE_FALSE(nowhere);
+  REQUIRE(length > 0);
+  REQUIRE(std::string(drawn).find("\r[........................] epoch 1/2") == 0);
 }
 
 TEST_CASE("progress: the bar is a hook") {

@@ -72,3 +72,19 @@ TEST_CASE("agree: losses add up and a rank without one counts as zero") {
   const at::Tensor loss = torch::ones({});
   REQUIRE(fm::sum_over_ranks(fm::SingleProcess{}, torch::kCPU, loss).is_same(loss));
 }
+
+TEST_CASE("agree: where a rank cannot begin none does and the others hear why") {
+  const auto errors = ranks::run(3, [&](const ranks::ThreadRank& rank) {
+    fm::all_or_none(rank, c10::kCPU, [] {});  // all can
+    fm::all_or_none(rank, c10::kCPU, [&] {
+      if (rank.rank() > 0) throw fm::DataError("no data on " + std::to_string(rank.rank()));
+    });
+  });
+  require_error<fm::CommunicationError>([&] { std::rethrow_exception(errors[0]); },
+                                        "rank 1 cannot begin: no data on 1");
+  require_error<fm::DataError>([&] { std::rethrow_exception(errors[1]); }, "no data on 1");
+  require_error<fm::DataError>([&] { std::rethrow_exception(errors[2]); }, "no data on 2");
+  require_error<fm::DataError>(
+      [] { fm::all_or_none(fm::SingleProcess{}, c10::kCPU, [] { throw fm::DataError("x"); }); },
+      "x");
+}

@@ -105,3 +105,60 @@ TEST_CASE("batch norm: without such layers nothing happens; without batches it i
                                "give at least one");
   CHECK(close(normed->norm->running_mean, doubles({7})));
 }
+
+TEST_CASE("batch norm: a measurement that fails leaves everything as it was") {
+  struct Breaking : fm::TensorBatches<> {
+    using fm::TensorBatches<>::TensorBatches;
+    std::optional<fm::Batch<>> next() {
+      if (++count == 3) throw std::runtime_error("broken");
+      return fm::TensorBatches<>::next();
+    }
+    int count = 0;
+  };
+  const at::Tensor numbers = doubles({1, 3, 2, 6, 6, 12}).unsqueeze(1);
+  for (const bool with_momentum : {true, false}) {
+    Normed net;
+    if (!with_momentum) net->norm->options.momentum(std::nullopt);
+    net->norm->running_mean.fill_(7);
+    net->norm->running_var.fill_(8);
+    net->norm->num_batches_tracked.fill_(9);
+    fm::Ema ema(*net, 0.5, false);
+    const auto unchanged = [&] {
+      CHECK(close(net->norm->running_mean, doubles({7})));
+      CHECK(close(net->norm->running_var, doubles({8})));
+      CHECK(net->norm->num_batches_tracked.item<std::int64_t>() == 9);
+      CHECK(net->norm->options.momentum().has_value() == with_momentum);
+      CHECK(net->norm->is_training());
+      CHECK(close(ema.state().at("norm.running_mean"), doubles({7})));
+    };
+    CHECK_THROWS_AS(fm::measure_batch_norm(net, at_the_end(), Breaking(numbers, 2)),
+                    std::runtime_error);
+    unchanged();
+    CHECK_THROWS_AS(fm::measure_batch_norm(net, at_the_end(), Breaking(numbers, 2), {.ema = &ema}),
+                    std::runtime_error);
+    unchanged();
+    CHECK_THROWS(fm::measure_batch_norm(net, at_the_end(), fm::TensorBatches(numbers, 1)));
+    unchanged();
+    net->broken = true;
+    CHECK_THROWS_AS(fm::measure_batch_norm(net, at_the_end(), three_batches()), std::runtime_error);
+    unchanged();
+  }
+}
+
+TEST_CASE("batch norm: layers that are shared or have no parameters and modules on the stack") {
+  struct SharedImpl : torch::nn::Module {
+    SharedImpl() {
+      first = register_module(
+          "first", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(1).affine(false)));
+      second = register_module("second", first);
+      to(torch::kDouble);
+    }
+    at::Tensor forward(const at::Tensor& x, const at::Tensor&) { return first->forward(x); }
+    torch::nn::BatchNorm1d first{nullptr}, second{nullptr};
+  };
+  SharedImpl net;
+  net.first->options.momentum(0.25);
+  fm::measure_batch_norm(net, at_the_end(), three_batches());
+  CHECK(close(net.first->running_mean, doubles({5})));
+  CHECK(net.first->options.momentum() == 0.25);
+}

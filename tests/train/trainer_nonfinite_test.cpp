@@ -300,3 +300,90 @@ TEST_CASE("trainer: an error of the source in the midst of a step leaves the ste
   trainer.fit(source);  // and the run goes on
   REQUIRE(trainer.steps() == 3);
 }
+
+TEST_CASE("trainer: looking at faults now and then ends with the bits of looking at each step") {
+  // What runs on a GPU: bad steps are masked, a flag remembers them, and each third step is looked
+  // at.
+  struct Outcome {
+    std::vector<at::Tensor> weights{};
+    fm::TrainResult result{};
+    std::vector<std::int64_t> looked_at{};
+    std::string error{};
+  };
+  const auto run = [](bool asynchronous, fm::OnNonfinite policy, std::vector<int> bad,
+                      fm::Precision precision, const fm::OptimizerFactory& optimizer) {
+    const TemporaryFolder folder;
+    fm::TrainOptions options = rolling_back(folder.path());
+    options.checkpoint_every = 4;
+    options.on_nonfinite = policy;
+    options.asynchronous = asynchronous;
+    options.log_every = 3;
+    options.precision = precision;
+    options.optimizer = optimizer;
+    options.ema_decay = 0;
+    networks::Mlp net = mlp();
+    fm::Trainer trainer(net, noisifier(), options, Flaky{std::move(bad)});
+    Outcome outcome;
+    try {
+      outcome.result = trainer.fit(batches(), [&](const fm::StepReport& r) {
+        REQUIRE(r.loss.has_value() == r.grad_norm.has_value());
+        if (r.loss) outcome.looked_at.push_back(r.step);
+      });
+    } catch (const fm::TrainingError& error) {
+      outcome.error = error.what();
+      REQUIRE(error.step() == 6);
+    }
+    outcome.weights = values(*net);
+    return outcome;
+  };
+  for (const auto& optimizer : {fm::adam(), fm::adamw({.amsgrad = true}), fm::sgd(0.9)}) {
+    for (const auto precision : {fm::Precision::float32, fm::Precision::float16}) {
+      for (const auto policy : {fm::OnNonfinite::skip, fm::OnNonfinite::roll_back}) {
+        INFO(optimizer.description << ", " << fm::precision_text(precision) << ", policy "
+                                   << static_cast<int>(policy));
+        const Outcome now = run(false, policy, {6}, precision, optimizer);
+        const Outcome later = run(true, policy, {6}, precision, optimizer);
+        REQUIRE(same_bits(later.weights, now.weights));
+        REQUIRE(later.result.steps == now.result.steps);
+        REQUIRE(later.result.skipped == now.result.skipped);
+        REQUIRE(later.result.rollbacks == now.result.rollbacks);
+        REQUIRE(later.result.loss == now.result.loss);
+        REQUIRE(now.result.skipped + now.result.rollbacks >= 1);
+        for (const std::int64_t step : later.looked_at) REQUIRE(step % 3 == 0);
+        REQUIRE(later.looked_at.size() < now.looked_at.size());
+      }
+    }
+  }
+  const Outcome now = run(false, fm::OnNonfinite::stop, {6}, fm::Precision::float32, fm::adam());
+  const Outcome later = run(true, fm::OnNonfinite::stop, {6}, fm::Precision::float32, fm::adam());
+  REQUIRE(now.error.find("the loss became NaN or infinite at step 6;") == 0);
+  REQUIRE(later.error.find("the loss or gradient became NaN or infinite at step 6;") == 0);
+}
+
+TEST_CASE("trainer: BatchNorm's statistics of a masked step are put back") {
+  const auto run = [](bool asynchronous) {
+    networks::Conditional net = conditional();
+    fm::TrainOptions options{.epochs = 2, .on_nonfinite = fm::OnNonfinite::skip};
+    options.asynchronous = asynchronous;
+    REQUIRE(fm::Trainer(net, noisifier(), options).fit(images_with_nan(1)).skipped == 2);
+    return values(*net);
+  };
+  REQUIRE(same_bits(run(true), run(false)));
+}
+
+TEST_CASE("trainer: an epoch without a good step has no loss and no score") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options{.epochs = 2, .on_nonfinite = fm::OnNonfinite::skip};
+  options.checkpoints = folder.path();
+  fm::Trainer trainer(mlp(), noisifier(), options, Flaky{{0, 1, 2, 3, 4, 5}});
+  std::vector<double> losses;
+  const fm::TrainResult result = trainer.fit(batches(), [&](const fm::EpochReport& r) {
+    losses.push_back(r.loss);
+    trainer.save(r.loss);
+  });
+  REQUIRE(std::isnan(losses[0]));
+  REQUIRE(losses[1] > 0);
+  REQUIRE(result.loss == losses[1]);
+  REQUIRE(fm::best_checkpoint(folder.path())->manifest.get_int("step") == 12);
+  REQUIRE(std::isnan(trainer.fit(batches()).loss));  // which makes no step
+}

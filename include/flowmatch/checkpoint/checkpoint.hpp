@@ -6,6 +6,7 @@
 #include <torch/serialize/output-archive.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "flowmatch/checkpoint/finite.hpp"
 #include "flowmatch/checkpoint/generators.hpp"
 #include "flowmatch/io/atomic_directory.hpp"
 #include "flowmatch/io/manifest.hpp"
@@ -27,8 +29,8 @@
 
 /// A checkpoint is a directory `step-000000585` in the run's folder:
 ///
-/// - manifest.txt: `key = value` lines: format, step, position, options, notes, and every file's
-///   size and CRC-32
+/// - manifest.txt: `key = value` lines: format, the run's identity, step, position, options, notes,
+///   and every file's size and CRC-32
 /// - model.pt: the weights, readable by Python's torch.load
 /// - ema.pt: the averaged weights, if kept
 /// - optimizer.pt: the optimizer's state
@@ -97,6 +99,31 @@ inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem
   return found;
 }
 
+namespace detail {
+
+/// The run that a checkpoint is of, by its manifest; "" for one of a version that named none.
+inline std::string run_in(const Manifest& manifest) {
+  return manifest.contains("run") ? manifest.get("run") : "";
+}
+/// The same for one on disk; nullopt where its manifest can't be read.
+inline std::optional<std::string> run_of(const std::filesystem::path& checkpoint) {
+  try {
+    return run_in(Manifest::from_text(read_file<CheckpointError>(checkpoint / "manifest.txt")));
+  } catch (const CheckpointError&) {
+    return std::nullopt;
+  }
+}
+
+/// The step of one that `list_checkpoints` names.
+inline std::int64_t step_of(const std::filesystem::path& checkpoint) {
+  const std::string name = checkpoint.filename().string();
+  std::int64_t step = std::numeric_limits<std::int64_t>::max();  // of one with too many digits
+  std::from_chars(name.data() + 5, name.data() + name.size(), step);
+  return step;
+}
+
+}  // namespace detail
+
 /// The newest checkpoint in a run's folder that is whole, or nullopt where there is none at all. A
 /// damaged newer one is passed over, and reported through `on_damaged`. Throws CheckpointError
 /// where all are damaged.
@@ -147,12 +174,12 @@ inline void load_optimizer(const std::filesystem::path& checkpoint,
 
 namespace detail {
 
-/// The checkpoints whose manifest can be read and has a finite score, best (lowest) first; of equal
-/// ones the newest first.
+/// Those of the checkpoints whose manifest can be read and has a finite score, best (lowest) first;
+/// of equal ones the newest first.
 inline std::vector<std::pair<double, std::filesystem::path>> scored_checkpoints(
-    const std::filesystem::path& folder) {
+    const std::vector<std::filesystem::path>& checkpoints) {
   std::vector<std::pair<double, std::filesystem::path>> found;
-  for (const auto& path : list_checkpoints(folder)) {
+  for (const auto& path : checkpoints) {
     try {
       const Manifest manifest =
           Manifest::from_text(read_file<CheckpointError>(path / "manifest.txt"));
@@ -174,7 +201,7 @@ inline std::vector<std::pair<double, std::filesystem::path>> scored_checkpoints(
 inline std::optional<Checkpoint> best_checkpoint(
     const std::filesystem::path& folder,
     const std::function<void(const std::string&)>& on_damaged = {}) {
-  for (const auto& [score, path] : detail::scored_checkpoints(folder)) {
+  for (const auto& [score, path] : detail::scored_checkpoints(list_checkpoints(folder))) {
     try {
       return open_checkpoint(path);
     } catch (const CheckpointError& error) {
@@ -195,46 +222,36 @@ inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
   directory.commit();
 }
 
-/// Throws TrainingError where a parameter or buffer holds NaN or infinity. A finite loss can have
-/// an infinite gradient, so a step may spoil the weights before any loss shows it.
-inline void check_finite(const torch::nn::Module& module, std::int64_t step) {
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> weights = module.parameters();
-  for (const at::Tensor& buffer : module.buffers()) {
-    if (buffer.is_floating_point()) weights.push_back(buffer);
-  }
-  constexpr double largest = std::numeric_limits<double>::infinity();  // the norm of that order
-  const std::vector<at::Tensor> norms = at::_foreach_norm(weights, largest);
-  if (norms.empty() || at::stack(norms).isfinite().all().item<bool>()) return;
-  throw TrainingError("the weights hold NaN or infinity after " + std::to_string(step) +
-                          " steps; lower the learning rate, or clip gradients (clip_norm)",
-                      step - 1);
-}
-
-/// Removes all checkpoints but the `keep` newest, the best scored one and `fresh`.
+/// Removes all of a run's checkpoints but the `keep` newest, the best scored one and `fresh`, one
+/// of them. Those of other runs stay, and those whose manifest can't be read.
 inline void prune_checkpoints(const std::filesystem::path& folder,
                               const std::filesystem::path& fresh, std::int64_t keep) {
-  const std::vector<std::filesystem::path> all = list_checkpoints(folder);
+  const std::optional<std::string> run = detail::run_of(fresh);
+  std::vector<std::filesystem::path> own;
+  for (const std::filesystem::path& path : list_checkpoints(folder)) {
+    if (const auto its = detail::run_of(path); its && its == run) own.push_back(path);
+  }
   const auto kept = static_cast<std::size_t>(keep);
-  if (all.size() <= kept) return;
-  const auto by_score = detail::scored_checkpoints(folder);
-  for (std::size_t i = 0; i + kept < all.size(); ++i) {
-    const bool best = !by_score.empty() && all[i] == by_score.front().second;
+  if (own.size() <= kept) return;
+  const auto by_score = detail::scored_checkpoints(own);
+  for (std::size_t i = 0; i + kept < own.size(); ++i) {
+    const bool best = !by_score.empty() && own[i] == by_score.front().second;
     std::error_code ignored;
-    if (all[i] != fresh && !best) std::filesystem::remove_all(all[i], ignored);
+    if (own[i] != fresh && !best) std::filesystem::remove_all(own[i], ignored);
   }
 }
 
 /// Writes a checkpoint into `folder` and removes all but the `keep` newest and the best. `manifest`
-/// holds step and position, and perhaps a `score`; the files' signatures are added here. Throws
-/// TrainingError for weights that are not finite, CheckpointError; older checkpoints are touched
-/// only after success.
+/// holds step and position, and perhaps a `score` and the `run`; the files' signatures are added
+/// here. Throws TrainingError for weights that are not finite (but where `known` says that they
+/// never were), CheckpointError; older checkpoints are touched only after success.
 inline std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
                                               Manifest manifest, const torch::nn::Module& module,
                                               const std::optional<StateDict>& ema,
                                               const torch::optim::Optimizer& optimizer,
-                                              c10::Device device, std::int64_t keep) {
-  check_finite(module, manifest.get_int("step"));
+                                              c10::Device device, std::int64_t keep,
+                                              const NonfiniteBuffers& known = {}) {
+  check_finite(module, manifest.get_int("step"), known);
   std::string number = std::to_string(manifest.get_int("step"));
   number.insert(0, 9 - std::min<std::size_t>(number.size(), 9), '0');
   const std::filesystem::path target = folder / ("step-" + number);

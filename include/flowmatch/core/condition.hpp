@@ -15,6 +15,15 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// The tensor on a device. From the CPU to a CUDA device it goes through pinned memory, so that the
+/// program does not wait for the copy; back to the CPU it does wait.
+inline at::Tensor to_device(const at::Tensor& tensor, c10::Device device) {
+  if (!tensor.defined() || tensor.device() == device) return tensor;
+  const bool pin =
+      tensor.is_cpu() && device.is_cuda() && tensor.layout() == at::kStrided && !tensor.is_pinned();
+  return (pin ? tensor.pin_memory() : tensor).to(device, /*non_blocking=*/!device.is_cpu());
+}
+
 /// How the library handles a condition that it knows nothing about. Specialise it for a type of
 /// your own with the five static functions below; `NoCondition`, `at::Tensor` and tuples of
 /// supported types come with the library.
@@ -53,7 +62,7 @@ struct condition_traits<at::Tensor> {
     return c.repeat_interleave(n, 0);
   }
   static at::Tensor cat(const std::vector<at::Tensor>& parts) { return at::cat(parts); }
-  static at::Tensor to(const at::Tensor& c, c10::Device device) { return c.to(device); }
+  static at::Tensor to(const at::Tensor& c, c10::Device device) { return to_device(c, device); }
 };
 
 template <class... Parts>
@@ -106,6 +115,13 @@ struct condition_traits<std::tuple<Parts...>> {
     (std::index_sequence_for<Parts...>{});
   }
 };
+
+/// A batch on a device.
+template <class C>
+Batch<C> to_device(const Batch<C>& batch, c10::Device device) {
+  return {to_device(batch.x_1, device), condition_traits<C>::to(batch.condition, device),
+          to_device(batch.x_0, device)};
+}
 
 /// A type that can condition a model.
 /// 1. It is default-constructible and copyable.

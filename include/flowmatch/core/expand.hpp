@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <sstream>
+#include <cstdint>
 #include <string>
 
 #include "flowmatch/core/error.hpp"
@@ -12,9 +12,10 @@ namespace flowmatch { inline namespace v0 {
 /// A shape as people write it: [64, 1, 28, 28].
 inline std::string shape_text(const at::Tensor& tensor) {
   if (!tensor.defined()) return "undefined";
-  std::ostringstream text;
-  text << tensor.sizes();
-  return text.str();
+  std::string text;  // not through a stream, which would write numbers as the program's locale says
+  for (const std::int64_t size : tensor.sizes())
+    text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + text + "]";
 }
 
 /// The dtype of times for data x: float64 for float64 data, float32 for every other, whatever the

@@ -48,10 +48,15 @@ void start_at(S& source, std::int64_t epoch, std::int64_t batch) {
   }
 }
 
-/// The source's next batch after `given` ones. Throws DataError where it has no more.
+/// The source's next batch after `given` ones. Throws DataError where it has no more, or that one
+/// has no samples.
 template <BatchSource S>
 Batch<typename S::condition_type> next_batch(S& source, std::int64_t given) {
   auto batch = source.next();
+  if (batch && batch->x_1.defined() && batch->x_1.dim() > 0 && batch->x_1.size(0) == 0) {
+    throw DataError("batch " + std::to_string(given) +
+                    " of the source has no samples; leave such batches out");
+  }
   if (batch) return std::move(*batch);
   throw DataError("the source ended after " + std::to_string(given) + " batches of " +
                   std::to_string(source.batches_per_epoch()) +

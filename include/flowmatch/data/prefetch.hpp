@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/ThreadLocalState.h>
+#include <c10/core/Device.h>
 
 #include <condition_variable>
 #include <cstddef>
@@ -15,6 +16,7 @@
 #include <thread>
 #include <utility>
 
+#include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/data/batch_source.hpp"
 
@@ -23,6 +25,9 @@ namespace flowmatch { inline namespace v0 {
 /// A source whose batches are made ahead, on a thread of its own: `Prefetch(TensorBatches(…))`.
 /// Batches, their order and the place to start at are the source's; it is restartable where the
 /// source is.
+///
+/// With a `device` they are moved there on that thread, too: from the CPU to a GPU through pinned
+/// memory, so that training never waits for the copy.
 ///
 /// At most `depth` batches wait or are in the making. What the source throws comes out of `next()`
 /// after the batches before it. `start_epoch`, and the end of a Prefetch, wait for the batch in the
@@ -36,9 +41,9 @@ class Prefetch {
   /// The condition that its batches have.
   using condition_type = typename Source::condition_type;
 
-  /// Keeps at most `depth` batches ready.
-  explicit Prefetch(Source source, std::int64_t depth = 2)
-      : worker_(std::make_unique<Worker>(std::move(source), depth)) {}
+  /// Keeps at most `depth` batches ready, on `device` where one is given.
+  explicit Prefetch(Source source, std::int64_t depth = 2, std::optional<c10::Device> device = {})
+      : worker_(std::make_unique<Worker>(std::move(source), depth, device)) {}
 
   /// The source's.
   std::int64_t batches_per_epoch() const { return worker_->batches_per_epoch; }
@@ -64,7 +69,8 @@ class Prefetch {
  private:
   // At one address while the Prefetch itself may move.
   struct Worker {
-    Worker(Source s, std::int64_t d) : source(std::move(s)), depth(static_cast<std::size_t>(d)) {
+    Worker(Source s, std::int64_t d, std::optional<c10::Device> to)
+        : source(std::move(s)), depth(static_cast<std::size_t>(d)), device(to) {
       if (d < 1)
         throw OptionError("a prefetch depth of " + std::to_string(d) + "; choose at least 1");
       batches_per_epoch = source.batches_per_epoch();
@@ -91,6 +97,7 @@ class Prefetch {
         while (wait_for_room(stop)) {
           std::optional<Batch<condition_type>> batch = source.next();
           if (!batch) break;
+          if (device) batch = to_device(*batch, *device);
           const std::lock_guard lock(mutex);
           ready.push_back(std::move(*batch));
           changed.notify_all();
@@ -125,6 +132,7 @@ class Prefetch {
 
     Source source;
     std::size_t depth;
+    std::optional<c10::Device> device;
     std::int64_t batches_per_epoch = 0;
     std::string fingerprint{};
 

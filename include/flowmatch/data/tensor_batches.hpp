@@ -127,7 +127,7 @@ class TensorBatches {
 
  private:
   static std::string checksum(const at::Tensor& samples) {
-    const at::Tensor bytes = samples.cpu().contiguous();
+    const at::Tensor bytes = samples.cpu().resolve_conj().resolve_neg().contiguous();
     const auto* data = static_cast<const std::byte*>(bytes.const_data_ptr());
     return " " + std::string(toString(bytes.scalar_type())) + " crc " +
            std::to_string(crc32({data, static_cast<std::size_t>(bytes.nbytes())}));

@@ -3,13 +3,14 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 
-#include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace flowmatch { inline namespace v0 {
 
-/// The mean of the losses of an epoch's steps. Losses that are NaN or infinite are left out. On
-/// devices other than the CPU the sum stays there until `mean` is asked for.
+/// The mean of the losses of an epoch's steps. Losses that are NaN or infinite are left out. The
+/// sum stays on the losses' device, in float64 (float32 on devices that know no other), until
+/// `mean` is asked for.
 class LossMeter {
  public:
   /// Begins anew.
@@ -17,35 +18,23 @@ class LossMeter {
 
   /// `loss`: a scalar without a gradient.
   void add(const at::Tensor& loss) {
-    if (loss.device().is_cpu()) {
-      const double value = loss.item<double>();
-      if (!std::isfinite(value)) return;
-      sum_ += value;
-      ++count_;
-      return;
-    }
     const at::Tensor finite = at::isfinite(loss);
-    const at::Tensor value = at::where(finite, loss, at::zeros_like(loss));
-    device_sum_ = device_sum_.defined() ? device_sum_ + value : value;
-    device_count_ = device_count_.defined() ? device_count_ + finite : finite.to(at::kLong);
+    const at::Tensor value =
+        at::where(finite, loss, at::zeros_like(loss)).to(loss.is_mps() ? at::kFloat : at::kDouble);
+    sum_ = sum_.defined() ? sum_ + value : value;
+    count_ = count_.defined() ? count_ + finite : finite.to(at::kLong);
   }
 
-  /// 0 where there was none. Waits for the device.
+  /// NaN where there was none. Waits for the device.
   double mean() const {
-    if (device_sum_.defined())
-      return average(device_sum_.item<double>(), device_count_.item<std::int64_t>());
-    return average(sum_, count_);
+    const std::int64_t count = count_.defined() ? count_.item<std::int64_t>() : 0;
+    return count > 0 ? sum_.item<double>() / static_cast<double>(count)
+                     : std::numeric_limits<double>::quiet_NaN();
   }
 
  private:
-  static double average(double sum, std::int64_t count) {
-    return count > 0 ? sum / static_cast<double>(count) : 0;
-  }
-
-  double sum_ = 0;
-  std::int64_t count_ = 0;
-  at::Tensor device_sum_{};
-  at::Tensor device_count_{};
+  at::Tensor sum_{};
+  at::Tensor count_{};
 };
 
 }}  // namespace flowmatch

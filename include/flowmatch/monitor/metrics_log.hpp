@@ -6,7 +6,6 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <ios>
@@ -14,6 +13,7 @@
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -35,7 +35,9 @@ namespace flowmatch { inline namespace v0 {
 ///
 /// Steps ascend. A file that exists is gone on with: rows up to step `steps_done` stay, later ones
 /// (of steps that a run which resumes repeats) and a last row that was cut go. Likewise a row whose
-/// step is not beyond the last one, as after a roll-back, replaces those from its step on.
+/// step is not beyond the last one, as after a roll-back, replaces those from its step on. Where no
+/// steps are done, rows that are there are another run's: their file stays beside the new one,
+/// `loss.csv` as `loss.1.csv`.
 ///
 /// Rows are handed to the operating system each `flush_every` rows and by `flush()`; what was not
 /// is lost where the program is killed.
@@ -63,6 +65,7 @@ class MetricsFile {
       }
       head_ += "," + name;
     }
+    if (steps_done == 0 && holds_rows()) set_aside();
     keep_rows(steps_done);
   }
 
@@ -95,6 +98,29 @@ class MetricsFile {
   }
 
  private:
+  bool holds_rows() const {
+    std::ifstream file(path_, std::ios::binary);
+    std::string line;
+    if (!json_ && std::getline(file, line) && line != head_) return false;
+    while (std::getline(file, line)) {
+      if (step_of(line) >= 0) return true;
+    }
+    return false;
+  }
+
+  void set_aside() const {
+    std::error_code error;
+    std::filesystem::path target = path_;
+    for (std::int64_t n = 1; std::filesystem::exists(target, error); ++n) {
+      target.replace_filename(path_.stem().string() + "." + std::to_string(n) +
+                              path_.extension().string());
+    }
+    std::filesystem::rename(path_, target, error);
+    if (!error) return;
+    throw DataError("cannot move " + path_.string() + " to " + target.string() + ": " +
+                    error.message() + "; check the folder's permissions");
+  }
+
   // The file is replaced as a whole: at no moment are its rows lost.
   void keep_rows(std::int64_t steps_done) {
     file_.close();
@@ -139,6 +165,19 @@ class MetricsFile {
   std::int64_t last_step_ = -1;
 };
 
+namespace detail {
+
+/// The number that the whole text is, whatever the program's locale.
+template <class T>
+std::optional<T> number_in(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+}  // namespace detail
+
 /// A row of a CSV that MetricsFile wrote, as far as one column goes.
 struct MetricsRow {
   std::int64_t step = 0;  ///< after which it was written
@@ -170,7 +209,9 @@ inline std::vector<MetricsRow> read_metrics(const std::filesystem::path& path,
   while (at < head.size() && std::getline(file, line)) {
     const std::vector<std::string> parts = fields(line);
     if (parts.size() != head.size() || parts[at].empty()) continue;
-    rows.push_back({std::atoll(parts[0].c_str()), std::strtod(parts[at].c_str(), nullptr)});
+    const auto step = detail::number_in<std::int64_t>(parts[0]);
+    const auto value = detail::number_in<double>(parts[at]);
+    if (step && value) rows.push_back({*step, *value});
   }
   return rows;
 }

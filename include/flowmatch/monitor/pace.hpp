@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 
 namespace flowmatch { inline namespace v0 {
 
@@ -16,6 +17,11 @@ class Pace {
   }
   /// All that were counted.
   std::int64_t samples() const noexcept { return samples_; }
+  /// Samples a second, where that many `seconds` have passed; NaN before any have.
+  double samples_per_second(double seconds) const noexcept {
+    return seconds > 0 ? static_cast<double>(samples_) / seconds
+                       : std::numeric_limits<double>::quiet_NaN();
+  }
 
  private:
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();

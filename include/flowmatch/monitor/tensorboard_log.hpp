@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 
@@ -13,7 +14,8 @@ namespace flowmatch { inline namespace v0 {
 /// `train/samples_per_second` a step, `train/epoch_loss` an epoch, each at the count of optimizer
 /// steps. Everything else goes through `writer()`: `log.writer().scalar("validation/loss", …)`.
 ///
-/// `steps_done` is `trainer.steps()` of a run that resumes; see TensorBoardWriter. The file is
+/// `steps_done` is `trainer.steps()` of a run that resumes; see TensorBoardWriter. Where it is 0,
+/// TensorBoard is told to forget what another run has left in the folder. The file is
 /// flushed at each epoch's end and each `flush_every` steps; what was not flushed is lost where the
 /// program is killed. Throws OptionError for `flush_every` below 1, DataError where the file can't
 /// be written.
@@ -24,6 +26,15 @@ class TensorBoardLog {
                           std::int64_t flush_every = 1)
       : flush_every_(flush_every), writer_(folder, steps_done) {
     if (flush_every < 1) throw OptionError("flush_every is below 1; choose at least 1 step");
+    if (steps_done > 0) return;
+    // Curves of another run in the folder would be drawn as one with this one's.
+    for (const auto& file : std::filesystem::directory_iterator(folder)) {
+      const bool events = file.path().filename().string().rfind("events.out.tfevents.", 0) == 0;
+      if (!events || file.path() == writer_.path()) continue;
+      writer_.restart(1);
+      writer_.flush();
+      return;
+    }
   }
 
   /// Writes loss, learning rate and samples/s.
@@ -32,13 +43,14 @@ class TensorBoardLog {
     last_step_ = r.step;
     if (r.loss) writer_.scalar("train/loss", *r.loss, r.step);
     writer_.scalar("train/learning_rate", r.learning_rate, r.step);
-    writer_.scalar("train/samples_per_second", r.samples_per_second, r.step);
+    if (!std::isnan(r.samples_per_second))
+      writer_.scalar("train/samples_per_second", r.samples_per_second, r.step);
     if (r.step % flush_every_ == 0) writer_.flush();
   }
 
   /// Writes the epoch's loss.
   void on_epoch(const EpochReport& r) {
-    writer_.scalar("train/epoch_loss", r.loss, r.step);
+    if (!std::isnan(r.loss)) writer_.scalar("train/epoch_loss", r.loss, r.step);
     writer_.flush();
   }
 

@@ -5,6 +5,7 @@
 #include <torch/nn/module.h>
 
 #include <cstdint>
+#include <exception>
 #include <map>
 #include <string>
 #include <vector>
@@ -49,6 +50,39 @@ void require_same_on_all_ranks(const C& communicator, c10::Device device, const 
         " ranks is not that of rank 0; on rank " + std::to_string(communicator.rank()) +
         " it is: " + text + "; give every rank the same");
   }
+}
+
+/// Does f, in which no rank may talk to others, on each rank. Where it throws on some, all ranks
+/// throw, so that none waits for those: they their own error, the others a CommunicationError that
+/// quotes the first.
+template <Communicator C, class F>
+void all_or_none(const C& communicator, c10::Device device, const F& f) {
+  if (communicator.size() == 1) return f();
+  std::exception_ptr thrown;
+  std::string text;
+  try {
+    f();
+  } catch (const std::exception& error) {
+    thrown = std::current_exception();
+    text = error.what();
+  } catch (...) {
+    thrown = std::current_exception();
+  }
+  const at::TensorOptions numbers = at::TensorOptions(device).dtype(at::kLong);
+  const at::Tensor failed = at::zeros({communicator.size()}, numbers);
+  if (thrown) failed[communicator.rank()].fill_(1);
+  communicator.all_reduce(failed).wait();
+  if (failed.sum().template item<std::int64_t>() == 0) return;
+  const auto first = failed.argmax().template item<std::int64_t>();
+  text.resize(1000);
+  const std::vector<std::int64_t> letters(text.begin(), text.end());
+  at::Tensor quote = at::tensor(letters, at::kLong).to(device) * (first == communicator.rank());
+  communicator.all_reduce(quote).wait();
+  if (thrown) std::rethrow_exception(thrown);
+  quote = quote.cpu();
+  for (std::size_t i = 0; i < text.size(); ++i)
+    text[i] = static_cast<char>(quote.template const_data_ptr<std::int64_t>()[i]);
+  throw CommunicationError("rank " + std::to_string(first) + " cannot begin: " + text.c_str());
 }
 
 /// Whether any rank says so.

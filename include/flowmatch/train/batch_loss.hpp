@@ -24,9 +24,7 @@ at::Tensor batch_loss(Model& model, const NoisifierT& noisifier, const Objective
                       const Batch<C>& batch, Rng rng, Precision precision = Precision::float32,
                       const Ranks& ranks = Ranks()) {
   const c10::Device device = rng.device();
-  const Batch<C> moved{batch.x_1.to(device), condition_traits<C>::to(batch.condition, device),
-                       batch.x_0.defined() ? batch.x_0.to(device) : at::Tensor{}};
-  const Noised<C> whole = noisifier(moved, rng);
+  const Noised<C> whole = noisifier(to_device(batch, device), rng);
   const Noised<C> mine = shard(whole, ranks.rank(), ranks.size());
   const std::int64_t all = whole.x_t.size(0);
   const std::int64_t part = mine.x_t.size(0);

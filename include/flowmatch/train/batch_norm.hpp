@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
@@ -13,7 +15,8 @@
 #include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/eval_scope.hpp"
-#include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/model/modules_in.hpp"
+#include "flowmatch/monitor/hooks.hpp"
 #include "flowmatch/optim/ema.hpp"
 #include "flowmatch/train/batch_loss.hpp"
 
@@ -29,47 +32,68 @@ struct MeasureBatchNormOptions {
 
 namespace detail {
 
-/// Calls f with each BatchNorm layer that keeps statistics.
-template <class F>
-void for_each_batch_norm(torch::nn::Module& module, F f) {
-  const auto visit = [&](auto* layer) {
-    if (layer != nullptr && layer->running_mean.defined()) f(*layer);
+/// Calls f with each BatchNorm layer in a model that keeps statistics, once.
+template <class Model, class F>
+void for_each_batch_norm(Model& model, F f) {
+  std::unordered_set<const torch::nn::Module*> seen;
+  const auto visit = [&](torch::nn::Module& module) {
+    const auto take = [&](auto* layer) {
+      if (layer != nullptr && layer->running_mean.defined() && seen.insert(layer).second) f(*layer);
+    };
+    take(module.as<torch::nn::BatchNorm1d>());
+    take(module.as<torch::nn::BatchNorm2d>());
+    take(module.as<torch::nn::BatchNorm3d>());
   };
-  for (const auto& each : module.modules()) {
-    visit(each->template as<torch::nn::BatchNorm1d>());
-    visit(each->template as<torch::nn::BatchNorm2d>());
-    visit(each->template as<torch::nn::BatchNorm3d>());
-  }
+  for_each_module(model, [&](torch::nn::Module& module) {
+    visit(module);  // which may lie on the stack: modules() would ask for its shared_ptr
+    for (const auto& each : module.modules(/*include_self=*/false)) visit(*each);
+  });
 }
 
 /// While it lives, BatchNorm layers take the plain mean of all batches that they see, from none on,
-/// and all other layers are in evaluation mode.
+/// and all other layers are in evaluation mode. Afterwards modes and momenta are as before, and so
+/// are the statistics unless it was told to `keep` the new ones.
+template <class Model>
 class MeasuringScope {
  public:
-  explicit MeasuringScope(torch::nn::Module& module) : module_(&module), eval_(module) {
-    for_each_batch_norm(module, [&](auto& layer) {
-      momenta_.push_back(layer.options.momentum());
+  explicit MeasuringScope(Model& model) : model_(&model), eval_(model) {
+    for_each_batch_norm(model, [&](auto& layer) {
+      before_.push_back({layer.running_mean.clone(), layer.running_var.clone(),
+                         layer.num_batches_tracked.clone(), layer.options.momentum()});
       layer.options.momentum(std::nullopt);
       layer.reset_running_stats();
       layer.train();
     });
   }
   ~MeasuringScope() {
-    auto momentum = momenta_.begin();
-    for_each_batch_norm(*module_, [&](auto& layer) {
-      layer.options.momentum(*momentum++);
+    const at::NoGradGuard no_grad;
+    auto before = before_.begin();
+    for_each_batch_norm(*model_, [&](auto& layer) {
+      layer.options.momentum(before->momentum);
       layer.eval();
+      if (!keep_) {
+        layer.running_mean.copy_(before->mean);
+        layer.running_var.copy_(before->variance);
+        layer.num_batches_tracked.copy_(before->batches);
+      }
+      ++before;
     });
   }
   MeasuringScope(const MeasuringScope&) = delete;
   MeasuringScope& operator=(const MeasuringScope&) = delete;
 
-  bool has_layers() const { return !momenta_.empty(); }
+  bool has_layers() const { return !before_.empty(); }
+  void keep() noexcept { keep_ = true; }
 
  private:
-  torch::nn::Module* module_;
+  struct Layer {
+    at::Tensor mean, variance, batches;
+    std::optional<double> momentum;
+  };
+  Model* model_;
   EvalScope eval_;
-  std::vector<std::optional<double>> momenta_;
+  std::vector<Layer> before_{};
+  bool keep_ = false;
 };
 
 }  // namespace detail
@@ -81,7 +105,8 @@ class MeasuringScope {
 /// weights saw, whose activations are not theirs (Izmailov et al. 2018, section 3.2). The more the
 /// weights move in the average's window, the more it matters. All other layers are in evaluation
 /// mode, and no generator moves. Does nothing for a model without such layers. Throws OptionError
-/// for less than one batch, DataError for a source without one; nothing has changed then.
+/// for less than one batch, DataError for a source without one, and whatever source and model
+/// throw; nothing has changed then.
 template <class Model, class NoisifierT, BatchSource Source>
 void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source,
                         MeasureBatchNormOptions options = {}) {
@@ -94,15 +119,39 @@ void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source
   const at::NoGradGuard no_grad;
   std::optional<Ema::Scope> averaged;
   if (options.ema != nullptr) averaged.emplace(*options.ema);
-  const detail::MeasuringScope measuring(module_of(model));
+  detail::MeasuringScope<Model> measuring(model);
   if (!measuring.has_layers()) return;
-  const Rng rng(options.seed, module_of(model).parameters().front().device());
+  const std::optional<Placement> placement = placement_of(model);
+  const Rng rng(options.seed, placement ? placement->device : c10::kCPU);
   for (std::int64_t i = 0; batch; ++i) {
     batch_loss(model, noisifier, PredictionLoss<>{}, *batch,
                rng.fork("batch norm", static_cast<std::uint64_t>(i)));
     if (i + 1 == options.batches) break;  // before another batch is fetched
     batch = source.next();
   }
+  measuring.keep();
 }
+
+/// A hook that does so at each epoch's end, for the averaged weights where the trainer keeps some,
+/// before the epoch's checkpoint is written: `trainer.fit(batches, MeasureBatchNorm(batches))`.
+/// Give it to `fit` before a Validation. `options.ema` is the trainer's, whatever it says.
+template <BatchSource Source>
+class MeasureBatchNorm {
+ public:
+  /// Measures on the `source`, by the `options`.
+  explicit MeasureBatchNorm(Source source, MeasureBatchNormOptions options = {})
+      : source_(std::move(source)), options_(options) {}
+
+  /// Measures the `trainer`'s module.
+  template <class Trainer>
+  void before_checkpoint(const EpochReport&, Trainer& trainer) {
+    options_.ema = trainer.ema();
+    measure_batch_norm(trainer.module(), trainer.noisifier(), source_, options_);
+  }
+
+ private:
+  Source source_;
+  MeasureBatchNormOptions options_;
+};
 
 }}  // namespace flowmatch

@@ -27,9 +27,9 @@ inline constexpr std::int64_t most_rollbacks = 3;
 
 /// Judges steps by whether their loss and gradient were finite, and says what to do.
 ///
-/// On the CPU each step is judged at once. On other devices looking would hold the program up at
-/// each step: there the optimizer masks bad updates itself (StepMask), and a flag on the device
-/// remembers them until `read_flag`.
+/// On the CPU each step is judged at once. On other devices (`TrainOptions::asynchronous`) looking
+/// would hold the program up at each step: there the optimizer masks bad updates itself (StepMask),
+/// and a flag on the device remembers them until `read_flag`.
 class NonfiniteWatch {
  public:
   /// What follows for the step.

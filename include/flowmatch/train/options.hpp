@@ -1,11 +1,13 @@
 #pragma once
 
+#include <c10/core/Device.h>
 #include <fmt/format.h>
 
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -31,15 +33,23 @@ struct TrainOptions {
   Precision precision = Precision::float32;  ///< see optim/precision.hpp
   bool channels_last = false;                ///< lays convolution weights out channels-last
   OnNonfinite on_nonfinite = OnNonfinite::stop;  ///< see train/nonfinite.hpp
-  std::uint64_t seed = 0;       ///< of times, noise and whatever else the noisifier draws
-  std::int64_t log_every = 50;  ///< steps between looks at the loss on devices other than the CPU
+  std::uint64_t seed = 0;  ///< of times, noise and whatever else the noisifier draws
+  /// Whether a look at a number holds the device up, so that losses and faults are looked at each
+  /// `log_every` steps only; unset: on all devices but the CPU.
+  std::optional<bool> asynchronous{};
+  std::int64_t log_every = 50;  ///< steps between looks at the loss where `asynchronous` holds
 
   std::filesystem::path
       checkpoints{};                  ///< folder of the run's checkpoints; empty: none are written
   std::int64_t checkpoint_every = 0;  ///< steps between checkpoints; 0: one at each epoch's end
   std::int64_t keep_checkpoints = 2;  ///< older ones are removed, but for the best scored one
+  bool set_aside_other_runs = false;  ///< checkpoints of other runs in the folder are moved into a
+                                      ///< folder `set-aside-N` in it instead of being refused
   std::map<std::string, std::string> notes{};  ///< kept in the checkpoints for whoever reads them
   std::stop_token stop{};  ///< asked after every step: ends training with a checkpoint
+
+  /// `asynchronous` where the weights lie on this device.
+  bool asynchronous_on(c10::Device device) const { return asynchronous.value_or(!device.is_cpu()); }
 
   /// Throws OptionError naming what is out of range. The trainer calls it before anything else.
   void validate() const {
@@ -97,8 +107,9 @@ struct TrainOptions {
 
   /// `fixed()` and whatever else ranks that train together have to have in common.
   std::string text() const {
-    std::string all =
-        fmt::format("log_every {}, on_nonfinite {}", log_every, static_cast<int>(on_nonfinite));
+    std::string all = fmt::format("log_every {}, on_nonfinite {}, asynchronous {}", log_every,
+                                  static_cast<int>(on_nonfinite),
+                                  asynchronous ? static_cast<int>(*asynchronous) : -1);
     for (const auto& [name, value] : fixed()) all += ", " + name + " " + value;
     return all;
   }

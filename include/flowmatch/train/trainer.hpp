@@ -8,13 +8,16 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
-#include "flowmatch/checkpoint/checkpoint.hpp"
+#include "flowmatch/checkpoint/finite.hpp"
+#include "flowmatch/checkpoint/folder_lock.hpp"
 #include "flowmatch/checkpoint/position.hpp"
+#include "flowmatch/checkpoint/run_folder.hpp"
 #include "flowmatch/checkpoint/step_undo.hpp"
 #include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/loss/objective.hpp"
@@ -27,8 +30,9 @@
 #include "flowmatch/parallel/agree.hpp"
 #include "flowmatch/parallel/communicator.hpp"
 #include "flowmatch/parallel/gradient_buckets.hpp"
-#include "flowmatch/train/batch_loss.hpp"
+#include "flowmatch/train/gradients.hpp"
 #include "flowmatch/train/options.hpp"
+#include "flowmatch/train/saving.hpp"
 #include "flowmatch/train/updater.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -72,14 +76,18 @@ class Trainer {
         communicator_(std::move(communicator)),
         options_(std::move(options)),
         updater_(module(), options_),
-        device_(updater_.device()) {}
+        device_(updater_.device()),
+        asynchronous_(options_.asynchronous_on(device_)),
+        folder_(options_.checkpoints, options_.set_aside_other_runs),
+        nonfinite_buffers_(module()) {}
 
   /// Trains until `epochs` are done, from wherever the trainer stands. Hooks: see
   /// monitor/hooks.hpp. Throws also CheckpointError for a folder that cannot be written to,
   /// DataError for its source.
   template <class Source, class... Hooks>
   requires BatchSource<std::remove_cvref_t<Source>> &&
-      (Hook<std::remove_cvref_t<Hooks>>&&...)TrainResult fit(Source&& source, Hooks&&... hooks) {
+      (HookOf<std::remove_reference_t<Hooks>, Trainer>&&...)TrainResult
+      fit(Source&& source, Hooks&&... hooks) {
     using C = typename std::remove_cvref_t<Source>::condition_type;
     static_assert(VelocityModel<Model, C>,
                   "flowmatch: this model's forward does not take the data's condition; give it "
@@ -87,13 +95,12 @@ class Trainer {
     static_assert(Noisifier<NoisifierT, C>,
                   "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
                   "see noisify/noisifier.hpp");
-    begin(source);
+    const std::shared_ptr<FolderLock> lock = begin(source);
     try {
       Buckets buckets(updater_.parameters(), communicator_);
       run(source, buckets, hooks...);
     } catch (const TrainingError&) {  // weights from the brink are worth no checkpoint
-      throw;
-    } catch (const CheckpointError&) {
+      if (in_hook_) save_after_error(RestartableSource<std::remove_cvref_t<Source>>);
       throw;
     } catch (...) {
       save_after_error(RestartableSource<std::remove_cvref_t<Source>>);
@@ -115,40 +122,30 @@ class Trainer {
   /// CheckpointError for damaged ones, OptionError naming each option that is not what the run
   /// began with. `on_damaged` hears of damaged checkpoints that were passed over.
   bool resume(const std::function<void(const std::string&)>& on_damaged = {}) {
-    const std::optional<Checkpoint> found = latest_checkpoint(options_.checkpoints, on_damaged);
-    if (!found) return false;
-    options_.require_same(found->manifest);
-    load_state_dict(module(), read_state_dict(found->path / "model.pt"));
-    updater_.restore(*found);
     // The other ranks draw (for Dropout) what theirs give: not the same as rank 0.
-    if (communicator_.rank() == 0)
-      restore_generators(read_state_dict(found->path / "generators.pt"), device_);
-    position_ = Position::from(found->manifest);
+    const std::optional<Position> found =
+        resume_run(folder_, options_, module(), updater_, communicator_.rank() == 0, on_damaged);
+    if (!found) return false;
+    position_ = *found;
     saved_step_ = position_.step;
     return true;
   }
 
   /// Writes a checkpoint of where the trainer stands, if `options.checkpoints` names a folder. With
   /// a score, such as a validation loss, the one with the lowest is kept beside the newest, for
-  /// `best_checkpoint`. Throws CheckpointError; nothing has changed then.
+  /// `best_checkpoint`; one that is NaN or infinite is left out. Throws CheckpointError, also where
+  /// the folder is another run's; nothing has changed then.
   void save(std::optional<double> score = {}) {
-    if (options_.checkpoints.empty() || look_for_faults()) return;
-    if (communicator_.rank() == 0) {
-      Manifest manifest;
-      position_.describe(manifest);
-      updater_.describe(manifest);
-      if (score) manifest.set("score", number_text(*score));
-      options_.describe(manifest);
-      write_checkpoint(options_.checkpoints, manifest, module(),
-                       ema() != nullptr ? std::optional(ema()->state()) : std::nullopt, optimizer(),
-                       device_, options_.keep_checkpoints);
-    }
+    if (folder_.empty() || look_for_faults()) return;
+    if (communicator_.rank() == 0)
+      save_run(folder_, position_, options_, module(), updater_, nonfinite_buffers_, score);
     saved_step_ = position_.step;
     updater_.watch().progressed();
   }
 
   /// @{ What is trained, its optimizer, averages (nullptr without `ema_decay`), options and steps.
   auto& module() noexcept { return module_of(model_); }
+  const NoisifierT& noisifier() const noexcept { return noisifier_; }
   torch::optim::Optimizer& optimizer() noexcept { return updater_.optimizer(); }
   Ema* ema() noexcept { return updater_.ema(); }
   const TrainOptions& options() const noexcept { return options_; }
@@ -158,15 +155,21 @@ class Trainer {
  private:
   using Buckets = GradientBuckets<CommunicatorT>;
 
+  // Returns what keeps other runs out of the folder.
   template <class Source>
-  void begin(Source& source) {
-    batches_ = source.batches_per_epoch();
-    if (batches_ < 1) throw DataError("the source has no batches; give it at least one sample");
-    steps_per_epoch_ = (batches_ + options_.accumulate - 1) / options_.accumulate;
-    position_.set_data(data_text(source));
-    // A folder that cannot be written to should show now, not after the first epoch.
-    if (communicator_.rank() == 0 && !options_.checkpoints.empty())
-      AtomicDirectory(options_.checkpoints / "test");
+  std::shared_ptr<FolderLock> begin(Source& source) {
+    std::shared_ptr<FolderLock> lock;
+    all_or_none(communicator_, device_, [&] {
+      batches_ = source.batches_per_epoch();
+      if (batches_ < 1) throw DataError("the source has no batches; give it at least one sample");
+      steps_per_epoch_ = (batches_ + options_.accumulate - 1) / options_.accumulate;
+      position_.set_data(data_text(source));
+      if (communicator_.rank() != 0 || folder_.empty()) return;
+      // A folder that cannot be written to should show now, not after the first epoch.
+      lock = folder_.lock();
+      folder_.claim(position_.step);
+      AtomicDirectory(folder_.path() / "test");
+    });
     begin_together(communicator_, module(), ema(),
                    {{"the data", position_.data},
                     {"the options", options_.text()},
@@ -174,9 +177,12 @@ class Trainer {
     stop_asked_ = options_.stop.stop_requested();
     stopping_ = any_rank(communicator_, device_, stop_asked_);
     rolling_back_ = false;
+    in_hook_ = false;
+    meter_.reset();
     pace_ = Pace();
     module().train();
     if (options_.on_nonfinite == OnNonfinite::roll_back && saved_step_ != position_.step) save();
+    return lock;
   }
 
   template <class Source, class... Hooks>
@@ -207,7 +213,9 @@ class Trainer {
     const double learning_rate = options_.learning_rate * rates.factor;
     updater_.begin(learning_rate, rates.momentum);
     StepUndo undo = updater_.undo();
-    const Gradients gradients = compute_gradients(source, buckets);
+    const Gradients gradients =
+        step_gradients(model_, noisifier_, objective_, communicator_, source, batches_, buckets,
+                       updater_, options_, position_);
     if (!updater_.finish(position_.step, gradients.loss, undo)) {
       rolling_back_ = true;
       return;
@@ -223,7 +231,7 @@ class Trainer {
     report.learning_rate = learning_rate;
     const bool save_now = options_.checkpoint_every > 0 && position_.batch < batches_ &&
                           position_.step % options_.checkpoint_every == 0;
-    const bool log_now = device_.is_cpu() || position_.step % options_.log_every == 0;
+    const bool log_now = !asynchronous_ || position_.step % options_.log_every == 0;
     if ((log_now || save_now || position_.batch == batches_) && look_for_faults()) return;
     if (log_now) {
       report.loss = gradients.loss.template item<double>();
@@ -235,34 +243,6 @@ class Trainer {
     ask(report, hooks...);
   }
 
-  struct Gradients {
-    at::Tensor loss{};  // mean over the batches, without a gradient
-    std::int64_t batches = 0;
-    std::int64_t samples = 0;
-  };
-
-  // The gradients of the next `accumulate` batches, as far as the epoch has them.
-  template <class Source>
-  Gradients compute_gradients(Source& source, Buckets& buckets) {
-    Gradients sum;
-    sum.batches = std::min(options_.accumulate, batches_ - position_.batch);
-    for (std::int64_t part = 0; part < sum.batches; ++part) {
-      const auto batch = next_batch(source, position_.batch + part);
-      sum.samples += batch.x_1.size(0);
-      const at::Tensor mine = batch_loss(model_, noisifier_, objective_, batch,
-                                         position_.rng(options_.seed, device_, batches_, part),
-                                         options_.precision, communicator_);
-      if (part + 1 == sum.batches) buckets.start();
-      if (!mine.defined()) continue;  // fewer samples than ranks
-      const at::Tensor loss = mine / static_cast<double>(sum.batches);
-      updater_.backward(loss);
-      sum.loss = sum.loss.defined() ? sum.loss + loss.detach() : loss.detach();
-    }
-    buckets.finish();
-    sum.loss = sum_over_ranks(communicator_, device_, sum.loss);
-    return sum;
-  }
-
   // Reads what the device has remembered. Returns whether the run has to roll back.
   bool look_for_faults() {
     rolling_back_ = !updater_.look() || rolling_back_;
@@ -271,7 +251,11 @@ class Trainer {
 
   void roll_back() {
     const std::int64_t rollbacks = position_.rollbacks + 1;
-    resume();
+    if (communicator_.rank() == 0) folder_.claim(position_.step);  // never to another run's
+    if (!resume()) {
+      throw CheckpointError("there is no checkpoint in " + folder_.path().string() +
+                            " to roll back to; somebody has removed them");
+    }
     position_.rollbacks = rollbacks;
     rolling_back_ = false;
   }
@@ -292,10 +276,18 @@ class Trainer {
   void end_epoch(Hooks&... hooks) {
     auto report = report_now<EpochReport>();
     report.loss = meter_.mean();
+    std::optional<double> score;
+    if (communicator_.rank() == 0) {
+      in_hook_ = true;
+      score = detail::score_of_hooks(report, *this, hooks...);
+      in_hook_ = false;
+    }
+    const bool scored = any_rank(communicator_, device_, score.has_value());
     ++position_.epoch;
     position_.batch = 0;
     const std::int64_t every = options_.checkpoint_every;
-    if (every == 0 || position_.step % every == 0 || position_.epoch == options_.epochs) save();
+    const bool due = every == 0 || position_.step % every == 0;
+    if (due || scored || position_.epoch == options_.epochs) save(score);
     ask(report, hooks...);
   }
 
@@ -307,17 +299,20 @@ class Trainer {
     report.epoch = position_.epoch;
     report.epochs = options_.epochs;
     report.seconds = pace_.seconds();
-    report.samples_per_second = static_cast<double>(pace_.samples()) / report.seconds;
+    report.samples_per_second = pace_.samples_per_second(report.seconds);
     return report;
   }
 
   template <class Report, class... Hooks>
   void ask(const Report& report, Hooks&... hooks) {
-    if (communicator_.rank() == 0)
-      ((stop_asked_ = detail::call_hook(hooks, report) == Next::stop || stop_asked_), ...);
+    if (communicator_.rank() == 0) {
+      in_hook_ = true;
+      stop_asked_ = detail::call_hooks(report, *this, hooks...) == Next::stop || stop_asked_;
+      in_hook_ = false;
+    }
     stop_asked_ = stop_asked_ || options_.stop.stop_requested();
     // Ranks ask one another where that does not hold a device up.
-    if (communicator_.size() == 1 || device_.is_cpu() || position_.batch % batches_ == 0 ||
+    if (communicator_.size() == 1 || !asynchronous_ || position_.batch % batches_ == 0 ||
         position_.step % options_.log_every == 0) {
       stopping_ = any_rank(communicator_, device_, stop_asked_);
     }
@@ -330,6 +325,9 @@ class Trainer {
   TrainOptions options_;
   Updater updater_;
   c10::Device device_;
+  bool asynchronous_;
+  RunFolder folder_;
+  NonfiniteBuffers nonfinite_buffers_;
 
   Position position_{};
   std::int64_t saved_step_ = -1;  // of the last checkpoint
@@ -341,6 +339,7 @@ class Trainer {
   bool stopping_ = false;    // as all have agreed
   Pace pace_{};
   bool rolling_back_ = false;
+  bool in_hook_ = false;
   LossMeter meter_{};
 };
 

@@ -36,6 +36,9 @@ class Updater {
         optimizer_(make_optimizer(options.optimizer, parameters_, options.learning_rate)),
         mask_(dynamic_cast<StepMask*>(optimizer_.get())),
         clip_norm_(options.clip_norm),
+        // An optimizer without a mask has to know of a fault before it steps.
+        at_once_(!options.asynchronous_on(device()) ||
+                 (mask_ == nullptr && options.on_nonfinite != OnNonfinite::stop)),
         on_nonfinite_(options.on_nonfinite),
         watch_(options.on_nonfinite) {
     if (options.precision == Precision::float16) scaler_.emplace(device());
@@ -116,9 +119,7 @@ class Updater {
   }
 
   NonfiniteWatch::Verdict judge(std::int64_t step, const at::Tensor& loss, StepUndo& undo) {
-    const bool at_once =  // an optimizer without a mask has to know before it steps
-        device().is_cpu() || (mask_ == nullptr && on_nonfinite_ != OnNonfinite::stop);
-    if (at_once) {
+    if (at_once_) {
       const bool finite_norm = !norm_.defined() || std::isfinite(norm_.item<double>());
       return watch_.judge(step, std::isfinite(loss.item<double>()), finite_norm,
                           scaler_ && scaler_->value() > 1);
@@ -140,6 +141,7 @@ class Updater {
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
   StepMask* mask_;
   double clip_norm_;
+  bool at_once_;
   OnNonfinite on_nonfinite_;
   NonfiniteWatch watch_;
   std::optional<Ema> ema_{};

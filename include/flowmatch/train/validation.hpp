@@ -31,8 +31,7 @@ struct ValidationOptions {
   std::uint64_t seed = 0;  ///< of the noise and the times
   Ema* ema =
       nullptr;  ///< whose averaged weights are looked at (`trainer.ema()`); null: the model's
-  std::function<void(double)> on_loss{};  ///< hears of each epoch's loss, such as to keep the best
-                                          ///< checkpoint
+  std::function<void(double)> on_loss{};          ///< as a hook: hears of each epoch's loss
   std::optional<EarlyStopping> early_stopping{};  ///< ends training by the loss
 };
 
@@ -43,10 +42,11 @@ struct ValidationOptions {
 /// and networks compare. Training goes on as if nothing had been: modes are restored, no generator
 /// moves, and nothing is learned.
 ///
-/// Call it, `double loss = validation();`, or give it to `fit` as a hook, which looks after each
-/// epoch. The model is taken as the Sampler takes it, adapters too; the source is kept (move it
-/// in). Throws DataError for a source without a batch, and whatever source, model and objective
-/// throw.
+/// Call it, `double loss = validation();`, or give it to `fit` as a hook, which looks at each
+/// epoch's end: the epoch's checkpoint is written with the loss as its score, so that
+/// `best_checkpoint` finds the one with the lowest. The model is taken as the Sampler takes it,
+/// adapters too; the source is kept (move it in). Throws DataError for a source without a sample,
+/// and whatever source, model and objective throw.
 template <class Model, class NoisifierT, BatchSource Source, class ObjectiveT = PredictionLoss<>>
 class Validation {
   using C = typename Source::condition_type;
@@ -81,19 +81,27 @@ class Validation {
     std::vector<double> samples;
     source_.start_epoch(0);
     while (const auto batch = source_.next()) {
+      if (batch->x_1.size(0) == 0) continue;  // whose mean is NaN
       losses.push_back(batch_loss(model_, noisifier_, objective_, *batch,
                                   rng.fork("validation", losses.size())));
       samples.push_back(static_cast<double>(batch->x_1.size(0)));
     }
-    if (losses.empty()) throw DataError("there is no batch to validate on; give at least one");
+    if (losses.empty())
+      throw DataError("there is no batch to validate on; give at least one that has samples");
     const at::Tensor weights = at::tensor(samples, at::kDouble);
     return (at::stack(losses).cpu().to(at::kDouble).dot(weights) / weights.sum())
         .template item<double>();
   }
 
-  /// Measures, tells `on_loss`, and may end training.
+  /// The score of the epoch's checkpoint.
+  double before_checkpoint(const EpochReport&) {
+    loss_ = (*this)();
+    return *loss_;
+  }
+  /// Tells `on_loss`, and may end training.
   Next on_epoch(const EpochReport&) {
-    const double loss = (*this)();
+    const double loss = loss_ ? *loss_ : (*this)();
+    loss_.reset();
     if (options_.on_loss) options_.on_loss(loss);
     return options_.early_stopping ? (*options_.early_stopping)(loss) : Next::proceed;
   }
@@ -104,6 +112,7 @@ class Validation {
   Source source_;
   ValidationOptions options_;
   ObjectiveT objective_;
+  std::optional<double> loss_{};  // of the epoch that ends
 };
 
 template <class M, class N, class S>
