@@ -25,8 +25,8 @@ struct Gradients {
 };
 
 /// Adds up the gradients of the next `options.accumulate` batches, as far as the epoch of `batches`
-/// has them, in the parameters, over all ranks. Throws what source, noisifier, model and objective
-/// throw.
+/// has them, in the parameters: by the `updater`, which scales losses, and over all ranks by the
+/// `buckets`. Throws what source, noisifier, model and objective throw.
 template <class Model, class NoisifierT, class ObjectiveT, Communicator C, BatchSource Source>
 Gradients step_gradients(Model& model, const NoisifierT& noisifier, const ObjectiveT& objective,
                          const C& communicator, Source& source, std::int64_t batches,

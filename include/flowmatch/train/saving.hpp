@@ -42,11 +42,11 @@ inline void save_run(RunFolder& folder, const Position& position, const TrainOpt
                    updater.device(), options.keep_checkpoints, known);
 }
 
-/// Takes the newest whole checkpoint of a run's folder: weights, averages, optimizer and, where
-/// `generators` is set, the default generators' states. Returns where the run stands; nullopt where
-/// there is no checkpoint. Throws CheckpointError for damaged ones, OptionError naming each option
-/// that is not what the run began with. `on_damaged` hears of damaged checkpoints that were passed
-/// over.
+/// Takes the newest whole checkpoint of a run's folder: weights, the `updater`'s averages and
+/// optimizer and, where `generators` is set, the default generators' states. Returns where the run
+/// stands; nullopt where there is no checkpoint. Throws CheckpointError for damaged ones,
+/// OptionError naming each option that is not what the run began with. `on_damaged` hears of
+/// damaged checkpoints that were passed over.
 inline std::optional<Position> resume_run(
     RunFolder& folder, const TrainOptions& options, torch::nn::Module& module, Updater& updater,
     bool generators, const std::function<void(const std::string&)>& on_damaged) {
