@@ -4,6 +4,8 @@
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
+#include <cctype>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -17,17 +19,27 @@ namespace support {
 
 namespace {
 
-/// What a folder holds, sorted by name.
+/// What a folder holds, sorted by name, without what is hidden: notebooks, file managers and macOS
+/// leave .ipynb_checkpoints, .thumbnails and ._0.png beside the images.
 std::vector<fs::path> sorted(const fs::path& folder) {
   std::error_code error;
   std::vector<fs::path> paths;
-  for (const auto& entry : fs::directory_iterator(folder, error)) paths.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().filename().string().front() != '.') paths.push_back(entry.path());
+  }
   if (error) {
     throw flowmatch::DataError("cannot read the folder " + folder.string() + ": " +
                                error.message() + "; check the path and its permissions");
   }
   std::sort(paths.begin(), paths.end());
   return paths;
+}
+
+/// Whether the name ends in .png, in letters of any case.
+bool is_png(const fs::path& file) {
+  std::string extension = file.extension().string();
+  for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return extension == ".png" && !fs::is_directory(file);
 }
 
 }  // namespace
@@ -43,7 +55,7 @@ ImageFolder list_images(const fs::path& folder, std::int64_t channels) {
     if (!fs::is_directory(sub)) continue;
     const std::size_t before = found.files.size();
     for (const fs::path& file : sorted(sub)) {
-      if (file.extension() == ".png") found.files.push_back(file);
+      if (is_png(file)) found.files.push_back(file);
     }
     if (found.files.size() == before) continue;
     labels.resize(found.files.size(), static_cast<std::int64_t>(found.classes.size()));

@@ -52,6 +52,28 @@ TEST_CASE("image_folder: sub-folders are classes and all is sorted") {
   CHECK(read.sum().item<int>() == 3 * (12 + 21));
 }
 
+TEST_CASE("image_folder: what is hidden is passed over, and letters of any case are read") {
+  const TemporaryFolder folder;
+  fill(folder.path());
+  put(folder.path() / ".ipynb_checkpoints" / "0-checkpoint.png", 99);
+  put(folder.path() / "a" / ".ipynb_checkpoints" / "x-checkpoint.png", 99);
+  std::ofstream(folder.path() / "a" / "._x.png") << "macOS keeps notes here";
+  std::ofstream(folder.path() / "a" / ".png") << "a name without an extension";
+  fs::create_directory(folder.path() / "a" / "folder.png");
+  put(folder.path() / "c" / "0.PNG", 30);
+  put(folder.path() / "c" / "1.Png", 31);
+  const support::ImageFolder images = support::list_images(folder.path());
+  CHECK(images.classes == std::vector<std::string>{"a", "b", "c"});
+  CHECK(at::equal(images.labels, torch::tensor({0, 0, 1, 1, 1, 2, 2})));
+  CHECK(images.files[5] == folder.path() / "c" / "0.PNG");
+  const at::Tensor first = support::read_images(images, torch::arange(7)).flatten(1).select(1, 0);
+  CHECK(at::equal(first, torch::tensor({20, 21, 10, 11, 12, 30, 31}, at::kByte)));
+
+  const TemporaryFolder hidden;  // its own name may begin with a dot
+  fill(hidden.path() / ".data");
+  CHECK(support::list_images(hidden.path() / ".data").files.size() == 5);
+}
+
 TEST_CASE("image_folder: batches come in the seed's order and restart anywhere") {
   const TemporaryFolder folder;
   fill(folder.path());
