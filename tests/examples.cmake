@@ -95,8 +95,8 @@ flowmatch_expect("run/benchmark" 0 "ddim-fair-eta-0-1-seed-2 .* 1 evaluations .*
 flowmatch_expect("run/benchmark with other samples" 2 "has euler-1-seed-1 with another samples" fashion_mnist_benchmark
                  --flow run --ddim ddim --n 1001 --evaluations 1 --only euler --seeds 1 --out benchmark)
 flowmatch_expect("run/likelihood" 0 "bits per dimension" fashion_mnist_likelihood --n 2 --tolerance 0.05 --threads 1)
-flowmatch_expect("run/velocity error" 0 "run +0 +[0-9.]+ .*run +0\\.5 +[0-9.]+ +[0-9.]+.*ddim +0\\.5 .*wrote error.png"
-                 fashion_mnist_velocity_error --checkpoint run ddim --n 20 --times 0,0.5 --out error.png)
+flowmatch_expect("run/velocity error" 0 "run +0 +[0-9.]+ .*run +0\\.5 +[0-9.]+ +[0-9.]+.*ddim +0\\.5 .*wrote error.svg"
+                 fashion_mnist_velocity_error --checkpoint run ddim --n 20 --times 0,0.5 --out error.svg)
 flowmatch_expect("run/export" 0 "wrote exported" fashion_mnist_export --checkpoint run --half --out exported)
 flowmatch_expect("run/export for Python" 0 "wrote for-python.safetensors" fashion_mnist_export --checkpoint run --out
                  for-python.safetensors)
@@ -112,7 +112,7 @@ flowmatch_expect("run/classifier over a judge" 2 "is there already" fashion_mnis
 flowmatch_expect("run/evaluate a run" 0 "FID .*trained on the test images that it is judged by" ${_evaluate} --checkpoint run
                  --n 45 --steps 2 --json figures.json --pairs pairs.png)
 flowmatch_expect("run/evaluate samples" 0 "judged as the class asked.*nearest test image, distance.*no training images" ${_evaluate}
-                 --samples ${PROJECT_SOURCE_DIR}/docs/samples/small-flow-100.npy)
+                 --samples benchmark/euler-1-seed-1.npy)
 flowmatch_expect("run/evaluate with the new judge" 0 "the judge was trained on the test images" ${_evaluate} --checkpoint run
                  --n 20 --steps 2 --judge judge)
 # A page of the run, its figures and an animation; and of one of which there is less.
@@ -151,6 +151,7 @@ set_tests_properties("run/export for Python" PROPERTIES FIXTURES_SETUP for-pytho
 set_tests_properties("run/import from Python" "run/import of another network" PROPERTIES FIXTURES_REQUIRED for-python)
 set_tests_properties("run/compare" "run/benchmark" PROPERTIES FIXTURES_REQUIRED "run;ddim")
 set_tests_properties("run/benchmark" PROPERTIES FIXTURES_SETUP benchmark)
+set_tests_properties("run/evaluate samples" PROPERTIES FIXTURES_REQUIRED benchmark)
 set_tests_properties("run/benchmark with other samples" PROPERTIES FIXTURES_REQUIRED "run;ddim;benchmark")
 set_tests_properties("run/velocity error" PROPERTIES FIXTURES_REQUIRED "run;ddim")
 
@@ -207,9 +208,9 @@ flowmatch_expect("bad input/animation below a file" 3 "no file can be made" ${_s
 flowmatch_expect("bad input/animation of two batches" 2 "choose --n at most --batch" ${_sample} --batch 1 --animation bad.png)
 flowmatch_expect("bad input/field below a file" 3 "no file can be made" toy_2d --out bad.png --field a-file/x.png)
 flowmatch_expect("bad input/velocity error at the end" 2 "--times has 1; choose times in .0, 1." fashion_mnist_velocity_error
-                 --checkpoint run --times 0,1 --out error.png)
+                 --checkpoint run --times 0,1 --out error.svg)
 flowmatch_expect("bad input/velocity error of too many" 2 "--n is 20000; choose 1 to 10000" fashion_mnist_velocity_error
-                 --checkpoint run --n 20000 --out error.png)
+                 --checkpoint run --n 20000 --out error.svg)
 flowmatch_expect("bad input/likelihood of one image" 2 "--n is 1" fashion_mnist_likelihood --n 1)
 flowmatch_expect("bad input/likelihood without probes" 2 "probes is 0" fashion_mnist_likelihood --n 2 --probes 0)
 flowmatch_expect("bad input/likelihood without tolerance" 2 "rtol . atol is 0" fashion_mnist_likelihood --n 2 --tolerance 0)

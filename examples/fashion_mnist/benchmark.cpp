@@ -2,7 +2,7 @@
 // evaluations, judged.
 //   fashion_mnist_benchmark --out benchmark
 //   fashion_mnist_benchmark --seeds 1,2,3 --n 2048 --only euler --evaluations 10,100 --out seeds
-// Writes the samples of each row (uint8 .npy), rows.jsonl, table.md and quality.png. Called again
+// Writes the samples of each row (uint8 .npy), rows.jsonl, table.md and quality.svg. Called again
 // it goes on where it was.
 
 #include <fmt/format.h>
@@ -23,10 +23,10 @@
 #include "examples/fashion_mnist/evaluation.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/support/machine.hpp"
-#include "examples/support/picture.hpp"
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
+#include "examples/support/svg_plot.hpp"
 #include "flowmatch/io/npy.hpp"
 
 namespace fs = std::filesystem;
@@ -208,38 +208,26 @@ void write_table(const fs::path& file, const std::vector<Json>& rows, std::size_
     throw fm::DataError("cannot write " + file.string() + "; check the folder and its space");
 }
 
-/// FID over evaluations and over seconds, both logarithmic, a line a method; of the first seed.
+/// FID over evaluations, both logarithmic, a line a method; of the first seed.
 void draw(const fs::path& file, const std::vector<Json>& rows, std::uint64_t seed) {
-  const std::vector<support::Color> colors = {support::blue, support::orange, support::green,
-                                              support::red,  support::black,  support::grey};
-  std::vector<std::vector<support::Captioned>> pictures;
+  std::vector<support::Plot> plots;
   for (const bool ddim : {false, true}) {
-    pictures.emplace_back();
-    for (const char* cost : {"evaluations", "seconds"}) {
-      std::map<std::string, support::Series> by_method;
-      std::vector<std::string> order;
-      for (const Json& r : rows) {
-        const auto method = r["method"].get<std::string>();
-        if (r["seed"] != seed) continue;
-        // Each picture shows the other family's Euler or notebook line to compare with.
-        const bool same = (r["network"] == "ddim") == ddim;
-        if (!same && method != "euler" && method != "ddim notebook eta 1") continue;
-        auto [at, is_new] = by_method.try_emplace(
-            method,
-            support::Series{method, colors[by_method.size() % colors.size()], {}, {}, true});
-        if (is_new) order.push_back(method);
-        at->second.x.push_back(r[cost].get<double>());
-        at->second.y.push_back(r["fid"].get<double>());
-      }
-      std::vector<support::Series> series;
-      for (const std::string& method : order) series.push_back(by_method.at(method));
-      pictures.back().push_back(
-          {ddim ? "DDIM" : "flow matching",
-           support::line_plot(series, "FID", cost, support::Scale::logarithmic,
-                              support::Scale::logarithmic)});
+    std::vector<support::Series> series;
+    for (const Json& r : rows) {
+      const auto method = r["method"].get<std::string>();
+      if (r["seed"] != seed) continue;
+      // Each plot shows a line of the other network to compare with.
+      const bool same = (r["network"] == "ddim") == ddim;
+      if (!same && method != (ddim ? "dpm_solver_2" : "ddim notebook eta 1")) continue;
+      if (series.empty() || series.back().name != method) series.push_back({method, {}, {}});
+      series.back().x.push_back(r["evaluations"].get<double>());
+      series.back().y.push_back(r["fid"].get<double>());
     }
+    plots.push_back(
+        {series, fmt::format("FID over evaluations, the {} network", ddim ? "DDIM" : "flow"),
+         "evaluations of the network", support::Scale::logarithmic, support::Scale::logarithmic});
   }
-  support::write_png(file, support::sheet(pictures));
+  support::write_svg(file, plots);
 }
 
 int benchmark(const Options& o) {
@@ -297,8 +285,8 @@ int benchmark(const Options& o) {
         table.back()["fid"].get<double>(), 100 * table.back()["judged_as_asked"].get<double>());
   }
   write_table(o.out / "table.md", table, o.seeds.size());
-  draw(o.out / "quality.png", table, o.seeds.front());
-  std::cerr << "wrote " << (o.out / "table.md").string() << " and quality.png\n";
+  draw(o.out / "quality.svg", table, o.seeds.front());
+  std::cerr << "wrote " << (o.out / "table.md").string() << " and quality.svg\n";
   return support::success;
 }
 

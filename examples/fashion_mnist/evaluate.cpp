@@ -161,7 +161,7 @@ int evaluate(Options o) {
   if (o.held_out != 0 && o.held_out < 10)
     throw fm::OptionError(fmt::format("--held-out is {}; choose at least 10, or 0", o.held_out));
   if (o.n < 10) throw fm::OptionError(fmt::format("--n is {}; choose at least 10", o.n));
-  if (!o.pairs.empty()) support::check_png_path(o.pairs);  // now, not after the work
+  if (!o.pairs.empty()) support::check_picture_path(o.pairs);  // now, not after the work
   if (o.json.has_parent_path() && !fs::is_directory(o.json.parent_path()))
     throw fm::DataError("cannot write " + o.json.string() + "; there is no such folder");
   Classifier judge_net = load_classifier(o.judge, device);

@@ -81,9 +81,9 @@ std::string at_a_glance(const fm::Manifest& manifest, const std::optional<fm::Ch
 std::string curves(const std::vector<support::Series>& losses) {
   if (losses[0].x.empty()) return paragraph("The run's folder holds no metrics.csv.");
   return support::svg_plot(
-      losses,
-      fmt::format("Loss over {} steps, ending at {:.4f}", losses[0].x.back(), losses[1].y.back()),
-      "step (loss on a logarithmic scale)", support::Scale::logarithmic);
+      {losses,
+       fmt::format("Loss over {} steps, ending at {:.4f}", losses[0].x.back(), losses[1].y.back()),
+       "step (loss on a logarithmic scale)", support::Scale::logarithmic});
 }
 
 /// The newest picture of samples large, and at most five earlier ones, evenly spaced from the

@@ -20,9 +20,8 @@ constexpr std::string_view samples_begin = "samples-epoch-", samples_end = ".png
 }  // namespace
 
 std::vector<support::Series> loss_series(const fs::path& run) {
-  std::vector<support::Series> series = {{"loss of a step", support::pale, {}, {}},
-                                         {"running mean", support::blue, {}, {}}};
-  support::Series validation{"validation", support::orange, {}, {}};
+  std::vector<support::Series> series = {{"loss of a step", {}, {}}, {"running mean", {}, {}}};
+  support::Series validation{"validation", {}, {}};
   std::optional<double> smooth;
   double before = 0;  // steps, of the runs that have been read
   for (const fs::path& folder : {run, run / end_name}) {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "examples/support/picture.hpp"
+#include "examples/support/svg_plot.hpp"
 
 /// What a training run leaves in its folder beside its checkpoints, by name, and how it is read.
 

@@ -88,9 +88,10 @@ int sample(Options o) {
   o.cli.validate(o.n);
   SamplingOptions& sampling = o.cli.sampling;
   if (o.out.empty()) throw fm::OptionError("--out is empty; name a file or a folder");
-  if (o.out.extension() == ".png") support::check_png_path(o.out);  // now, not after the sampling
+  if (o.out.extension() == ".png")
+    support::check_picture_path(o.out);  // now, not after the sampling
   for (const fs::path& file : {o.trajectory, o.animation}) {
-    if (!file.empty()) support::check_png_path(file);
+    if (!file.empty()) support::check_picture_path(file);
   }
   const at::Tensor labels = class_labels(o.classes, o.n).to(device);
   TrainedModel model = o.cli.load(o.checkpoint, device);

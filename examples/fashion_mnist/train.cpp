@@ -3,7 +3,7 @@
 //   fashion_mnist_train --out runs/post --recipe post --model small
 // Where WORLD_SIZE is set it is one of several ranks (docs/distributed.md).
 // Writes into the run's folder, and into `end` in it for the recipe's end: checkpoints,
-// metrics.csv, loss.png, samples-epoch-N.png and environment.txt, and on request validation.csv and
+// metrics.csv, loss.svg, samples-epoch-N.png and environment.txt, and on request validation.csv and
 // event files for TensorBoard.
 
 #include <fmt/format.h>
@@ -210,8 +210,7 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
       return stopping ? (*stopping)(*validation_loss) : fm::Next::proceed;
     };
     const auto draw = [&](const fm::EpochReport& r) {
-      support::write_png(folder / "loss.png",
-                         support::line_plot(loss_series(folder), "training loss", "step"));
+      support::write_svg(folder / "loss.svg", {{loss_series(folder), "training loss", "step"}});
       std::optional<fm::Ema::Scope> averaged;
       if (trainer.ema() != nullptr) averaged.emplace(*trainer.ema());
       const support::Picture samples = draw_samples(o, net);

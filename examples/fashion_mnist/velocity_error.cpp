@@ -1,5 +1,5 @@
 // How far the velocities that networks predict are from x_1 - x_0, over time:
-//   fashion_mnist_velocity_error --checkpoint runs/post runs/flow --out velocity-error.png
+//   fashion_mnist_velocity_error --checkpoint runs/post runs/flow --out velocity-error.svg
 // The mean squared error of a pixel, and what a step of Euler's from t to 1 makes of it: the
 // picture x_1 that the network expects is off by (1 - t) times the error, in the whole of it and in
 // the black around the clothes, where it shows as grain. Runs of DDIM are asked at the same
@@ -9,7 +9,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
@@ -19,9 +18,10 @@
 #include "examples/fashion_mnist/dataset.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/support/machine.hpp"
-#include "examples/support/picture.hpp"
+#include "examples/support/png.hpp"
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
+#include "examples/support/svg_plot.hpp"
 #include "flowmatch/path/affine.hpp"
 
 namespace fs = std::filesystem;
@@ -86,13 +86,11 @@ int velocity_error(const Options& o) {
     if (!(t >= 0 && t < 1))
       throw fm::OptionError(fmt::format("--times has {}; choose times in [0, 1)", t));
   }
-  support::check_png_path(o.out);
+  support::check_picture_path(o.out);
   const Dataset data = load_dataset(o.data, std::cerr);
   if (o.n < 1 || o.n > data.images.size(0))
     throw fm::OptionError(fmt::format("--n is {}; choose 1 to {}", o.n, data.images.size(0)));
 
-  constexpr std::array colors = {support::orange, support::blue, support::green,
-                                 support::red,    support::grey, support::black};
   std::vector<support::Series> velocities, pictures;
   std::cout << fmt::format("{:<24}{:>8}{:>16}{:>24}{:>16}\n", "run", "t", "squared error",
                            "grey levels off at 1", "in the black");
@@ -101,9 +99,8 @@ int velocity_error(const Options& o) {
     std::vector<double> times = o.times;
     if (model.recipe.method == "ddim") std::erase(times, 0.0);  // where epsilon says nothing of x_1
     const std::string name = fs::weakly_canonical(checkpoint).filename().string();
-    const support::Color color = colors[velocities.size() % colors.size()];
-    support::Series& velocity = velocities.emplace_back(support::Series{name, color, {}, {}});
-    support::Series& picture = pictures.emplace_back(support::Series{name, color, {}, {}});
+    support::Series& velocity = velocities.emplace_back(support::Series{name, {}, {}});
+    support::Series& picture = pictures.emplace_back(support::Series{name, {}, {}});
     const Errors errors = errors_of(model, times, data, o, name);
     velocity.y = errors.all;
     const double grey_level = 2 * model.recipe.pixels.range / 255;
@@ -119,12 +116,9 @@ int velocity_error(const Options& o) {
                                picture.y[i], grey_levels_off(errors.background[i]));
     }
   }
-  support::write_png(
-      o.out,
-      support::sheet(
-          {{{"of the velocity, a pixel", support::line_plot(velocities, "mean squared error", "t")},
-            {"a step of Euler's from t to 1",
-             support::line_plot(pictures, "grey levels off", "t", support::Scale::logarithmic)}}}));
+  support::write_svg(o.out, {{velocities, "Mean squared error of the velocity, a pixel", "t"},
+                             {pictures, "Grey levels that a step of Euler's from t to 1 is off",
+                              "t", support::Scale::logarithmic}});
   std::cerr << "wrote " << o.out.string() << '\n';
   return support::success;
 }
@@ -134,7 +128,7 @@ int main(int argc, char** argv) {
   Options o;
   app.add_option("--checkpoint", o.checkpoints, "runs, a line each")->required();
   app.add_option("--data", o.data, "folder of images (default: the test images in the project)");
-  app.add_option("--out", o.out, "FILE.png")->required();
+  app.add_option("--out", o.out, "FILE.svg")->required();
   app.add_option("--times", o.times, "in [0, 1)")->delimiter(',');
   app.add_option("--n", o.n, "number of images");
   app.add_option("--batch", o.batch, "images that go through the network together");

@@ -76,7 +76,7 @@ int main(int argc, char** argv) {
   return support::run_main(app, argc, argv, [&] {
     const c10::Device device = machine.set_up();
     if (folder.empty()) draw_shapes(folder = out / "shapes", 36);
-    support::check_png_path(out / "samples.png");
+    support::check_picture_path(out / "samples.png");
     const support::ImageFolder images = support::list_images(folder, channels);
     const auto classes = static_cast<std::int64_t>(images.classes.size());
     std::cerr << images.files.size() << " images, " << images.height << " x " << images.width

@@ -155,62 +155,6 @@ Picture image_grid(const at::Tensor& images, std::int64_t columns, std::int64_t 
   return canvas.picture();
 }
 
-Picture line_plot(const std::vector<Series>& series, const std::string& title,
-                  const std::string& x_label, Scale y_scale, Scale x_scale) {
-  constexpr std::int64_t width = 800, height = 480, left = 80, right = 20, top = 40, bottom = 50;
-  Axis x_axis{x_scale}, y_axis{y_scale};
-  const auto shown = [&](double x, double y) { return x_axis.shown(x) && y_axis.shown(y); };
-  for (const Series& s : series) {
-    if (s.x.size() != s.y.size()) {
-      throw flowmatch::ShapeError("the series '" + s.name + "' has " + std::to_string(s.x.size()) +
-                                  " x and " + std::to_string(s.y.size()) + " y; give as many");
-    }
-    for (std::size_t i = 0; i < s.x.size(); ++i) {
-      if (!shown(s.x[i], s.y[i])) continue;
-      x_axis.include(s.x[i]);
-      y_axis.include(s.y[i]);
-    }
-  }
-  x_axis.close();
-  y_axis.close();
-  const auto px = [&](double x) { return left + x_axis.fraction(x) * (width - left - right); };
-  const auto py = [&](double y) {
-    return height - bottom - y_axis.fraction(y) * (height - top - bottom);
-  };
-
-  Canvas canvas(width, height);
-  canvas.text(left, 12, title, black, 2);
-  for (const double x : x_axis.ticks(8)) {
-    canvas.line(px(x), top, px(x), height - bottom, pale);
-    canvas.text(std::lround(px(x)) - Canvas::text_width(number(x)) / 2, height - bottom + 8,
-                number(x));
-  }
-  for (const double y : y_axis.ticks(6)) {
-    canvas.line(left, py(y), width - right, py(y), pale);
-    canvas.text(left - 8 - Canvas::text_width(number(y)), std::lround(py(y)) - 3, number(y));
-  }
-  canvas.line(left, top, left, height - bottom, black);
-  canvas.line(left, height - bottom, width - right, height - bottom, black);
-  canvas.text((left + width - right - Canvas::text_width(x_label)) / 2, height - 20, x_label);
-  for (const Series& s : series) {
-    for (std::size_t i = 1; i < s.x.size(); ++i) {
-      if (shown(s.x[i - 1], s.y[i - 1]) && shown(s.x[i], s.y[i]))
-        canvas.line(px(s.x[i - 1]), py(s.y[i - 1]), px(s.x[i]), py(s.y[i]), s.color);
-    }
-    for (std::size_t i = 0; i < s.x.size() && s.dots; ++i) {
-      if (shown(s.x[i], s.y[i])) canvas.dot(px(s.x[i]), py(s.y[i]), 3, s.color);
-    }
-  }
-  std::int64_t legend = top + 8;  // over the lines
-  for (const Series& s : series) {
-    const std::int64_t at = width - right - 8 - Canvas::text_width(s.name);
-    canvas.fill(at - 26, legend + 2, 20, 3, s.color);
-    canvas.text(at, legend, s.name);
-    legend += 14;
-  }
-  return canvas.picture();
-}
-
 Picture sheet(const std::vector<std::vector<Captioned>>& rows) {
   constexpr std::int64_t gap = 8, caption = 18;
   std::int64_t width = 0;

@@ -8,7 +8,6 @@
 #include <string_view>
 #include <vector>
 
-#include "examples/support/axis.hpp"
 #include "examples/support/png.hpp"
 
 namespace support {
@@ -47,20 +46,6 @@ class Canvas {
 
 /// Images [N, C, H, W] in [-1, 1] side by side in rows of `columns`, two pixels apart.
 Picture image_grid(const at::Tensor& images, std::int64_t columns, std::int64_t scale = 2);
-
-struct Series {
-  std::string name;
-  Color color;
-  std::vector<double> x;
-  std::vector<double> y;
-  bool dots = false;  ///< marks each point
-};
-
-/// Lines over a pair of axes with ticks and a legend. What is not finite (on a logarithmic scale:
-/// not positive) is left out and breaks its line.
-Picture line_plot(const std::vector<Series>& series, const std::string& title,
-                  const std::string& x_label, Scale y_scale = Scale::linear,
-                  Scale x_scale = Scale::linear);
 
 struct Captioned {
   std::string caption;

@@ -36,7 +36,7 @@ bool is_grey(const Picture& picture) {
   return true;
 }
 
-void check_png_path(const std::filesystem::path& path) {
+void check_picture_path(const std::filesystem::path& path) {
   std::error_code error;
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
   if (std::filesystem::is_directory(path, error)) fail(path, "it is a folder");

@@ -21,8 +21,8 @@ bool is_grey(const Picture& picture);
 /// for a picture without pixels.
 void write_png(const std::filesystem::path& path, const Picture& picture);
 
-/// Throws what write_png would for a path where nothing can be written: ask before long work.
-void check_png_path(const std::filesystem::path& path);
+/// Throws flowmatch::DataError for a path where no picture can be written: ask before long work.
+void check_picture_path(const std::filesystem::path& path);
 
 /// Reads any PNG as RGB. Throws flowmatch::DataError for what is none, or larger
 /// than 256 MiB.

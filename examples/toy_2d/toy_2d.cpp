@@ -148,8 +148,8 @@ int run(const Options& o) {
   support::set_up_machine(o.threads);
   if (o.steps < 1 || o.steps > 100000)
     throw fm::OptionError("--steps is " + std::to_string(o.steps) + "; choose 1 to 100000");
-  support::check_png_path(o.out);
-  if (!o.field.empty()) support::check_png_path(o.field);
+  support::check_picture_path(o.out);
+  if (!o.field.empty()) support::check_picture_path(o.field);
   const support::StopOnSignal signals;
   std::vector<std::vector<support::Captioned>> rows, fields;
   for (const std::string& name : o.data == "all" ? names : std::vector<std::string>{o.data}) {

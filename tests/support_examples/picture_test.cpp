@@ -1,6 +1,5 @@
 #include "examples/support/picture.hpp"
 
-#include <cmath>
 #include <set>
 
 #include "flowmatch/core/error.hpp"
@@ -96,54 +95,6 @@ TEST_CASE("picture: a grid puts images in rows with gaps and enlarges pixels") {
   REQUIRE(pixel(grid, grid.width - 4, grid.height - 4) == support::grey);  // the sixth's place
   REQUIRE(support::image_grid(torch::ones({2, 3, 4, 4}), 10, 1).width == 2 * 6 + 2);
   require_error<fm::ShapeError>([&] { support::image_grid(images[0], 3); }, "[N, C, H, W]");
-}
-
-TEST_CASE("picture: a plot of nothing and of constants and of NaN comes out") {
-  const double nan = std::nan("");
-  for (const auto scale : {support::Scale::linear, support::Scale::logarithmic}) {
-    REQUIRE(support::line_plot({}, "nothing", "step", scale).width == 800);
-    REQUIRE(support::line_plot({{"one", support::red, {1}, {1}}}, "one", "step", scale).width ==
-            800);
-    const Picture broken = support::line_plot(
-        {{"", support::red, {0, 1, 2, 3, 4}, {1, 1, nan, 1, 1}}}, "gap", "step", scale);
-    const std::int64_t drawn = count(broken, support::red);
-    REQUIRE(drawn > 300);  // half of the 700 pixels between the axes' ends, and the legend
-    REQUIRE(drawn < 500);
-  }
-}
-
-TEST_CASE("picture: a plot's line runs from corner to corner") {
-  const Picture plot = support::line_plot({{"x", support::blue, {0, 10}, {0, 5}}}, "line", "step");
-  REQUIRE(pixel(plot, 80, 430) == support::blue);
-  REQUIRE(pixel(plot, 80 + 350, 430 - 195) == support::blue);
-}
-
-TEST_CASE("picture: a logarithmic plot makes powers straight and leaves out what is not positive") {
-  const Picture plot = support::line_plot(
-      {{"x", support::blue, {0, 1, 2}, {1, 10, 100}}, {"y", support::red, {0, 1, 2}, {0, -1, 0}}},
-      "line", "step", support::Scale::logarithmic);
-  REQUIRE(pixel(plot, 80 + 350, 430 - 195) == support::blue);
-  REQUIRE(count(plot, support::red) == 60);  // the legend's mark alone
-}
-
-TEST_CASE("picture: both axes can be logarithmic, and points be marked") {
-  support::Series series{"x", support::blue, {1, 10, 100}, {1, 10, 100}, true};
-  const auto plot = [&] {
-    return support::line_plot({series}, "line", "step", support::Scale::logarithmic,
-                              support::Scale::logarithmic);
-  };
-  REQUIRE(pixel(plot(), 80 + 350, 430 - 195) == support::blue);
-  REQUIRE(pixel(plot(), 80 + 350, 430 - 195 + 2) == support::blue);
-  series.dots = false;
-  REQUIRE(pixel(plot(), 80 + 350, 430 - 195 + 2) != support::blue);
-}
-
-TEST_CASE("picture: a series with unlike x and y is refused by name") {
-  require_error<fm::ShapeError>(
-      [] {
-        support::line_plot({{"loss", support::red, {1, 2}, {1}}}, "t", "x");
-      },
-      "'loss' has 2 x and 1 y");
 }
 
 TEST_CASE("picture: a sheet holds all of its rows") {

@@ -73,12 +73,12 @@ TEST_CASE("png: a path is checked before the work and nothing stays of that") {
   const auto path = folder.path() / "picture.png";
   support::write_png(path, gradient(true));
   const auto size = fs::file_size(path);
-  support::check_png_path(path);
-  support::check_png_path(folder.path() / "other.png");
+  support::check_picture_path(path);
+  support::check_picture_path(folder.path() / "other.png");
   REQUIRE(fs::file_size(path) == size);
   REQUIRE(files_in(folder.path()) == 1);
-  require_error<fm::DataError>([&] { support::check_png_path(folder.path()); }, "is a folder");
-  require_error<fm::DataError>([&] { support::check_png_path(path / "picture.png"); },
+  require_error<fm::DataError>([&] { support::check_picture_path(folder.path()); }, "is a folder");
+  require_error<fm::DataError>([&] { support::check_picture_path(path / "picture.png"); },
                                "no file can be made");
 }
 
