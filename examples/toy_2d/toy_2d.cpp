@@ -2,7 +2,8 @@
 //   toy_2d --out toy_2d.png
 // Trains a small network on a checkerboard, two moons and eight Gaussians, and draws data, samples
 // and the samples' ways from noise side by side. Prints the energy distance (Székely & Rizzo 2013)
-// of the samples to the data; that of two sets of data is 0 but for chance.
+// of the samples to the data; that of two sets of data is 0 but for chance. And the log-likelihood
+// of new data, which on average is at most minus their entropy, where that is known.
 
 #include <torch/nn.h>
 
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <iostream>
 #include <numbers>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +28,7 @@ namespace fm = flowmatch;
 
 struct Options {
   std::string data = "all";
-  std::int64_t steps = 5000;
+  std::int64_t steps = 0;  // 0: as many as the distribution takes
   std::int64_t batch = 256;
   std::uint64_t seed = 1;
   bool density = false;
@@ -35,17 +37,29 @@ struct Options {
   std::filesystem::path field;
 };
 
-constexpr double window = 2.6;  // pictures show the plane from -2.6 to 2.6
+/// A distribution on the plane with about the spread of the noise.
+struct Distribution {
+  std::string name;
+  double window;                    ///< pictures show the plane from -window to window
+  std::int64_t steps;               ///< of training; sharp edges take more
+  std::optional<double> entropy{};  ///< in nats
+};
 
-const std::vector<std::string> names = {"checkerboard", "moons", "gaussians"};
+/// The checkerboard's eight squares have sides of 1/0.45, the scaling of flow_matching's examples.
+constexpr double square = 1 / 0.45;
 
-/// n points [n, 2] of a distribution with about the spread of the noise.
+const std::vector<Distribution> distributions = {
+    {"checkerboard", 2.6 * square, 18000, std::log(8 * square * square)},
+    {"moons", 2.6, 6000},
+    {"gaussians", 2.6, 6000, std::log(8 * 2 * std::numbers::pi * std::numbers::e * 0.12 * 0.12)}};
+
+/// n points [n, 2] of the distribution of that name.
 at::Tensor draw_points(const std::string& name, std::int64_t n, fm::Rng& rng) {
   const at::Tensor u = rng.uniform({n});
-  if (name == "checkerboard") {  // every other field of 4 x 4, from -2 to 2
+  if (name == "checkerboard") {  // every other field of 4 x 4
     const at::Tensor x = rng.uniform({n}) * 4 - 2;
     const at::Tensor y = u + at::floor(rng.uniform({n}) * 2) * 2 - at::floor(x).remainder(2) - 1;
-    return at::stack({x, y}, 1);
+    return square * at::stack({x, y}, 1);
   }
   const at::Tensor noise = rng.normal({n, 2});
   if (name == "moons") {  // two half circles, one upside down
@@ -59,12 +73,13 @@ at::Tensor draw_points(const std::string& name, std::int64_t n, fm::Rng& rng) {
   return 1.8 * at::stack({at::cos(angle), at::sin(angle)}, 1) + 0.12 * noise;
 }
 
-/// v(x, t) for x [B, 2], t [B]. Waves of x beside x let a small network learn sharp edges
+/// v(x, t) for x [B, 2], t [B]. Waves of x and t beside them let a small network learn sharp edges
 /// (Tancik et al. 2020).
 struct NetworkImpl : torch::nn::Module {
-  explicit NetworkImpl(std::int64_t width = 96) {
-    std::int64_t in = 11;
-    for (int layer = 0; layer < 4; ++layer) {
+  NetworkImpl() {
+    constexpr std::int64_t width = 64;
+    std::int64_t in = 23;
+    for (int layer = 0; layer < 3; ++layer) {
       layers->push_back(torch::nn::Linear(in, width));
       layers->push_back(torch::nn::SiLU());
       in = width;
@@ -73,9 +88,12 @@ struct NetworkImpl : torch::nn::Module {
     register_module("layers", layers);
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
-    return layers->forward(at::cat(
-        {x, at::sin(2 * x), at::cos(2 * x), at::sin(4 * x), at::cos(4 * x), t.unsqueeze(1)}, 1));
+    const at::Tensor time = t.unsqueeze(1);
+    const at::Tensor phases = at::cat({(x.unsqueeze(2) * x_waves).flatten(1), time * t_waves}, 1);
+    return layers->forward(at::cat({x, time, at::sin(phases), at::cos(phases)}, 1));
   }
+  at::Tensor x_waves = at::tensor({1.4F, 2.8F, 5.6F, 11.2F});
+  at::Tensor t_waves = at::tensor({3.1F, 6.3F});
   torch::nn::Sequential layers;
 };
 TORCH_MODULE(Network);
@@ -88,19 +106,24 @@ double energy_distance(const at::Tensor& x, const at::Tensor& y) {
   return 2 * mean(x, y) - mean(x, x) - mean(y, y);
 }
 
+/// log p(x) of the flow's density at points [N, 2], by the exact divergence.
+at::Tensor log_density(Network& net, const at::Tensor& x) {
+  fm::Likelihood likelihood(net, fm::ode::Dopri5{},
+                            fm::AdaptiveOptions{.rtol = 1e-4, .atol = 1e-4});
+  return likelihood.log_prob(x).log_prob;
+}
+
 struct Density {
   support::Picture picture;
   double integral;  ///< over the window, so 1 but for what lies outside
 };
 
 /// The density that the flow gives the plane: dark where it is high, white a factor of e^6 below.
-Density density(Network& net) {
+Density density(Network& net, double window) {
   constexpr std::int64_t size = 160;
   const at::Tensor line = (at::arange(size) + 0.5) / size * 2 * window - window;
   const std::vector<at::Tensor> yx = at::meshgrid({-line, line}, "ij");  // y downwards, as pixels
-  fm::Likelihood likelihood(net, fm::ode::RK4{}, fm::TimeGrid::uniform(20));
-  const at::Tensor log_p =
-      likelihood.log_prob(at::stack({yx[1].flatten(), yx[0].flatten()}, 1)).log_prob;
+  const at::Tensor log_p = log_density(net, at::stack({yx[1].flatten(), yx[0].flatten()}, 1));
   const at::Tensor brightness = (log_p.max() - log_p).clamp_max(6) / 3 - 1;
   support::Canvas canvas(2 * size, 2 * size);
   canvas.image(0, 0, brightness.view({1, size, size}), 2);
@@ -111,10 +134,11 @@ Density density(Network& net) {
 /// The velocity as arrows over the samples on their way ([T, N, 2], evenly spaced in time), at a
 /// few times, and the ways of some samples over the data. Lengths are the same at all times: the
 /// fastest tenth reaches the next arrow.
-std::vector<support::Captioned> field(const std::string& name, Network& net, const at::Tensor& ways,
-                                      const at::Tensor& data) {
+std::vector<support::Captioned> field(const Distribution& distribution, Network& net,
+                                      const at::Tensor& ways, const at::Tensor& data) {
   const at::NoGradGuard no_grad;
   constexpr std::int64_t columns = 17, size = 256, shown = 1500;
+  const double window = distribution.window;
   const double cell = 2 * window / columns;
   const at::Tensor line = (at::arange(columns) + 0.5) * cell - window;
   const std::vector<at::Tensor> xy = at::meshgrid({line, line}, "ij");
@@ -130,11 +154,12 @@ std::vector<support::Captioned> field(const std::string& name, Network& net, con
     const at::Tensor length = v.norm(2, 1, true).clamp_min(1e-6);
     const at::Tensor arrows = v * (cell / fast) * (fast / length).clamp_max(1);
     const auto at_time = std::llround(times[i] * static_cast<double>(ways.size(0) - 1));
-    row.push_back({fmt::format("{}velocity at t = {:.1f}", i == 0 ? name + ": " : "", times[i]),
-                   support::Plane(window, size)
-                       .points(ways[at_time].slice(0, 0, shown), support::orange, 0.35)
-                       .arrows(x - arrows / 2, arrows, support::blue)
-                       .picture()});
+    row.push_back(
+        {fmt::format("{}velocity at t = {:.1f}", i == 0 ? distribution.name + ": " : "", times[i]),
+         support::Plane(window, size)
+             .points(ways[at_time].slice(0, 0, shown), support::orange, 0.35)
+             .arrows(x - arrows / 2, arrows, support::blue)
+             .picture()});
   }
   row.push_back(
       {"ways of samples over the data", support::Plane(window, size)
@@ -146,47 +171,60 @@ std::vector<support::Captioned> field(const std::string& name, Network& net, con
 
 int run(const Options& o) {
   support::set_up_machine(o.threads);
-  if (o.steps < 1 || o.steps > 100000)
-    throw fm::OptionError("--steps is " + std::to_string(o.steps) + "; choose 1 to 100000");
+  if (o.steps < 0 || o.steps > 100000)
+    throw fm::OptionError("--steps is " + std::to_string(o.steps) +
+                          "; choose 1 to 100000, or 0 for as many as the distribution takes");
   support::check_picture_path(o.out);
   if (!o.field.empty()) support::check_picture_path(o.field);
   const support::StopOnSignal signals;
   std::vector<std::vector<support::Captioned>> rows, fields;
-  for (const std::string& name : o.data == "all" ? names : std::vector<std::string>{o.data}) {
+  for (const Distribution& distribution : distributions) {
+    const std::string& name = distribution.name;
+    if (o.data != "all" && o.data != name) continue;
     std::cerr << name << '\n';
     torch::manual_seed(o.seed);
     fm::Rng rng(o.seed);
     Network net;
     fm::TrainOptions options;
-    options.learning_rate = 8e-3;
-    options.schedule = fm::one_cycle();
+    options.learning_rate = 1e-2;
+    options.schedule = fm::cosine_annealing();
+    options.ema_decay = 0.999;
     options.seed = o.seed;
     options.stop = signals.token();
-    fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), options);
+    // Edges form near t = 1: more times there.
+    fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}, fm::LogitNormalTime(1, 1.2)),
+                        options);
+    const std::int64_t steps = o.steps > 0 ? o.steps : distribution.steps;
     // Points cost nothing: one epoch of fresh ones.
     const fm::TrainResult result =
-        trainer.fit(fm::TensorBatches(draw_points(name, o.steps * o.batch, rng), o.batch),
+        trainer.fit(fm::TensorBatches(draw_points(name, steps * o.batch, rng), o.batch),
                     fm::ProgressBar(std::cerr, support::on_terminal()));
     if (result.stopped) return support::interrupted;
 
+    const auto averaged = trainer.ema()->swap_in();
     fm::Sampler sampler(net, fm::ode::Midpoint{}, fm::TimeGrid::uniform(50));
     const at::Tensor ways = sampler.trajectory(rng.normal({4000, 2}));  // [51, 4000, 2]
     const at::Tensor samples = ways[-1];
     const at::Tensor data = draw_points(name, 4000, rng);
-    std::cout << fmt::format("{:<12}  loss {:.3f}  energy distance {:.5f} (data to data {:.5f})\n",
-                             name, result.loss, energy_distance(samples, data),
-                             energy_distance(draw_points(name, 4000, rng), data))
+    std::cout << fmt::format(
+                     "{:<12}  loss {:.3f}  energy distance {:.5f} (data to data {:.5f})  "
+                     "log-likelihood {:.4f}{}\n",
+                     name, result.loss, energy_distance(samples, data),
+                     energy_distance(draw_points(name, 4000, rng), data),
+                     log_density(net, data).mean().item<double>(),
+                     distribution.entropy ? fmt::format(" (at most {:.4f})", -*distribution.entropy)
+                                          : "")
               << std::flush;
-    const auto plane = [] { return support::Plane(window, 320); };
+    const auto plane = [&] { return support::Plane(distribution.window, 320); };
     rows.push_back({{name + ": data", plane().points(data, support::orange).picture()},
                     {"samples", plane().points(samples, support::blue).picture()},
                     {"their ways from noise", plane()
                                                   .paths(ways.slice(1, 0, 300), support::blue)
                                                   .points(samples.slice(0, 0, 300), support::blue)
                                                   .picture()}});
-    if (!o.field.empty()) fields.push_back(field(name, net, ways, data));
+    if (!o.field.empty()) fields.push_back(field(distribution, net, ways, data));
     if (o.density) {
-      const Density d = density(net);
+      const Density d = density(net, distribution.window);
       rows.back().push_back({"density", d.picture});
       std::cout << fmt::format("{:<12}  integral of the density {:.4f}\n", name, d.integral)
                 << std::flush;
@@ -204,11 +242,13 @@ int run(const Options& o) {
 int main(int argc, char** argv) {
   CLI::App app("Flow matching on the plane: checkerboard, moons and eight Gaussians", "toy_2d");
   Options o;
-  std::vector<std::string> known = names;
-  known.push_back("all");
+  std::vector<std::string> known = {"all"};
+  for (const Distribution& distribution : distributions) known.push_back(distribution.name);
   app.add_option("--data", o.data, "checkerboard, moons, gaussians or all")
       ->check(CLI::IsMember(known));
-  app.add_option("--steps", o.steps, "training steps for each");
+  app.add_option(
+      "--steps", o.steps,
+      "training steps for each (default: 18000 for the checkerboard, 6000 for the others)");
   app.add_option("--seed", o.seed, "of data, weights, times and noise");
   app.add_flag("--density", o.density, "also draw the density that the flow gives the plane");
   app.add_option("--field", o.field,
