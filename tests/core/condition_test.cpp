@@ -67,6 +67,7 @@ TEST_CASE("condition: a tensor is selected and repeated and joined by samples") 
   CHECK(at::equal(Traits<at::Tensor>::repeat_interleave(c, 2), ints({10, 10, 11, 11, 12, 12})));
   CHECK(at::equal(Traits<at::Tensor>::cat({c, ints({7})}), ints({10, 11, 12, 7})));
   CHECK(Traits<at::Tensor>::to(c, torch::kMeta).device().is_meta());
+  CHECK(at::equal(Traits<at::Tensor>::to(c, torch::kCPU), c));
   const at::Tensor rows = torch::arange(6).view({3, 2});
   CHECK(at::equal(Traits<at::Tensor>::repeat_interleave(rows, 2)[1], rows[0]));
   CHECK(at::equal(Traits<at::Tensor>::index_select(rows, ints({1}))[0], rows[1]));
@@ -92,6 +93,7 @@ TEST_CASE("condition: a tuple acts on each of its parts") {
   CHECK(at::equal(std::get<0>(joined), ints({1, 2, 2})));
   CHECK(at::equal(std::get<2>(joined), doubles({0.5, 0.25, 0.25})));
   CHECK(std::get<2>(Traits<Tuple>::to(c, torch::kMeta)).device().is_meta());
+  CHECK(at::equal(std::get<2>(Traits<Tuple>::to(c, torch::kCPU)), std::get<2>(c)));
 }
 
 TEST_CASE("condition: parts of a tuple that disagree in size are a ShapeError") {
@@ -102,6 +104,7 @@ TEST_CASE("condition: parts of a tuple that disagree in size are a ShapeError") 
       },
       "hold 2 and 3 samples");
   CHECK(Traits<std::tuple<>>::size({}) == -1);
+  CHECK(Traits<Tuple>::size({ints({}), ints({})}) == 0);
 }
 
 TEST_CASE("condition: a struct of the user works alone and in a tuple") {
@@ -123,4 +126,6 @@ TEST_CASE("condition: a size that does not fit the samples is a ShapeError") {
         fm::check_condition_size(ints({1, 2}), 3);
       },
       "2 entries for 3 samples");
+  require_error<fm::ShapeError>([] { fm::check_condition_size(ints({}), 3); },
+                                "0 entries for 3 samples");
 }

@@ -47,6 +47,14 @@ TEST_CASE("expand: times are float32 except for float64 data") {
   CHECK(fm::time_dtype(torch::zeros({1}, torch::kBFloat16)) == torch::kFloat);
 }
 
+TEST_CASE("expand: sums over many steps are float32 for half precision") {
+  CHECK(fm::state_dtype(torch::zeros({1}, torch::kHalf)) == torch::kFloat);
+  CHECK(fm::state_dtype(torch::zeros({1}, torch::kBFloat16)) == torch::kFloat);
+  CHECK(fm::state_dtype(torch::zeros({1}, torch::kFloat)) == torch::kFloat);
+  CHECK(fm::state_dtype(torch::zeros({1}, torch::kDouble)) == torch::kDouble);
+  CHECK(fm::state_dtype(torch::zeros({1}, torch::kComplexDouble)) == torch::kComplexDouble);
+}
+
 TEST_CASE("expand: shapes that differ are a ShapeError that names both tensors") {
   const at::Tensor a = torch::zeros({2, 1});
   CHECK_NOTHROW(fm::check_same_shape(a, "a", torch::ones({2, 1}), "b"));

@@ -1,6 +1,9 @@
 #include "flowmatch/core/parallel_for.hpp"
 
 #include <atomic>
+#include <chrono>
+#include <mutex>
+#include <set>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -26,6 +29,18 @@ TEST_CASE("parallel_for: the work runs on several threads at once and single ope
     threads_inside += at::get_num_threads();
   });
   CHECK(threads_inside == 2);
+}
+
+TEST_CASE("parallel_for: there are no more threads than LibTorch has") {
+  const Threads two(2);
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  fm::parallel_for(8, [&](std::int64_t) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));  // long enough for others to come
+    const std::lock_guard lock(mutex);
+    threads.insert(std::this_thread::get_id());
+  });
+  CHECK(threads.size() == 2);
 }
 
 TEST_CASE("parallel_for: gradients are off in every thread where they are off for the caller") {

@@ -35,7 +35,10 @@ std::vector<at::Tensor> checked_rest(Source& source) {
 struct Slow {
   using condition_type = fm::NoCondition;
   std::int64_t batches_per_epoch() const { return batches; }
-  void start_epoch(std::int64_t) { position = 0; }
+  void start_epoch(std::int64_t epoch) {
+    if (epoch < 0) throw std::runtime_error("no epoch");
+    position = 0;
+  }
   std::optional<fm::Batch<>> next() {
     if (position == throws_at) throw std::runtime_error("no batch");
     if (position == batches) return std::nullopt;
@@ -132,6 +135,8 @@ TEST_CASE("prefetch: what the source throws comes after the batches before it") 
     require_error<std::runtime_error>([&] { source.next(); }, "no batch");
     require_error<std::runtime_error>([&] { source.next(); }, "no batch");
   }
+  require_error<std::runtime_error>([&] { source.start_epoch(-1); }, "no epoch");
+  CHECK_FALSE(source.next().has_value());  // what ended the epoch before is over
   fm::Prefetch refusing(numbers());
   require_error<fm::OptionError>([&] { refusing.start_epoch(0, 7); }, "batch 7 of an epoch of 6");
   CHECK_FALSE(refusing.next().has_value());
@@ -148,6 +153,16 @@ TEST_CASE("prefetch: it ends and moves while batches are in the making") {
   other.start_epoch(0);
   other = std::move(moved);
   CHECK(value(other) == 2);
+}
+
+TEST_CASE("prefetch: its end waits for the batch in the making only") {
+  std::atomic<int> made = 0;
+  {
+    fm::Prefetch source(Slow{.batches = 50, .pause = milliseconds(20), .made = &made}, 40);
+    source.start_epoch(0);
+    CHECK(value(source) == 0);
+  }
+  CHECK(made < 20);  // not all that there is room for
 }
 
 TEST_CASE("prefetch: batches are made under the caller's gradient mode") {

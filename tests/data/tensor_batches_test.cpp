@@ -173,6 +173,12 @@ TEST_CASE("tensor_batches: the fingerprint tells data and order and batch size a
       fm::TensorBatches(points(9), 4, last(fm::LastBatch::keep)).fingerprint(),
   };
   for (const std::string& other : others) CHECK(other != print);
+  // Of much data, 64 samples at even distances.
+  const at::Tensor many = points(6400);
+  at::Tensor one_changed = many.clone();
+  one_changed[100] += 1;
+  CHECK(fm::TensorBatches(one_changed, 4).fingerprint() !=
+        fm::TensorBatches(many, 4).fingerprint());
 
   using Pair = std::tuple<at::Tensor, at::Tensor>;
   const auto of = [](const auto& condition) {

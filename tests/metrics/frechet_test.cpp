@@ -130,6 +130,12 @@ TEST_CASE("frechet: too few samples and features that do not fit are refused") {
   require_error<fm::ShapeError>(
       [] { fm::frechet_distance(origin, torch::eye(3), origin, torch::eye(2)); },
       "the first covariance has shape [3, 3]");
+  require_error<fm::ShapeError>(
+      [] { fm::frechet_distance(origin, torch::ones({2}), origin, torch::eye(2)); },
+      "the first covariance has shape [2]");
+  require_error<fm::ShapeError>(
+      [] { fm::frechet_distance(origin, torch::eye(2), at::Tensor(), torch::eye(2)); },
+      "the second mean has shape undefined");
   require_error<fm::DataError>(
       [] {
         fm::frechet_distance(origin, torch::eye(2), origin,

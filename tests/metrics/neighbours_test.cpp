@@ -107,6 +107,12 @@ TEST_CASE("neighbours: too few points and features that do not fit are refused")
       "the real features are 5 samples");
   require_error<fm::ShapeError>([&] { fm::nearest(good, torch::randn({3, 4})); }, "the points 4");
   require_error<fm::DataError>([&] { fm::nearest(good, torch::randn({0, 2})); }, "the points");
+  const auto each = [&](const at::Tensor& fake, auto error, const char* message) {
+    require_error<decltype(error)>([&] { fm::precision_recall(good, fake, 3); }, message);
+    require_error<decltype(error)>([&] { fm::density_coverage(good, fake, 3); }, message);
+  };
+  each(torch::randn({10, 4}), fm::ShapeError(""), "the generated features 4");
+  each(torch::randn({0, 2}), fm::DataError(""), "the generated features are 0 samples");
   at::Tensor spoiled = good.clone();
   spoiled[9][0] = std::numeric_limits<double>::quiet_NaN();
   require_error<fm::DataError>([&] { fm::precision_recall(good, spoiled); }, "NaN or infinity");

@@ -128,6 +128,7 @@ TEST_CASE("noisifier: a path with randomness of its own draws from the same Rng"
   const at::Tensor z = (noised.x_t - straight.x_t).squeeze(1) / (noised.t * (1 - noised.t)).sqrt();
   CHECK(z.std().item<double>() == Approx(0.5).margin(0.03));
   CHECK(noisify.path().scale == 0.5);
+  CHECK(narrow.path().scale == 0);
 }
 
 TEST_CASE("noisifier: the concept takes noisifiers and lambdas and refuses the rest") {

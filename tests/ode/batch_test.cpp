@@ -155,3 +155,18 @@ TEST_CASE("batch: errors name the sample") {
   Batch none;
   CHECK(ode::integrate_batch(ode::Dopri5{}, f, none, {0, 1}, tight, ignore).calls == 0);
 }
+
+TEST_CASE("batch: a last step that is rejected while another sample arrives is made again") {
+  Oscillators f{{0, 30}};
+  Batch x(2, {0, 1});
+  std::vector<int> arrivals(2);
+  const auto s = ode::integrate_batch(
+      ode::Dopri5{}, f, x, {0, 2}, {.rtol = 1e-8, .atol = 1e-8, .first_step = 2},
+      [&](std::size_t, std::span<const std::int64_t> places, const Batch&) {
+        for (const std::int64_t place : places) ++arrivals[static_cast<std::size_t>(place)];
+      });
+  CHECK(s.accepted[0] == 1);
+  CHECK(s.rejected[1] > 0);
+  CHECK(arrivals == std::vector<int>{1, 1});
+  CHECK(x[1][0] == Approx(std::sin(60)).margin(1e-5));
+}

@@ -107,3 +107,21 @@ TEST_CASE("events: looking for events makes no evaluations of a method with its 
   CHECK(with.hits.size() == 3);
   CHECK(x == y);
 }
+
+TEST_CASE("events: a zero is found in few evaluations, exact to the last places") {
+  const auto check = [](auto g, double a, double b, double zero, int most) {
+    int calls = 0;
+    const auto counted = [&](double t) {
+      ++calls;
+      return g(t);
+    };
+    CHECK(ode::detail::find_zero(counted, a, g(a), b, g(b)) == Approx(zero).epsilon(1e-15));
+    CHECK(calls <= most);
+  };
+  // Convex ones, where plain regula falsi keeps one end for ever and a bisection takes 53.
+  const auto exponential = [](double t) { return std::exp(5 * t) - 3; };
+  check(exponential, 0, 1, std::log(3.0) / 5, 22);
+  check(exponential, 1, 0, std::log(3.0) / 5, 22);
+  check([](double t) { return t * t * t - 2; }, 0, 2, std::cbrt(2.0), 16);
+  check([](double t) { return t - 0.3; }, 0, 1, 0.3, 4);
+}

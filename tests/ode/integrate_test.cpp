@@ -544,3 +544,25 @@ TEST_CASE("integrate: a norm of the user's decides what counts as an error") {
   CHECK(one.accepted < both.accepted / 4);
   CHECK(y[0] == Approx(std::exp(-1)).epsilon(1e-5));
 }
+
+TEST_CASE("integrate: the first step is as long as the rule has it, in either direction") {
+  for (const double direction : {1.0, -1.0}) {
+    std::vector<double> times;
+    double x = 1;
+    ode::integrate(ode::AdaptiveHeun{}, Recorder{&times}, x, 0, direction, {});
+    // |x| and |dx/dt| are 1 and their tolerance 2e-5: a trial step of 0.01 |x| / |dx/dt|, over
+    // which the derivative changes by as much, then 0.01 in units of the tolerance.
+    CHECK(times[1] == Approx(0.01 * direction).epsilon(1e-12));
+    CHECK(times[2] == Approx(std::sqrt(0.01 * 2e-5) * direction).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("integrate: jumps at the ends or beyond change nothing") {
+  double x = 1;
+  const auto f = [](double y, double) { return -y; };
+  const auto plain = ode::integrate(ode::Dopri5{}, f, x, 0, 1, {});
+  double y = 1;
+  const auto with = ode::integrate(ode::Dopri5{}, f, y, 0, 1, {.jumps = {0, 1, -0.5, 2}});
+  CHECK(y == x);
+  CHECK(with.evaluations == plain.evaluations);
+}

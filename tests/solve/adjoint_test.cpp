@@ -122,3 +122,38 @@ TEST_CASE("adjoint: a derivative that was not recorded is no zero") {
       },
       "float32 or float64");
 }
+
+TEST_CASE("adjoint: the way there looks at the error of every element") {
+  const at::Tensor speed = doubles({0, 40});
+  const auto turn = [&](const at::Tensor& x, double) {
+    return at::stack({x[1] * speed, -x[0] * speed});
+  };
+  const at::Tensor x_0 = doubles({0, 0, 1, 1}).view({2, 2});  // the first element does not move
+  const at::Tensor x = fm::odeint_adjoint(turn, x_0, doubles({0, 1}), {}, ode::Dopri5{}, tight)[1];
+  CHECK(close(x[0], doubles({0, std::sin(40.0)}), 0, 1e-6));
+  CHECK(close(x[1], doubles({1, std::cos(40.0)}), 0, 1e-6));
+}
+
+TEST_CASE("adjoint: a parameter or a state that the field does not use has a gradient of 0") {
+  at::Tensor x_0 = torch::ones({2}, torch::kDouble).requires_grad_();
+  const at::Tensor used = torch::ones({2}, torch::kDouble).requires_grad_();
+  const at::Tensor unused = torch::ones({3}, torch::kDouble).requires_grad_();
+  const auto driven = [&](const at::Tensor&, double t) { return used * t; };
+  fm::odeint_adjoint(driven, x_0, doubles({0, 2}), {unused, used}, ode::Dopri5{}, tight)[1]
+      .sum()
+      .backward();
+  CHECK(close(x_0.grad(), torch::ones({2}, torch::kDouble), 1e-9, 1e-9));
+  CHECK(close(used.grad(), torch::full({2}, 2.0, torch::kDouble), 1e-9, 1e-9));
+  CHECK(close(unused.grad(), torch::zeros({3}, torch::kDouble)));
+}
+
+TEST_CASE("adjoint: what the field keeps of its inputs stays as it was") {
+  std::vector<std::pair<at::Tensor, at::Tensor>> kept;
+  const auto falling = [&](const at::Tensor& x, double) {
+    kept.emplace_back(x, x.detach().clone());
+    return -x;
+  };
+  at::Tensor x_0 = doubles({1, 2}).requires_grad_();
+  fm::odeint_adjoint(falling, x_0, doubles({0, 1}), {}, ode::Dopri5{}, tight)[1].sum().backward();
+  for (const auto& [x, then] : kept) CHECK(at::equal(x.detach(), then));
+}

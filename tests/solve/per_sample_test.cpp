@@ -24,6 +24,23 @@ at::Tensor exact(const at::Tensor& rate, double t) {
 
 }  // namespace
 
+TEST_CASE("per_sample: the norms are those of each sample by itself") {
+  const at::Tensor v = doubles({0.3, -0.4, 5, 1}).view({2, 2});
+  const at::Tensor a = doubles({1, -2, 0, 3}).view({2, 2});
+  const at::Tensor b = doubles({-3, 0, -7, 1}).view({2, 2});
+  const std::vector<double> dt = {0.5, 2};
+  for (const auto kind : {ode::ErrorNorm::rms, ode::ErrorNorm::max}) {
+    const ode::Tolerance tolerance{0.1, 0.2, kind};
+    const std::vector<double> norms = ode::batch_traits<at::Tensor>::norms(v, dt, a, b, tolerance);
+    REQUIRE(norms.size() == 2);
+    for (std::int64_t i = 0; i < 2; ++i) {
+      const auto place = static_cast<std::size_t>(i);
+      const double alone = ode::state_traits<at::Tensor>::norm(v[i], a[i], b[i], tolerance);
+      CHECK(norms[place] == Approx(dt[place] * alone).epsilon(1e-14));
+    }
+  }
+}
+
 TEST_CASE("per_sample: each sample keeps its condition while others leave the batch") {
   const at::Tensor rate = doubles({0.5, 200, 3, 20, 1});
   const std::vector<double> times = {0, 0.2, 1};

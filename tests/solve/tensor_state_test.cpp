@@ -50,6 +50,12 @@ TEST_CASE("tensor_state: the norms equal their formulas and carry NaN") {
   CHECK(Traits::norm(v, a, b, {0.1, 0.2, ode::ErrorNorm::rms}) ==
         Approx(r.square().mean().sqrt().item<double>()));
   CHECK(Traits::norm(v, a, b, {0.1, 0.2, ode::ErrorNorm::max}) == Approx(r.max().item<double>()));
+  // The same with gaps between the elements, which no plain loop can do.
+  const auto spread = [](const at::Tensor& x) { return at::stack({x, x + 9}, 1).select(1, 0); };
+  for (const auto kind : {ode::ErrorNorm::rms, ode::ErrorNorm::max}) {
+    CHECK(Traits::norm(spread(v), spread(a), spread(b), {0.1, 0.2, kind}) ==
+          Approx(Traits::norm(v, a, b, {0.1, 0.2, kind})).epsilon(1e-14));
+  }
   const at::Tensor bad = doubles({std::numeric_limits<double>::quiet_NaN(), 0});
   CHECK(std::isnan(Traits::norm(bad, a, b, {0.1, 0.2, ode::ErrorNorm::max})));
   CHECK(std::isnan(Traits::norm(bad, a, b, {})));

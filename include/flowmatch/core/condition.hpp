@@ -56,7 +56,7 @@ struct condition_traits<at::Tensor> {
     return c.size(0);
   }
   static at::Tensor index_select(const at::Tensor& c, const at::Tensor& index) {
-    return c.index_select(0, index.device() == c.device() ? index : index.to(c.device()));
+    return c.index_select(0, index.to(c.device()));
   }
   static at::Tensor repeat_interleave(const at::Tensor& c, std::int64_t n) {
     return c.repeat_interleave(n, 0);

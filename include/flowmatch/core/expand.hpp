@@ -42,7 +42,6 @@ inline void check_time(const at::Tensor& t, const at::Tensor& x) {
 /// sizes agree.
 inline at::Tensor expand_time(const at::Tensor& t, const at::Tensor& x) {
   check_time(t, x);
-  if (x.dim() == 1) return t;
   c10::SmallVector<std::int64_t, 6> shape(static_cast<std::size_t>(x.dim()), 1);
   shape[0] = t.size(0);
   return t.view(shape);

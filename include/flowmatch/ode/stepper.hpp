@@ -52,11 +52,10 @@ inline std::array<double, Most> scaled(const double* weights, std::size_t count,
   return product;
 }
 
+/// Some system, for the concepts below to name.
 struct AnySystem {
   template <class X>
-  X operator()(const X& x, double) const {
-    return x;
-  }
+  X operator()(const X& x, double) const;
 };
 
 struct AnyNoise {
