@@ -207,15 +207,16 @@ def run(room, seed, count, scratch, cmake):
         for i, mutant in todo.items():
             if "#" in mutant.code:
                 try_one(mutant, i, [f for f in reached if i in reached[f]], seconds)
-                continue
-            write_tree(tree, {i: mutant})
-            errors = build(tree, folder, room, cmake)
-            if "static assertion failed" in errors:
-                verdict_is(mutant, "caught")
-            elif errors:
-                verdict_is(mutant, REFUSED)
-            else:
-                try_one(mutant, i, list(seconds), seconds)
+        for i, mutant in todo.items():
+            if "#" not in mutant.code:
+                write_tree(tree, {i: mutant})
+                errors = build(tree, folder, room, cmake)
+                if "static assertion failed" in errors:
+                    verdict_is(mutant, "caught")
+                elif errors:
+                    verdict_is(mutant, REFUSED)
+                else:
+                    try_one(mutant, i, list(seconds), seconds)
     # In order, and without what the code has no longer.
     kept = {key(m) for m in chosen} | ({key(m) for m in candidates(room, seed)} & refused)
     write_verdicts({k: verdict for k, verdict in read_verdicts().items() if verdict.room != room or k in kept})
