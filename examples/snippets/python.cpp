@@ -28,6 +28,11 @@ int main() {
   const fm::LoadReport report = fm::load_state_dict(*net, theirs, {.strict = false});
   if (!report.fits()) std::cout << report.text();
 
+  fm::StateDict state{{"weight", at::ones({2, 3})}};
+  state["bias"] = at::zeros({2});
+  for (const auto& [name, tensor] : state)
+    std::cout << name << ' ' << fm::shape_text(tensor) << '\n';
+
   std::filesystem::remove_all(folder);
   return 0;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "flowmatch/optim/fused_adam.hpp"
+#include "tests/support/kill_at_system_call.hpp"
 #include "tests/support/networks.hpp"
 
 namespace fs = std::filesystem;
@@ -342,4 +343,41 @@ TEST_CASE("checkpoint: an optimizer's state is loaded back and one of another ne
   fm::FusedAdam foreign({torch::zeros({2}).requires_grad_()}, torch::optim::AdamOptions(0.1));
   require_error<fm::CheckpointError>([&] { fm::load_optimizer(path, foreign, c10::kCPU); },
                                      "of another optimizer");
+}
+
+TEST_CASE("checkpoint: one that was moved aside for a new one is found again") {
+  const TemporaryFolder folder;
+  Run run;
+  const fs::path path = run.write(folder.path(), 7);
+  fs::rename(path, folder.path() / ".replaced-step-000000007");
+  REQUIRE(fm::latest_checkpoint(folder.path())->path == path);
+}
+
+TEST_CASE(
+    "checkpoint: killed at every system call of a second writing there is always a whole one") {
+  const TemporaryFolder folder;
+  Run run;
+  run.write(folder.path(), 7, 10, "0.5");
+  int calls = 0, old = 0;
+  for (Kill kill = Kill::killed; kill == Kill::killed; ++calls) {
+    kill = kill_at_system_call(calls, [&] { run.write(folder.path(), 7, 10, "0.25"); });
+    if (kill == Kill::impossible) {
+      WARN("SKIPPED: processes can't be traced here");
+      return;
+    }
+    REQUIRE(kill != Kill::failed);
+    INFO("call " << calls);
+    const auto found = fm::latest_checkpoint(folder.path());
+    REQUIRE(found);
+    const std::string score = found->manifest.get("score");
+    REQUIRE((score == "0.5" || score == "0.25"));
+    if (score == "0.5") ++old;
+    REQUIRE(fm::read_state_dict(found->path / "model.pt").size() ==
+            fm::state_dict(*run.net).size());
+    if (score == "0.25" && kill == Kill::killed) run.write(folder.path(), 7, 10, "0.5");
+  }
+  CHECK(calls > 50);
+  CHECK(old > 50);
+  CHECK(fm::latest_checkpoint(folder.path())->manifest.get("score") == "0.25");
+  CHECK(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()) == 1);
 }

@@ -1,5 +1,6 @@
 #include "flowmatch/core/expand.hpp"
 
+#include "tests/support/grouped_locale.hpp"
 #include "tests/support/test.hpp"
 
 TEST_CASE("expand: t gets as many dimensions as x has") {
@@ -63,4 +64,10 @@ TEST_CASE("expand: shapes that differ are a ShapeError that names both tensors")
   require_error<fm::ShapeError>([&] { fm::check_same_shape(at::Tensor(), "left", a, "right"); },
                                 "left has shape undefined");
   CHECK(fm::shape_text(torch::zeros({64, 1, 28, 28})) == "[64, 1, 28, 28]");
+}
+
+TEST_CASE("expand: a shape's text does not depend on the program's locale") {
+  const GroupedLocale grouped;
+  CHECK(fm::shape_text(torch::zeros({2048, 0, 1000})) == "[2048, 0, 1000]");
+  CHECK(fm::shape_text(torch::zeros({})) == "[]");
 }

@@ -1,22 +1,33 @@
-// Any bytes as the pickle of a state_dict: refused with a DataError, or rewritten to what stays as
-// it is when rewritten once more.
+// Any bytes as a pickle: refused with a DataError, or a tree whose indices lie in it.
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <string_view>
 
-#include "flowmatch/io/python_pickle.hpp"
+#include "flowmatch/io/pickle.hpp"
 #include "tests/fuzz/require.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  std::string plain;
+  using Kind = flowmatch::PickleNode::Kind;
+  flowmatch::Pickle pickle;
   try {
-    plain = flowmatch::plain_pickle({reinterpret_cast<const char*>(data), size});
+    pickle = flowmatch::parse_pickle({reinterpret_cast<const char*>(data), size});
   } catch (const flowmatch::DataError&) {
     return 0;
   }
-  require(plain.size() <= size, "it does not grow");
-  require(flowmatch::plain_pickle(plain) == plain, "it stays as it is");
+  require(pickle.nodes.size() <= size + 4, "a byte makes one node at most");
+  require(pickle.root < pickle.nodes.size(), "the root is a node");
+  std::size_t items = 0;
+  for (const flowmatch::PickleNode& node : pickle.nodes) {
+    for (const std::uint32_t item : node.items)
+      require(item < pickle.nodes.size(), "items are nodes");
+    items += node.items.size();
+    if (node.kind == Kind::dict) require(node.items.size() % 2 == 0, "a dict holds pairs");
+    if (node.kind == Kind::object) require(node.items.size() >= 2, "an object has arguments");
+    if (node.kind == Kind::persistent)
+      require(node.items.size() == 1, "a persistent has one identity");
+    require(node.text.size() <= size + 1, "texts come from the pickle");
+  }
+  require(items <= 3 * size, "items come from the pickle");
   return 0;
 }

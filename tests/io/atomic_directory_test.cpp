@@ -4,6 +4,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "tests/support/kill_at_system_call.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
@@ -122,4 +123,95 @@ TEST_CASE("atomic_directory: failures are typed and the older one survives them"
   std::filesystem::remove_all(directory.path());
   require_error<fm::CheckpointError>([&] { directory.commit(); }, "cannot read");
   CHECK(read(target / "old") == "old");
+}
+
+TEST_CASE("atomic_directory: a moment without the exchange of names leaves nothing behind either") {
+  const TemporaryFolder folder;
+  const Path target = folder.path() / "run";
+  for (const char* text : {"first", "second"}) {
+    fm::AtomicDirectory directory(target, false);
+    write_text(directory.path() / text, text);
+    directory.commit();
+    CHECK(names_in(target) == Names{text});
+    CHECK(names_in(folder.path()) == Names{"run"});
+  }
+}
+
+TEST_CASE(
+    "atomic_directory: a second writer of the same directory is told so and disturbs nothing") {
+  const TemporaryFolder folder;
+  const Path target = folder.path() / "run";
+  fm::AtomicDirectory first(target);
+  write_text(first.path() / "a", "1");
+  require_error<fm::CheckpointError>([&] { fm::AtomicDirectory second(target); },
+                                     "another process writes " + target.string());
+  fm::remove_leftovers(folder.path());
+  CHECK(read(first.path() / "a") == "1");
+  first.commit();
+  CHECK(names_in(target) == Names{"a"});
+  fm::AtomicDirectory later(target);  // although the first one still lives
+  write_text(later.path() / "b", "2");
+  later.commit();
+  CHECK(names_in(target) == Names{"b"});
+}
+
+TEST_CASE("atomic_directory: what was moved aside comes back and leftovers go") {
+  const TemporaryFolder folder;
+  const auto make = [&](const std::string& name, const std::string& text) {
+    std::filesystem::create_directories(folder.path() / name);
+    write_text(folder.path() / name / "a", text);
+  };
+  make(".replaced-lost", "old");
+  make(".replaced-there", "old");
+  make("there", "new");
+  make(".writing-half", "half");
+  fm::recover_replaced(folder.path());
+  CHECK(names_in(folder.path()) == Names{"lost", "there", ".replaced-there", ".writing-half"});
+  CHECK(read(folder.path() / "lost" / "a") == "old");
+  CHECK(read(folder.path() / "there" / "a") == "new");
+  fm::remove_leftovers(folder.path());
+  CHECK(names_in(folder.path()) == Names{"lost", "there"});
+  CHECK_NOTHROW(fm::recover_replaced(folder.path() / "none"));
+  CHECK_NOTHROW(fm::remove_leftovers(folder.path() / "none"));
+}
+
+TEST_CASE(
+    "atomic_directory: killed at every system call it leaves the old one or the new one whole") {
+  for (const bool can_exchange : {true, false}) {
+    INFO("exchange of names: " << can_exchange);
+    const TemporaryFolder folder;
+    const Path target = folder.path() / "run";
+    const auto save = [&](const std::string& text) {
+      fm::AtomicDirectory directory(target, can_exchange);
+      write_text(directory.path() / "a", text);
+      write_text(directory.path() / "b", text);
+      directory.commit();
+    };
+    save("old");
+    std::set<std::string> seen;
+    int calls = 0;
+    for (Kill kill = Kill::killed; kill == Kill::killed; ++calls) {
+      kill = kill_at_system_call(calls, [&] { save("new"); });
+      if (kill == Kill::impossible) {
+        WARN("SKIPPED: processes can't be traced here");
+        return;
+      }
+      REQUIRE(kill != Kill::failed);
+      fm::recover_replaced(folder.path());
+      INFO("call " << calls);
+      REQUIRE(names_in(target) == Names{"a", "b"});
+      const std::string found = read(target / "a");
+      REQUIRE((found == "old" || found == "new"));
+      REQUIRE(read(target / "b") == found);
+      seen.insert(found);
+      if (found == "new" && kill == Kill::killed) {
+        save("old");
+        REQUIRE(names_in(folder.path()) == Names{"run"});  // what was left is gone
+      }
+    }
+    CHECK(calls > 20);
+    CHECK(seen == std::set<std::string>{"old", "new"});
+    CHECK(read(target / "a") == "new");
+    CHECK(names_in(folder.path()) == Names{"run"});
+  }
 }

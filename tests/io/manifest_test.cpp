@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "tests/support/grouped_locale.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
@@ -107,4 +108,15 @@ TEST_CASE("manifest: keys that would not come back are refused") {
 TEST_CASE("manifest: a CRC is written as eight digits") {
   CHECK(fm::Manifest::hex(0xCBF43926U) == "cbf43926");
   CHECK(fm::Manifest::hex(0x1AU) == "0000001a");
+}
+
+TEST_CASE("manifest: numbers do not depend on the program's locale") {
+  const GroupedLocale grouped;
+  fm::Manifest manifest;
+  manifest.set("steps", 1234567);
+  manifest.set("score", fm::number_text(1234.5));
+  CHECK(manifest.to_text().rfind("score = 1234.5\nsteps = 1234567\n", 0) == 0);
+  const fm::Manifest back = fm::Manifest::from_text(manifest.to_text());
+  CHECK(back.get_int("steps") == 1234567);
+  CHECK(back.get_double("score") == 1234.5);
 }

@@ -53,6 +53,16 @@ TEST_CASE("mapped_npy: a mapped file has the values of a read one") {
   }
 }
 
+TEST_CASE("mapped_npy: Fortran order is a transposed view of the file") {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "a.npy";
+  put(path, header("|u1", "(2, 3)", "True"), "abcdef");
+  const at::Tensor mapped = fm::map_npy(path);
+  CHECK(at::equal(mapped, torch::tensor({{97, 99, 101}, {98, 100, 102}}, torch::kByte)));
+  CHECK(mapped.strides() == at::IntArrayRef{1, 2});
+  CHECK(at::equal(mapped, fm::load_npy(path)));
+}
+
 TEST_CASE("mapped_npy: the mapping outlives the file's name and the first tensor") {
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "a.npy";
@@ -81,11 +91,11 @@ TEST_CASE("mapped_npy: files that cannot be used are data errors that name them"
   };
   refused("cannot read");
   put(path, header(">f4", "(2,)"), std::string(8, '\0'));
-  refused("none of float32, float64, uint8 and int64");
-  put(path, header("<f2", "(4,)"), std::string(8, '\0'));
-  refused("none of float32, float64, uint8 and int64");
-  put(path, header("<f4", "(2,)", "True"), std::string(8, '\0'));
-  refused("Fortran order");
+  refused("its values are big-endian");
+  put(path, header("<f16", "(1,)"), std::string(16, '\0'));
+  refused("its type '<f16' is none of");
+  put(path, header("|b1", "(2,)"), "\x01\x02");
+  refused("values other than 0 and 1");
   put(path, header("<f4", "(1000000000000,)"), std::string(8, '\0'));
   refused("declares 4000000000000 bytes of data, it holds 8");
   put(path, header("<f4", "(2,)", "False", 131), std::string(8, '\0'));

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <limits>
 
+#include "tests/io/python_files.hpp"
+#include "tests/support/grouped_locale.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
@@ -43,15 +45,16 @@ std::string read(const std::filesystem::path& path) {
 TEST_CASE("npy: a round trip of every dtype and shape") {
   const TemporaryFolder folder;
   const auto path = folder.path() / "a.npy";
-  for (const auto dtype : {torch::kFloat, torch::kDouble, torch::kByte, torch::kLong}) {
+  for (const auto dtype : fm::detail::npy_dtypes) {
+    INFO(toString(dtype));
     for (const auto& shape : std::vector<std::vector<std::int64_t>>{
              {}, {1}, {5}, {0}, {3, 0, 2}, {2, 3}, {2, 1, 4, 3}, {1, 1, 1, 1, 1, 1, 1}}) {
-      const at::Tensor tensor = (torch::rand(shape) * 255).to(dtype);
+      const at::Tensor tensor = (torch::rand(shape) * (dtype == at::kBool ? 2 : 100)).to(dtype);
       fm::save_npy(path, tensor);
       const at::Tensor back = fm::load_npy(path);
       CHECK(back.scalar_type() == dtype);
       CHECK(back.sizes() == tensor.sizes());
-      CHECK(back.equal(tensor));
+      CHECK(same(back, tensor));
     }
   }
 }
@@ -146,15 +149,31 @@ TEST_CASE("npy: each thing that is wrong with a header is named") {
     return npy(header_of(descr, shape), six_floats);
   };
   refused("\x89PNG\r\n and more than ten bytes", "magic");
-  refused(npy(header_of("<f4", "(6,)"), six_floats, 2), "format version is not 1");
-  refused(with(">f4", "(6,)"), "none of float32, float64, uint8 and int64");
-  refused(with("<f2", "(6,)"), "none of float32");
-  refused(with("|O", "(6,)"), "none of float32");
-  refused(npy(header_of("<f4", "(2, 3)", "True"), six_floats), "Fortran order");
+  refused(npy(header_of("<f4", "(6,)"), six_floats, 4), "format version is none of 1, 2 and 3");
+  refused(npy(header_of("<f4", "(6,)"), six_floats, 0), "format version is none of 1, 2 and 3");
+  refused(with("<f16", "(6,)"), "its type '<f16' is none of floats up to 64 bits");
+  refused(with("<U6", "(6,)"), "its type '<U6' is none of");
+  refused(with("<M8[ns]", "(3,)"), "its type '<M8[ns]' is none of");
+  refused(with("|V4", "(6,)"), "its type '|V4' is none of");
+  refused(with("", "(6,)"), "its type '' is none of");
+  refused(with("<<f4", "(6,)"), "its type '<<f4' is none of");
+  refused(with("|O", "(6,)"), "it holds Python objects");
+  refused(npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (6,), }", six_floats),
+          "structures");
+  refused(
+      npy("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (6,), }", six_floats),
+      "has 'descr' twice");
+  refused(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (6,), 'more': 1}", six_floats),
+          "an unknown 'more'");
+  refused(npy("{'descr': '<f4', 'fortran_order': None, 'shape': (6,)}", six_floats),
+          "neither True nor False");
+  refused(npy(header_of("<f4", "(6,)") + "}", six_floats), "goes on behind its end");
+  refused(npy("['descr']", six_floats), "no dict");
+  refused(npy(header_of("|b1", "(2,)"), "\x01\x02"), "values other than 0 and 1");
   refused(npy("{'fortran_order': False, 'shape': (6,), }", six_floats), "no 'descr'");
   refused(npy("{'descr': '<f4', 'shape': (6,), }", six_floats), "no 'fortran_order'");
   refused(npy("{'descr': '<f4', 'fortran_order': False, }", six_floats), "no 'shape'");
-  refused(npy("{'descr':", six_floats), "none of float32");
+  refused(npy("{'descr':", six_floats), "its type is no text");
   refused(with("<f4", "6"), "its shape is no tuple");
   refused(with("<f4", "(6"), "its shape is no tuple");
   refused(with("<f4", "(-6,)"), "a size that is no count");
@@ -179,14 +198,86 @@ TEST_CASE("npy: huge declared sizes are refused before anything is allocated") {
                                "a size that is no count");
 }
 
-TEST_CASE("npy: other dtypes are refused") {
+TEST_CASE("npy: types of other machines and programs are read") {
+  using namespace std::string_literals;
+  CHECK(same(parse(npy(header_of("<u1", "(2,)"), "ab")),
+             torch::tensor({97, 98}, at::kByte)));  // cnpy
+  CHECK(same(parse(npy(header_of("<b1", "(2,)"), "\x01\0"s)), torch::tensor({true, false})));
+  CHECK(same(parse(npy(header_of(">u1", "(2,)"), "ab")), torch::tensor({97, 98}, at::kByte)));
+  CHECK(same(parse(npy(header_of("|i1", "(1,)"), "\xff")), torch::tensor({-1}, at::kChar)));
+  for (const char* little : {"<i2", "=i2", "i2", "|i2"})
+    CHECK(same(parse(npy(header_of(little, "(2,)"), "\x01\x02\xff\xff")),
+               torch::tensor({513, -1}, at::kShort)));
+  CHECK(same(parse(npy(header_of(">i2", "(2,)"), "\x02\x01\xff\xfe")),
+             torch::tensor({513, -2}, at::kShort)));
+  CHECK(same(parse(npy(header_of(">f4", "()"), "\x3f\xc0\0\0"s)), torch::tensor(1.5F)));
+  CHECK(same(parse(npy(header_of(">f8", "(1,)"), "\x3f\xf8\0\0\0\0\0\0"s)), doubles({1.5})));
+  const at::Tensor complex = at::complex(torch::tensor({1.5F}), torch::tensor({2.0F}));
+  CHECK(same(parse(npy(header_of(">c8", "(1,)"), "\x3f\xc0\0\0\x40\0\0\0"s)), complex));
+  CHECK(same(parse(npy(header_of("<c8", "(1,)"), "\0\0\xc0\x3f\0\0\0\x40"s)), complex));
+  CHECK(same(parse(npy(header_of("<f2", "(1,)"), "\0\x3e"s)), torch::tensor({1.5}, at::kHalf)));
+  CHECK(same(parse(npy(header_of("<u4", "(1,)"), "\xff\xff\xff\xff")),
+             torch::tensor({4294967295}).to(at::kUInt32)));
+}
+
+TEST_CASE("npy: headers are read as Python would read them") {
+  const at::Tensor six = torch::tensor({1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.5F}).view({2, 3});
+  for (const char* header :
+       {"{'shape': (2, 3), 'fortran_order': False, 'descr': '<f4'}",
+        "{\"descr\": \"<f4\", \"fortran_order\": False, \"shape\": (2, 3), }",
+        "{'descr':'<f4','fortran_order':False,'shape':(2,3)}",
+        " {\t'descr' : '<f4' ,\n 'fortran_order' : False , 'shape' : ( 2 , 3 , ) , } \r",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3L), }"}) {
+    INFO(header);
+    CHECK(same(parse(npy(header, six_floats)), six));
+  }
+  for (const char major : {'\2', '\3'}) {
+    std::string bytes = npy(header_of("<f4", "(2, 3)"), six_floats, major);
+    bytes.insert(10, 2, '\0');  // the length has four bytes
+    CHECK(same(parse(bytes), six));
+    require_error<fm::DataError>([&] { parse(bytes.substr(0, 11)); }, "ends within its header");
+    bytes[11] = '\x7f';
+    require_error<fm::DataError>([&] { parse(bytes); }, "ends within its header");
+  }
+}
+
+TEST_CASE("npy: Fortran order is put in C order") {
+  const at::Tensor six = torch::tensor({1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.5F});
+  const at::Tensor read = parse(npy(header_of("<f4", "(2, 3)", "True"), six_floats));
+  CHECK(same(read, six.view({3, 2}).t()));
+  CHECK(read.is_contiguous());
+  CHECK(same(parse(npy(header_of("<f4", "(1, 2, 3)", "True"), six_floats)),
+             six.view({3, 2, 1}).permute({2, 1, 0})));
+  CHECK(same(parse(npy(header_of("<f4", "(6,)", "True"), six_floats)), six));
+  CHECK(parse(npy(header_of("<f4", "(0, 3)", "True"), "")).sizes() == at::IntArrayRef{0, 3});
+  CHECK(parse(npy(header_of("<f4", "()", "True"), six_floats.substr(0, 4))).item<float>() == 1);
+}
+
+TEST_CASE("npy: conjugates and views and expanded tensors are written with their values") {
   const TemporaryFolder folder;
   const auto path = folder.path() / "a.npy";
-  for (const auto dtype : {torch::kHalf, torch::kInt, torch::kBool}) {
-    require_error<fm::DataError>([&] { fm::save_npy(path, torch::ones({2}, dtype)); },
-                                 "convert to float32, float64, uint8 or int64");
+  const at::Tensor complex = at::complex(torch::rand({2, 3}), torch::rand({2, 3}));
+  for (const at::Tensor& tensor :
+       {complex.conj(), complex.conj().t(), at::imag(complex.conj()),
+        torch::rand({1, 2}).expand({3, 2}),
+        torch::rand({2, 3, 4, 5}).contiguous(at::MemoryFormat::ChannelsLast), torch::zeros({3, 0}),
+        torch::rand({5}).unfold(0, 3, 1)}) {
+    fm::save_npy(path, tensor);
+    CHECK(same(fm::load_npy(path), tensor.resolve_conj().resolve_neg()));
   }
-  CHECK_FALSE(std::filesystem::exists(path));
+}
+
+TEST_CASE("npy: what NumPy has no type for is refused and an older file stays") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "a.npy";
+  fm::save_npy(path, torch::ones({3}));
+  for (const at::Tensor& tensor :
+       {torch::ones({2}, at::kBFloat16), torch::ones({2}).to(at::kFloat8_e5m2), at::Tensor(),
+        torch::ones({2, 2}).to_sparse(), torch::empty({2}, at::kMeta),
+        at::quantize_per_tensor(torch::ones({2}), 0.5, 0, at::kQInt8)}) {
+    require_error<fm::DataError>([&] { fm::save_npy(path, tensor); }, "such as float32, first");
+  }
+  CHECK(same(fm::load_npy(path), torch::ones({3})));
 }
 
 TEST_CASE("npy: paths that cannot be read or written are named and an older file stays") {
@@ -218,4 +309,15 @@ TEST_CASE("npy: an older file survives a disk that is full") {
   CHECK(at::equal(fm::load_npy(path), torch::ones({3})));
   fm::save_npy(path, torch::zeros({2}));
   CHECK(at::equal(fm::load_npy(path), torch::zeros({2})));
+}
+
+TEST_CASE("npy: files do not depend on the program's locale") {
+  const TemporaryFolder folder;
+  fm::save_npy(folder.path() / "a.npy", torch::ones({2048, 3}));
+  {
+    const GroupedLocale grouped;
+    fm::save_npy(folder.path() / "b.npy", torch::ones({2048, 3}));
+    CHECK(fm::load_npy(folder.path() / "a.npy").sizes() == at::IntArrayRef{2048, 3});
+  }
+  CHECK(read(folder.path() / "a.npy") == read(folder.path() / "b.npy"));
 }

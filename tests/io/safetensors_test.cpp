@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "tests/io/python_files.hpp"
+#include "tests/support/grouped_locale.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
@@ -11,14 +12,6 @@ fm::StateDict one(const at::Tensor& tensor, const std::string& name = "a") {
   fm::StateDict state;
   state.insert(name, tensor);
   return state;
-}
-/// Bit for bit: also of dtypes that at::equal does not know, and of NaN.
-bool same(const at::Tensor& a, const at::Tensor& b) {
-  const auto bytes = [](const at::Tensor& t) {
-    const at::Tensor c = t.contiguous();
-    return std::string(static_cast<const char*>(c.const_data_ptr()), c.nbytes());
-  };
-  return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() && bytes(a) == bytes(b);
 }
 
 }  // namespace
@@ -199,4 +192,35 @@ TEST_CASE("safetensors: paths that cannot be read or written and a disk that is 
       "cannot write " + path.string());
   CHECK(at::equal(fm::load_safetensors(path).tensors.at("a"), torch::ones({3})));
   CHECK_FALSE(std::filesystem::exists(path.string() + ".writing"));
+}
+
+TEST_CASE("safetensors: files do not depend on the program's locale") {
+  const TemporaryFolder folder;
+  fm::save_safetensors(folder.path() / "a", one(torch::ones({2048, 3})));
+  {
+    const GroupedLocale grouped;
+    fm::save_safetensors(folder.path() / "b", one(torch::ones({2048, 3})));
+    CHECK(fm::load_safetensors(folder.path() / "a").tensors.at("a").size(0) == 2048);
+  }
+  CHECK(bytes_of(folder.path() / "a") == bytes_of(folder.path() / "b"));
+}
+
+TEST_CASE("safetensors: shared and expanded memory and views and no elements come back by value") {
+  const TemporaryFolder folder;
+  const at::Tensor base = torch::arange(6, torch::kFloat).view({2, 3});
+  const at::Tensor complex = at::complex(torch::rand({3}), torch::rand({3}));
+  const fm::StateDict state{{"a", base},
+                            {"again", base},
+                            {"row", base[1]},
+                            {"none", torch::zeros({3, 0})},
+                            {"wide", base[0].expand({4, 3})},
+                            {"negative", at::imag(complex.conj())},
+                            {"scalar", torch::tensor(2.5)},
+                            {"byte", torch::ones({3}, at::kByte)}};
+  fm::save_safetensors(folder.path() / "a", state);
+  for (const auto& file :
+       {fm::load_safetensors(folder.path() / "a"), fm::map_safetensors(folder.path() / "a")}) {
+    for (const auto& [name, tensor] : state)
+      CHECK(same(file.tensors.at(name), tensor.resolve_neg()));
+  }
 }

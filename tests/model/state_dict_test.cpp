@@ -1,6 +1,8 @@
 #include "flowmatch/model/state_dict.hpp"
 
+#include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "flowmatch/io/safetensors.hpp"
 #include "tests/support/networks.hpp"
@@ -19,6 +21,24 @@ bool same_weights(const torch::nn::Module& a, const torch::nn::Module& b) {
   }
   return true;
 }
+
+/// A module of any tensors.
+struct AnyImpl : torch::nn::Module {
+  explicit AnyImpl(const fm::StateDict& tensors) {
+    for (const auto& [name, tensor] : tensors) register_buffer(name, tensor);
+  }
+  std::string load(const fm::StateDict& state) {
+    try {
+      fm::load_state_dict(*this, state);
+    } catch (const fm::CheckpointError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  at::Tensor operator()(const std::string& name) const { return fm::state_dict(*this).at(name); }
+};
+
+fm::StateDict one(const at::Tensor& tensor) { return {{"a", tensor}}; }
 
 }  // namespace
 
@@ -185,4 +205,148 @@ TEST_CASE("state_dict: a module gets the weights that Python saved") {
       ++i;
     }
   }
+}
+
+TEST_CASE("state_dict: tensors without elements or dimensions and of any dtype go through") {
+  const at::Tensor counting = torch::arange(6).view({2, 3});
+  for (const auto dtype :
+       {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kShort,
+        at::kChar, at::kByte, at::kUInt16, at::kUInt32, at::kUInt64, at::kComplexFloat,
+        at::kComplexDouble, at::kFloat8_e4m3fn, at::kFloat8_e5m2}) {
+    INFO(toString(dtype));
+    AnyImpl module(one(torch::zeros({2, 3}).to(dtype)));
+    CHECK(module.load(one(counting.to(dtype))).empty());
+    CHECK(at::equal(module("a").to(at::kDouble), counting.to(at::kDouble)));
+  }
+  for (const auto& shape : std::vector<std::vector<std::int64_t>>{{}, {0}, {3, 0}, {0, 3}}) {
+    AnyImpl module(one(torch::zeros(shape)));
+    CHECK(module.load(one(torch::ones(shape))).empty());
+    CHECK(at::equal(module("a"), torch::ones(shape)));
+  }
+  AnyImpl mask(one(torch::zeros({2, 2})));
+  const at::Tensor infinite = torch::full({2, 2}, -std::numeric_limits<float>::infinity()).triu(1);
+  CHECK(mask.load(one(infinite)).empty());
+  CHECK(at::equal(mask("a"), infinite));
+  AnyImpl sparse(one(torch::zeros({2, 2}).to_sparse()));
+  CHECK(sparse.load(one(torch::eye(2).to_sparse())).empty());
+  CHECK(at::equal(sparse("a").to_dense(), torch::eye(2)));
+}
+
+TEST_CASE("state_dict: tensors that share memory share it after loading") {
+  const at::Tensor base = torch::zeros({2, 3});
+  AnyImpl module({{"base", base},
+                  {"again", base},
+                  {"row", base[1]},
+                  {"transposed", base.t()},
+                  {"wide", base[0].unsqueeze(0).expand({4, 3})}});
+  const at::Tensor values = torch::arange(6, torch::kFloat).view({2, 3});
+  const fm::StateDict state{{"base", values},
+                            {"again", values.clone()},
+                            {"row", values[1].clone()},
+                            {"transposed", values.t().contiguous()},
+                            {"wide", values[0].unsqueeze(0).expand({4, 3}).contiguous()}};
+  REQUIRE(module.load(state).empty());
+  for (const auto& [name, tensor] : state) {
+    INFO(name);
+    CHECK(at::equal(module(name), tensor));
+    CHECK(module(name).storage().is_alias_of(base.storage()));
+  }
+  fm::StateDict other = state;
+  other["row"] = torch::ones({3});
+  const std::string message = module.load(other);
+  CHECK_THAT(message, Catch::Contains("values of base: it shares memory in the module"));
+  CHECK_FALSE(fm::compare_state_dict(module, other).fits());
+  CHECK(at::equal(base, values));  // nothing is changed
+  other = state;
+  other["wide"] = torch::rand({4, 3});
+  CHECK_THAT(module.load(other), Catch::Contains("values of wide"));
+  const fm::LoadReport report =
+      fm::load_state_dict(module, {{"row", torch::ones({3})}}, {.strict = false});
+  CHECK(report.conflicting.empty());
+  CHECK(at::equal(base[1], torch::ones({3})));
+}
+
+TEST_CASE(
+    "state_dict: expanded tensors and windows and conjugates are loaded where that means "
+    "something") {
+  AnyImpl expanded(one(torch::zeros({1, 3}).expand({4, 3})));
+  const at::Tensor rows = torch::arange(3, torch::kFloat).expand({4, 3});
+  CHECK(expanded.load(one(rows.contiguous())).empty());
+  CHECK(at::equal(expanded("a"), rows));
+  CHECK(expanded.load(one(rows + 1)).empty());
+  CHECK_THAT(expanded.load(one(torch::arange(12, torch::kFloat).view({4, 3}))),
+             Catch::Contains("values of a"));
+  CHECK(at::equal(expanded("a"), rows + 1));
+
+  AnyImpl windows(one(torch::zeros({5}).unfold(0, 3, 1)));
+  const at::Tensor moving = torch::arange(5, torch::kFloat).unfold(0, 3, 1);
+  CHECK(windows.load(one(moving.contiguous())).empty());
+  CHECK(at::equal(windows("a"), moving));
+  CHECK_THAT(windows.load(one(torch::arange(9, torch::kFloat).view({3, 3}))),
+             Catch::Contains("values of a"));
+  CHECK(at::equal(windows("a"), moving));
+
+  AnyImpl plain(one(torch::zeros({4, 3})));
+  CHECK(plain.load(one(rows)).empty());  // expanded in the state
+  CHECK(at::equal(plain("a"), rows));
+  CHECK(plain("a").is_contiguous());
+  plain("a").select(0, 0).fill_(9);
+  CHECK(at::equal(plain("a")[1], rows[1]));
+
+  const at::Tensor complex = at::complex(torch::rand({3}), torch::rand({3}));
+  AnyImpl conjugate({{"a", torch::zeros({3}, at::kComplexFloat).conj()}});
+  CHECK(conjugate.load(one(complex)).empty());
+  CHECK(at::equal(conjugate("a"), complex));
+  CHECK(conjugate.load(one(complex.conj())).empty());
+  CHECK(at::equal(conjugate("a"), complex.conj()));
+}
+
+TEST_CASE("state_dict: a view of a larger tensor of the module's stays one") {
+  const at::Tensor large = torch::zeros({4, 3});
+  AnyImpl module(one(large.slice(0, 0, 2)));
+  CHECK(module.load(one(torch::arange(6, torch::kFloat).view({3, 2}).t())).empty());
+  CHECK(at::equal(large.slice(0, 0, 2), torch::tensor({{0.0F, 2.0F, 4.0F}, {1.0F, 3.0F, 5.0F}})));
+}
+
+TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name") {
+  const auto load = [](const at::Tensor& stored, at::ScalarType dtype) {
+    AnyImpl module(one(torch::zeros(stored.sizes()).to(dtype)));
+    const std::string message = module.load(one(stored));
+    if (!message.empty()) {
+      CHECK_THAT(message,
+                 Catch::Contains("type of a: ") && Catch::Contains("can't hold its values"));
+      CHECK((module("a").to(at::kComplexDouble) == 0).all().item<bool>());  // nothing is changed
+      CHECK(fm::load_state_dict(module, one(stored), {.strict = false}).unconvertible.size() == 1);
+    } else {
+      CHECK(at::equal(module("a").to(at::kComplexDouble), stored.to(dtype).to(at::kComplexDouble)));
+    }
+    return message.empty();
+  };
+  CHECK_FALSE(load(torch::ones({2}, at::kComplexFloat), at::kFloat));
+  CHECK(load(torch::rand({2}), at::kComplexFloat));
+  CHECK(load(torch::rand({2}, at::kComplexDouble), at::kComplexFloat));
+  CHECK_FALSE(load(doubles({1e300}).to(at::kComplexDouble), at::kComplexFloat));
+  CHECK(load(doubles({0.1, -3}), at::kFloat));
+  CHECK(load(doubles({0.1, -3}), at::kBFloat16));
+  CHECK(load(doubles({std::nan(""), std::numeric_limits<double>::infinity()}).slice(0, 1),
+             at::kHalf));
+  CHECK_FALSE(load(doubles({1e300}), at::kFloat));
+  CHECK_FALSE(load(doubles({1e5}), at::kHalf));
+  CHECK_FALSE(load(torch::tensor({100000}), at::kHalf));
+  CHECK_FALSE(load(torch::tensor({0.5F}), at::kLong));
+  CHECK(load(torch::tensor({5.0F, -3.0F}), at::kLong));
+  CHECK_FALSE(load(doubles({1e30}), at::kLong));
+  CHECK_FALSE(load(doubles({std::nan("")}), at::kInt));
+  CHECK_FALSE(load(torch::tensor({-1}), at::kByte));
+  CHECK_FALSE(load(torch::tensor({-1}), at::kUInt64));
+  CHECK_FALSE(load(torch::tensor({256}), at::kByte));
+  CHECK(load(torch::tensor({255}), at::kByte));
+  CHECK_FALSE(load(torch::tensor({2}), at::kBool));
+  CHECK(load(torch::tensor({1, 0}), at::kBool));
+  CHECK(load(torch::tensor({true, false}), at::kFloat));
+  CHECK(load(torch::tensor({3}), at::kFloat));
+  CHECK_FALSE(load(torch::tensor({std::int64_t{1} << 40}), at::kInt));
+  CHECK_FALSE(load(torch::tensor({-2.0F}), at::kFloat8_e8m0fnu));
+  CHECK_FALSE(load(torch::eye(2).to_sparse(), at::kFloat));
+  CHECK(load(torch::zeros({0}, at::kComplexFloat), at::kFloat));
 }

@@ -86,6 +86,7 @@ inline Checkpoint open_checkpoint(const std::filesystem::path& path) {
 
 /// The checkpoints in a run's folder, oldest first, by name alone: `step-` and digits.
 inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder) {
+  recover_replaced(folder);
   std::vector<std::filesystem::path> found;
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
@@ -223,9 +224,11 @@ inline void commit_checkpoint(AtomicDirectory& directory, Manifest manifest) {
 }
 
 /// Removes all of a run's checkpoints but the `keep` newest, the best scored one and `fresh`, one
-/// of them. Those of other runs stay, and those whose manifest can't be read.
+/// of them. Those of other runs stay, and those whose manifest can't be read. What killed programs
+/// left of their writing goes, too.
 inline void prune_checkpoints(const std::filesystem::path& folder,
                               const std::filesystem::path& fresh, std::int64_t keep) {
+  remove_leftovers(folder);
   const std::optional<std::string> run = detail::run_of(fresh);
   std::vector<std::filesystem::path> own;
   for (const std::filesystem::path& path : list_checkpoints(folder)) {
