@@ -31,7 +31,8 @@ namespace flowmatch { inline namespace v0 {
 /// Throws CheckpointError on any failure, and where another process writes the same directory.
 class AtomicDirectory {
  public:
-  /// `can_exchange` = false does as if the file system could not exchange two names.
+  /// Will appear as `target`. `can_exchange` = false does as if the file system could not exchange
+  /// two names.
   explicit AtomicDirectory(std::filesystem::path target, bool can_exchange = true)
       : target_(target.has_filename() ? std::move(target) : target.parent_path()),  // "run/"
         temporary_(beside(".writing-")),

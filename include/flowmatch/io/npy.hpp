@@ -98,7 +98,8 @@ inline at::Tensor parse_npy(std::string_view bytes, const std::string& name) {
     char* const begin = static_cast<char*>(tensor.mutable_data_ptr());
     std::memcpy(begin, header.values.data(), header.values.size());
     // Of a complex number each part.
-    const std::size_t width = tensor.element_size() / (tensor.is_complex() ? 2 : 1);
+    const std::size_t width =
+        static_cast<std::size_t>(tensor.element_size()) / (tensor.is_complex() ? 2 : 1);
     for (std::size_t i = 0; header.big_endian && i < header.values.size(); i += width)
       std::reverse(begin + i, begin + i + width);
     return tensor;

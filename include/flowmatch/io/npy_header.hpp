@@ -18,8 +18,8 @@ namespace flowmatch { inline namespace v0 {
 
 /// A type of numbers as NumPy spells it, '<' for little-endian and '|' where that means nothing.
 struct NpyType {
-  std::string_view descr;
-  std::size_t bytes;
+  std::string_view descr;  ///< such as <f4
+  std::size_t bytes;       ///< of an element
 };
 /// The types that are read and written: floats, whole numbers, bools, complex numbers.
 inline constexpr std::array<NpyType, 14> npy_types{{{"<f4", 4},
@@ -39,11 +39,11 @@ inline constexpr std::array<NpyType, 14> npy_types{{{"<f4", 4},
 
 /// What a .npy file says of itself.
 struct NpyHeader {
-  std::size_t type = 0;        ///< which of `npy_types`
-  bool big_endian = false;     ///< every number's bytes stand in the other order
-  bool fortran_order = false;  ///< the first index runs fastest, not the last
-  std::vector<std::int64_t> shape{};
-  std::string_view values{};  ///< a view of the bytes that were given
+  std::size_t type = 0;               ///< which of `npy_types`
+  bool big_endian = false;            ///< every number's bytes stand in the other order
+  bool fortran_order = false;         ///< the first index runs fastest, not the last
+  std::vector<std::int64_t> shape{};  ///< as NumPy has it
+  std::string_view values{};          ///< a view of the bytes that were given
 };
 
 namespace detail {

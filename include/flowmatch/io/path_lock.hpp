@@ -15,9 +15,14 @@ namespace flowmatch { inline namespace v0 {
 /// locks let everyone in.
 class PathLock {
  public:
-  enum class Wait { no, yes };
+  /// Whether to wait for others.
+  enum class Wait {
+    no,  ///< taken() tells whether there were any
+    yes  ///< until they have done
+  };
 
-  /// Opens the path by open(2)'s `flags` and locks it, at once or when others have done.
+  /// Opens the `path` by open(2)'s `flags` and locks it, at once or, to `wait`, when others have
+  /// done.
   PathLock(const std::filesystem::path& path, int flags, Wait wait) {
     struct stat mine {};
     struct stat named {};
@@ -43,6 +48,7 @@ class PathLock {
   PathLock(const PathLock&) = delete;
   PathLock& operator=(const PathLock&) = delete;
 
+  /// Whether the path could be opened.
   bool is_open() const noexcept { return file_ >= 0; }
   /// Someone else works on it.
   bool taken() const noexcept { return taken_; }
@@ -54,6 +60,7 @@ class PathLock {
   /// is no failure.
   bool flush() const noexcept { return ::fsync(file_) == 0 || errno == EINVAL || errno == EROFS; }
 
+  /// Gives it free.
   void release() noexcept {
     if (file_ >= 0) ::close(file_);
     file_ = -1;

@@ -15,25 +15,24 @@ namespace flowmatch { inline namespace v0 {
 
 /// A value of a pickle: what it says, not what Python would do about it. Nothing is ever run.
 struct PickleNode {
-  /// `sequence`: list, tuple, set. `object`: what a call would give. `other`: bytes, and whole
-  /// numbers beyond 64 bits.
+  /// What kind of value it is.
   enum class Kind {
-    none,
-    boolean,
-    integer,
-    real,
-    text,
-    sequence,
-    dict,
-    global,
-    object,
-    persistent,
-    other
+    none,        ///< None
+    boolean,     ///< True or False
+    integer,     ///< a whole number of up to 64 bits
+    real,        ///< a float
+    text,        ///< a str
+    sequence,    ///< a list, tuple or set
+    dict,        ///< a dict, OrderedDict or defaultdict
+    global,      ///< a class or function by its name
+    object,      ///< what calling one would give
+    persistent,  ///< what lies outside the pickle, as storages do
+    other        ///< bytes, and longer whole numbers
   };
-  Kind kind = Kind::none;
+  Kind kind = Kind::none;    ///< which of them
   std::int64_t integer = 0;  ///< its value; of a boolean 0 or 1
-  double real = 0;
-  std::string text{};  ///< its value in UTF-8; of a global "module.name"
+  double real = 0;           ///< its value
+  std::string text{};        ///< its value in UTF-8; of a global "module.name"
   /// Indices of nodes: of a sequence its elements; of a dict keys and values in turn; of an object
   /// what is called, its arguments, and what was added to it; of a persistent its identity.
   std::vector<std::uint32_t> items{};
@@ -42,8 +41,8 @@ struct PickleNode {
 /// All values of a pickle. Nodes name each other by index, so that one may stand in several places,
 /// or within itself.
 struct Pickle {
-  std::vector<PickleNode> nodes;
-  std::uint32_t root = 0;
+  std::vector<PickleNode> nodes;  ///< in the order in which they were made
+  std::uint32_t root = 0;         ///< the value that all others belong to
 };
 
 namespace detail {
@@ -247,9 +246,9 @@ class PickleReader {
 
 }  // namespace detail
 
-/// Reads a pickle of protocol 2 to 5 (Python's pickletools lists the instructions) without running
-/// anything: of what Python would call there are the name and the arguments. Throws DataError for
-/// what is no such pickle.
+/// Reads `bytes` as a pickle of protocol 2 to 5 (Python's pickletools lists the instructions)
+/// without running anything: of what Python would call there are the name and the arguments. Throws
+/// DataError for what is no such pickle.
 inline Pickle parse_pickle(std::string_view bytes) { return detail::PickleReader(bytes).read(); }
 
 }}  // namespace flowmatch

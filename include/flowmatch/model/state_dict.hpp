@@ -30,10 +30,11 @@ inline StateDict state_dict(const torch::nn::Module& module) {
 
 /// What is stored of a tensor and what the module wants, both as people write them: [3, 16].
 struct Misfit {
-  std::string name;
-  std::string stored;
-  std::string wanted;
+  std::string name;    ///< of the tensor
+  std::string stored;  ///< the shape or type in the state
+  std::string wanted;  ///< the same in the module
 };
+/// Its old name.
 using ShapeMisfit [[deprecated("use Misfit")]] = Misfit;
 
 /// What of a state fits a module, by the module's names.
@@ -47,6 +48,7 @@ struct LoadReport {
   /// In both, but the module's shares memory with others whose stored values are different.
   std::vector<std::string> conflicting{};
 
+  /// Whether every tensor found its place.
   bool fits() const {
     return missing.empty() && unexpected.empty() && mismatched.empty() && unconvertible.empty() &&
            conflicting.empty();
@@ -127,6 +129,7 @@ inline LoadReport compare_state_dict(const torch::nn::Module& module, const Stat
   return detail::compare(own, state, detail::memory_sharing(own)).first;
 }
 
+/// Options of `load_state_dict`.
 struct LoadOptions {
   bool strict = true;  ///< load all or nothing; else what fits, whatever the report says
 };
