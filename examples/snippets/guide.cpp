@@ -1,4 +1,5 @@
-// Snippets of docs/quick-start.md, concepts.md, monitoring.md and data.md, compiled and run.
+// Snippets of docs/quick-start.md, concepts.md, training.md, monitoring.md and data.md, compiled
+// and run.
 
 #include <torch/script.h>
 #include <torch/torch.h>
@@ -101,6 +102,8 @@ int main() {
   options.clip_norm = 1.0;
   options.ema_decay = 0.999;
   options.checkpoints = run;
+  options.optimizer = fm::with_groups(fm::adamw(), {fm::norms_and_biases_without_decay(),
+                                                    {.prefix = "classes.", .rate_factor = 0.1}});
   fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), options);
   trainer.resume();  // goes on from the newest checkpoint, if there is one
   trainer.fit(fm::TensorBatches(data, labels, 64), [](const fm::StepReport& step) {

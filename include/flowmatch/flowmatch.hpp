@@ -35,6 +35,7 @@
 #include "flowmatch/noisify/time.hpp"
 #include "flowmatch/optim/ema.hpp"
 #include "flowmatch/optim/learning_rate.hpp"
+#include "flowmatch/optim/parameter_groups.hpp"
 #include "flowmatch/parallel/communicator.hpp"
 #include "flowmatch/parallel/rendezvous.hpp"
 #include "flowmatch/path/affine.hpp"

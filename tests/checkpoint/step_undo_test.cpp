@@ -1,5 +1,8 @@
 #include "flowmatch/checkpoint/step_undo.hpp"
 
+#include <utility>
+#include <vector>
+
 #include "tests/support/networks.hpp"
 
 namespace {
@@ -47,4 +50,72 @@ TEST_CASE("step_undo: buffers alone go back when asked for or where a flag says 
   undo.restore_buffers();
   REQUIRE(torch::equal(net->norm->running_mean, before));
   undo.keep();
+}
+
+TEST_CASE("step_undo: buffers of every kind go back") {
+  const std::vector<std::pair<at::Tensor, at::Tensor>> kinds{
+      // before, and what a step makes of it
+      {torch::tensor({true, false}), torch::tensor({false, false})},
+      {torch::tensor({1, 2}), torch::tensor({3, 4})},
+      {torch::full({2}, c10::complex<double>(1, 2)), torch::full({2}, c10::complex<double>(3, 4))},
+      {torch::ones({2}, torch::kHalf), torch::zeros({2}, torch::kHalf)},
+      {torch::ones({2}).to(torch::kFloat8_e4m3fn), torch::zeros({2}).to(torch::kFloat8_e4m3fn)},
+      {doubles({-infinity, nan_value}), doubles({1, 2})},
+      {torch::ones({}), torch::zeros({})},
+      {torch::empty({0, 3}), torch::empty({0, 3})},
+      {torch::ones({2, 1}).expand({2, 3}), torch::full({2, 3}, 4.0F)},
+      {torch::ones({4, 4}).t(), torch::zeros({4, 4})},
+  };
+  const auto bits = [](const at::Tensor& t) {
+    return t.is_floating_point() ? t.to(torch::kDouble).nan_to_num(77) : t;
+  };
+  for (const bool masked : {false, true}) {
+    for (const auto& [before, after] : kinds) {
+      INFO(before.scalar_type());
+      at::Tensor buffer = before.sizes() == at::IntArrayRef{2, 3}
+                              ? torch::ones({2, 1}).expand({2, 3})
+                              : before.clone();
+      fm::StepUndo undo({buffer}, c10::kCPU);
+      fm::without_repetitions(buffer).copy_(
+          fm::without_repetitions(buffer).sizes() == after.sizes() ? after : after.slice(1, 0, 1));
+      if (masked) {
+        undo.restore_buffers_where(torch::tensor(false));
+        REQUIRE(torch::equal(bits(buffer), bits(after)));
+        undo.restore_buffers_where(torch::tensor(true));
+      } else {
+        undo.restore_buffers();
+      }
+      REQUIRE(torch::equal(bits(buffer), bits(before)));
+    }
+  }
+}
+
+TEST_CASE("step_undo: buffers that were resized or given other data get their own back") {
+  for (const int way : {0, 1, 2, 3, 4}) {
+    INFO(way);
+    const at::Tensor buffer = doubles({1, 2, 3, 4});
+    const at::Tensor alias = buffer.slice(0, 0, 2);
+    const auto change = [&] {
+      at::Tensor b = buffer;
+      if (way == 0) b.resize_({100}).fill_(7);
+      if (way == 1) b.resize_({2}).fill_(7);
+      if (way == 2) b.set_data(torch::full({4}, 7, torch::kDouble));
+      if (way == 3) b.set_data(torch::full({2, 2}, 7, torch::kFloat));
+      if (way == 4) b.fill_(7);
+    };
+    {
+      const fm::StepUndo undo({buffer}, c10::kCPU);
+      change();
+      REQUIRE(!torch::equal(buffer, doubles({1, 2, 3, 4})));
+    }
+    REQUIRE(torch::equal(buffer, doubles({1, 2, 3, 4})));
+    if (way > 1) REQUIRE(alias.is_alias_of(buffer));
+    fm::StepUndo undo({buffer}, c10::kCPU);
+    change();
+    undo.restore_buffers_where(torch::tensor(false));
+    REQUIRE(!torch::equal(buffer, doubles({1, 2, 3, 4})));
+    undo.restore_buffers_where(torch::tensor(true));
+    REQUIRE(torch::equal(buffer, doubles({1, 2, 3, 4})));
+    undo.keep();
+  }
 }

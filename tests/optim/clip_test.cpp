@@ -84,3 +84,45 @@ TEST_CASE("clip: a gradient of zeros stays zero and one of NaN shows in the norm
   parameters[0].mutable_grad()[1] = std::numeric_limits<float>::quiet_NaN();
   REQUIRE(std::isnan(fm::clip_grad_norm(parameters, 1.0).item<double>()));
 }
+
+TEST_CASE("clip: gradients of every kind have one norm and are scaled together") {
+  const auto with = [](const at::Tensor& grad) {
+    at::Tensor p = torch::zeros(grad.sizes(), grad.options()).requires_grad_();
+    p.mutable_grad() = grad;
+    return p;
+  };
+  const at::Tensor embedding = torch::zeros({5, 1}).requires_grad_();
+  torch::embedding(embedding, torch::tensor({1, 1, 3}), -1, false, /*sparse=*/true)
+      .sum()
+      .backward();
+  const std::vector<at::Tensor> parameters{
+      with(torch::full({2}, c10::complex<double>(3, 4), torch::kComplexFloat)),  // 2 * 25
+      with(torch::full({4}, 4e4, torch::kHalf)),                                 // 4 * 16e8
+      with(torch::full({4}, 2, torch::kBFloat16)),                               // 4 * 4
+      with(torch::full({1}, 5, torch::kDouble)),                                 // 25
+      with(torch::full({}, 3, torch::kFloat)),                                   // 9
+      with(torch::ones({1}).expand({4})),                                        // 4
+      with(torch::empty({0, 3})),
+      embedding,  // 4 + 1
+  };
+  const double expected = std::sqrt(50 + 4 * 4e4 * 4e4 + 16 + 25 + 9 + 4 + 5);
+  const at::Tensor norm = fm::grad_norm(parameters);
+  REQUIRE(norm.scalar_type() == torch::kDouble);
+  REQUIRE(norm.item<double>() == Approx(expected).epsilon(1e-3));  // 4e4 is 39,996 in float16
+  const double exact = norm.item<double>();
+  REQUIRE(fm::clip_grad_norm(parameters, exact / 2).item<double>() == exact);
+  REQUIRE(at::view_as_real(parameters[0].grad())[0][1].item<double>() == Approx(2));
+  REQUIRE(parameters[1].grad()[0].item<double>() == Approx(2e4).epsilon(1e-3));
+  REQUIRE(parameters[3].grad()[0].item<double>() == Approx(2.5));
+  REQUIRE(parameters[4].grad().item<double>() == Approx(1.5));
+  REQUIRE(close(parameters[5].grad(), torch::full({4}, 0.5F), 1e-6, 0));
+  REQUIRE(embedding.grad().to_dense()[1].item<double>() == Approx(1));
+  REQUIRE(fm::grad_norm(parameters).item<double>() == Approx(exact / 2).epsilon(1e-6));
+}
+
+TEST_CASE("clip: gradients without elements have no norm") {
+  at::Tensor p = torch::empty({0}).requires_grad_();
+  p.mutable_grad() = torch::empty({0});
+  REQUIRE(!fm::grad_norm({p}).defined());
+  REQUIRE(!fm::clip_grad_norm({p}, 1).defined());
+}

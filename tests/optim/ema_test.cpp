@@ -1,7 +1,12 @@
 #include "flowmatch/optim/ema.hpp"
 
+#include <cmath>
 #include <limits>
+#include <map>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "tests/support/networks.hpp"
 
@@ -30,6 +35,58 @@ struct TiedImpl : torch::nn::Module {
   }
   torch::nn::Linear first{nullptr}, second{nullptr};
 };
+
+/// Every kind of tensor that a module can register.
+struct KindsImpl : torch::nn::Module {
+  KindsImpl() {
+    const auto parameter = [&](const char* name, at::Tensor value) {
+      register_parameter(name, std::move(value));
+    };
+    parameter("half", torch::full({3}, 1, torch::kHalf));
+    parameter("bfloat16", torch::full({3}, 1, torch::kBFloat16));
+    parameter("complex", torch::full({3}, c10::complex<double>(1, 1), torch::kComplexFloat));
+    parameter("scalar", torch::full({}, 1, torch::kFloat));
+    parameter("empty", torch::empty({0, 4}));
+    parameter("double", torch::ones({2}, torch::kDouble));
+    parameter("channels_last",
+              torch::ones({2, 3, 2, 2}).contiguous(torch::MemoryFormat::ChannelsLast));
+    register_parameter("expanded", torch::ones({1}).expand({4}), false);
+    const at::Tensor storage = torch::ones({6});
+    parameter("first_view", storage.slice(0, 0, 4));
+    parameter("second_view", storage.slice(0, 2, 6));
+    register_buffer("float8", torch::ones({3}).to(torch::kFloat8_e4m3fn));
+    register_buffer("bools", torch::tensor({true, false}));
+    register_buffer("integers", torch::tensor({1, 2}));
+    register_buffer("complex_buffer", torch::ones({2}, torch::kComplexDouble));
+    register_buffer("expanded_buffer", torch::ones({1, 2}).expand({3, 2}));
+    register_buffer("empty_buffer", torch::empty({0}));
+    register_buffer("undefined", {});
+  }
+};
+
+/// What a module holds, in float64 or complex128.
+std::map<std::string, at::Tensor> wide(const fm::StateDict& state) {
+  std::map<std::string, at::Tensor> all;
+  for (const auto& entry : state) {
+    const at::Tensor& t = entry.value();
+    all[entry.key()] = t.to(t.is_complex() ? torch::kComplexDouble : torch::kDouble, false, true);
+  }
+  return all;
+}
+
+/// Multiplies every number of the module by 3.
+void triple(torch::nn::Module& module) {
+  const torch::NoGradGuard no_grad;
+  for (const auto& entry : fm::state_dict(module)) {
+    at::Tensor t = fm::without_repetitions(entry.value());
+    if (entry.key() == "second_view") t = t.slice(0, 2, 4);  // the rest is the first one's
+    if (t.scalar_type() == torch::kBool) {
+      t.logical_not_();
+    } else {
+      t.copy_((t.element_size() == 1 ? t.to(torch::kFloat) : t) * 3);
+    }
+  }
+}
 
 }  // namespace
 
@@ -185,4 +242,284 @@ TEST_CASE("ema: BatchNorm's statistics are averaged and its counter is copied") 
   REQUIRE(close(ema.state().at("norm.running_mean"), 0.5 * net->norm->running_mean));
   REQUIRE(close(ema.state().at("norm.running_var"), 0.5 + 0.5 * net->norm->running_var));
   REQUIRE(ema.state().size() == net->named_parameters().size() + net->named_buffers().size());
+}
+
+TEST_CASE("ema: every kind of tensor is averaged or copied and swapped in and back") {
+  KindsImpl module;
+  fm::Ema ema(module, 0.75, false);
+  triple(module);
+  ema.update();
+  const auto own = wide(fm::state_dict(module));
+  const auto averages = wide(ema.state());
+  REQUIRE(averages.size() == own.size());
+  REQUIRE(own.size() == 16);
+  for (const auto& [name, average] : averages) {
+    INFO(name);
+    const bool copied = name == "bools" || name == "integers";
+    // From 1 to 3: 0.75 + 0.25 * 3, also of the complex ones: 0.75 (1 + i) + 0.25 (3 + 3 i).
+    REQUIRE(close(average, copied ? own.at(name) : own.at(name) / 2, 1e-12, 0));
+  }
+  REQUIRE(ema.state().at("half").scalar_type() == torch::kFloat);
+  REQUIRE(ema.state().at("bfloat16").scalar_type() == torch::kFloat);
+  REQUIRE(ema.state().at("float8").scalar_type() == torch::kFloat);
+  REQUIRE(ema.state().at("complex").scalar_type() == torch::kComplexFloat);
+  REQUIRE(ema.state().at("double").scalar_type() == torch::kDouble);
+  REQUIRE(ema.state().at("channels_last").is_contiguous(torch::MemoryFormat::ChannelsLast));
+  {
+    const auto scope = ema.swap_in();
+    const fm::StateDict inside = fm::state_dict(module);
+    const auto values = wide(inside);
+    for (const auto& [name, average] : averages) {
+      INFO(name);
+      REQUIRE(close(values.at(name), average, 0, 0));  // 1.5 is a number of every dtype
+    }
+    REQUIRE(inside.at("half").scalar_type() == torch::kHalf);
+    REQUIRE(inside.at("float8").scalar_type() == torch::kFloat8_e4m3fn);
+  }
+  const fm::StateDict after = fm::state_dict(module);
+  const auto values = wide(after);
+  for (const auto& [name, value] : own) {
+    INFO(name);
+    REQUIRE(close(values.at(name), value, 0, 0));
+  }
+  REQUIRE(after.at("first_view").is_alias_of(after.at("second_view")));
+  REQUIRE(after.at("expanded_buffer").stride(0) == 0);
+  triple(module);
+  ema.update();  // on the averages, not on what was swapped
+  REQUIRE(close(ema.state().at("scalar"), torch::full({}, 0.75 * 1.5 + 0.25 * 9)));
+}
+
+TEST_CASE("ema: averages of half precision do not stand still") {
+  for (const auto type : {torch::kBFloat16, torch::kHalf}) {
+    torch::nn::Linear net(torch::nn::LinearOptions(1, 1).bias(false));
+    net->to(type);
+    const torch::NoGradGuard no_grad;
+    net->weight.fill_(1);
+    fm::Ema ema(*net, 0.999, false);
+    net->weight.fill_(2);
+    for (int i = 0; i < 1000; ++i) ema.update();
+    const double average = 2 - std::pow(0.999, 1000);
+    REQUIRE(ema.state().at("weight").item<double>() == Approx(average).epsilon(1e-4));
+    const auto scope = ema.swap_in();
+    REQUIRE(net->weight.scalar_type() == type);
+    REQUIRE(net->weight.item<double>() == Approx(average).epsilon(4e-3));
+  }
+}
+
+TEST_CASE("ema: a scope keeps what is averaged of half precision but for what is written in it") {
+  torch::nn::Linear net(torch::nn::LinearOptions(2, 1).bias(false));
+  net->to(torch::kBFloat16);
+  const torch::NoGradGuard no_grad;
+  net->weight.fill_(1);
+  fm::Ema ema(*net, 0.999, false);
+  net->weight.fill_(2);
+  ema.update();
+  const at::Tensor average = ema.state().at("weight").clone();
+  REQUIRE(average[0][0].item<double>() == Approx(1.001).epsilon(1e-6));
+  {
+    const auto scope = ema.swap_in();
+    net->weight[0][1] = 5;
+    REQUIRE(ema.state().at("weight")[0][1].item<double>() == 5);
+  }
+  REQUIRE(net->weight[0][1].item<double>() == 2);
+  REQUIRE(torch::equal(ema.state().at("weight")[0][0], average[0][0]));
+  REQUIRE(ema.state().at("weight")[0][1].item<double>() == 5);
+}
+
+TEST_CASE("ema: infinite and NaN entries of a buffer are copied and the others averaged") {
+  struct MaskedImpl : torch::nn::Module {
+    MaskedImpl() {
+      mask = register_buffer("mask", doubles({-infinity, 1, 1, infinity, nan_value}));
+      frozen = register_parameter("frozen", doubles({-infinity, 1}), false);
+    }
+    at::Tensor mask, frozen;
+  } module;
+  fm::Ema ema(module, 0.75, false);
+  module.mask.copy_(doubles({-infinity, 5, -infinity, 4, 3}));
+  module.frozen.copy_(doubles({-infinity, 5}));
+  ema.update();
+  REQUIRE(torch::equal(ema.state().at("mask"), doubles({-infinity, 2, -infinity, 4, 3})));
+  REQUIRE(torch::equal(ema.state().at("frozen"), doubles({-infinity, 2})));
+  module.mask.copy_(doubles({infinity, 6, 1, 8, 3}));
+  ema.update();
+  REQUIRE(torch::equal(ema.state().at("mask"), doubles({infinity, 3, 1, 5, 3})));
+}
+
+TEST_CASE("ema: scopes lie in one another and end in any order") {
+  PairImpl module;
+  fm::Ema ema(module, 0.75, false);
+  module.set(5.0, -2.0, 11.0);
+  ema.update();
+  const at::Tensor own = doubles({5.0, -2.0});
+  const at::Tensor average = doubles({2.0, 1.0});
+  std::optional<fm::Ema::Scope> first, second, third;
+  first.emplace(ema);
+  second.emplace(ema);
+  REQUIRE(ema.swapped_in());
+  REQUIRE(close(module.weight, average));
+  REQUIRE(close(ema.state().at("weight"), average));
+  SECTION("the inner one first") {
+    second.reset();
+    REQUIRE(close(module.weight, average));
+    first.reset();
+  }
+  SECTION("the outer one first") {
+    first.reset();
+    REQUIRE(close(module.weight, average));
+    second.reset();
+  }
+  SECTION("with the module's own weights inside") {
+    third.emplace(ema.swap_out());
+    REQUIRE(close(module.weight, own));
+    REQUIRE(!ema.swapped_in());
+    {
+      const auto again = ema.swap_in();
+      REQUIRE(close(module.weight, average));
+    }
+    REQUIRE(close(module.weight, own));
+    second.reset();
+    REQUIRE(close(module.weight, own));
+    third.reset();
+    REQUIRE(close(module.weight, average));
+    first.reset();
+  }
+  SECTION("moved") {
+    fm::Ema::Scope moved = std::move(*first);
+    first.reset();
+    second = std::move(moved);
+    REQUIRE(close(module.weight, average));
+    second.reset();
+    REQUIRE(close(module.weight, average));  // `moved` has the other one now
+    third.emplace(std::move(moved));
+    third.reset();
+  }
+  REQUIRE(close(module.weight, own));
+  REQUIRE(close(module.count, doubles({11.0})));
+  REQUIRE(close(ema.state().at("weight"), average));
+  REQUIRE(!ema.swapped_in());
+}
+
+TEST_CASE("ema: a scope outlives the averages and moves with them") {
+  PairImpl module;
+  std::optional<fm::Ema> ema(std::in_place, module, 0.75, false);
+  module.set(5.0, -2.0, 11.0);
+  ema->update();
+  {
+    const auto scope = ema->swap_in();
+    fm::Ema moved = std::move(*ema);
+    ema.reset();
+    REQUIRE(moved.swapped_in());
+    REQUIRE(close(moved.state().at("weight"), doubles({2.0, 1.0})));
+    REQUIRE(close(module.weight, doubles({2.0, 1.0})));
+  }
+  REQUIRE(close(module.weight, doubles({5.0, -2.0})));
+}
+
+TEST_CASE("ema: training in a scope is refused and loading goes into it") {
+  PairImpl module;
+  fm::Ema ema(module, 0.75, false);
+  fm::StateDict state;
+  state.insert("weight", doubles({7.0, 8.0}));
+  state.insert("count", doubles({9.0}));
+  {
+    const auto scope = ema.swap_in();
+    require_error<fm::OptionError>([&] { ema.update(); }, "the averages are in the module");
+    REQUIRE(ema.updates() == 0);
+    ema.load(state, 4);
+    REQUIRE(close(module.weight, doubles({7.0, 8.0})));
+  }
+  REQUIRE(close(module.weight, doubles({1.0, 2.0})));
+  REQUIRE(close(ema.state().at("weight"), doubles({7.0, 8.0})));
+  REQUIRE(ema.updates() == 4);
+  state.at("weight").fill_(0);  // they are copies
+  REQUIRE(close(ema.state().at("weight"), doubles({7.0, 8.0})));
+}
+
+TEST_CASE("ema: what is written into buffers in a scope is their average") {
+  PairImpl module;
+  fm::Ema ema(module, 0.75, false);
+  {
+    const auto scope = ema.swap_in();
+    module.count.fill_(-4);
+    module.weight.set_data(doubles({6.0, 6.0}));
+  }
+  REQUIRE(close(module.count, doubles({10.0})));
+  REQUIRE(close(ema.state().at("count"), doubles({-4.0})));
+  REQUIRE(close(ema.state().at("weight"), doubles({6.0, 6.0})));
+  REQUIRE(close(module.weight, doubles({1.0, 2.0})));
+}
+
+TEST_CASE("ema: averages of an older version in half precision and complex ones are loaded") {
+  KindsImpl module;
+  fm::Ema ema(module, 0.75, false);
+  fm::StateDict state = fm::state_dict(module);
+  REQUIRE(state.at("half").scalar_type() == torch::kHalf);
+  state.insert_or_assign("complex", torch::full({3}, c10::complex<double>(4, -2)));
+  ema.load(state, 1);
+  REQUIRE(ema.state().at("half").scalar_type() == torch::kFloat);
+  REQUIRE(at::view_as_real(ema.state().at("complex"))[1][1].item<double>() == -2);
+  state.insert_or_assign("complex", torch::ones({3}));
+  require_error<fm::CheckpointError>([&] { ema.load(state, 2); }, "average of complex is Float");
+  REQUIRE(ema.updates() == 1);
+}
+
+TEST_CASE("ema: a module that has changed is refused and the change is named") {
+  struct OpenImpl : torch::nn::Module {
+    OpenImpl() {
+      layer = register_module("layer", torch::nn::Linear(2, 2));
+      buffer = register_buffer("buffer", torch::zeros({3}));
+    }
+    torch::nn::Linear layer{nullptr};
+    at::Tensor buffer;
+  } module;
+  fm::Ema ema(module, 0.5, false);
+  std::string change;
+  SECTION("a parameter is added") {
+    module.register_parameter("extra", torch::ones({2}));
+    change = "parameter extra was added";
+  }
+  SECTION("a buffer is added") {
+    module.layer->register_buffer("extra", torch::ones({2}));
+    change = "buffer layer.extra was added";
+  }
+  SECTION("a layer is removed") {
+    module.unregister_module("layer");
+    change = "parameter layer.bias was removed";
+  }
+  SECTION("a layer is replaced") {
+    module.layer = module.replace_module("layer", torch::nn::Linear(2, 2));
+    change = "parameter layer.weight is another tensor";
+  }
+  SECTION("another dtype") {
+    module.to(torch::kDouble);
+    change = "parameter layer.weight is Double [2, 2] on cpu, it was Float [2, 2] on cpu";
+  }
+  SECTION("another shape of a parameter") {
+    module.layer->bias.set_data(torch::ones({4}));
+    change = "parameter layer.bias is Float [4] on cpu, it was Float [2] on cpu";
+  }
+  SECTION("another shape of a buffer") {
+    module.buffer.resize_({7});
+    change = "buffer buffer is Float [7]";
+  }
+  const fm::StateDict state = fm::state_dict(module);
+  require_error<fm::OptionError>([&] { ema.update(); }, change);
+  require_error<fm::OptionError>([&] { static_cast<void>(ema.state()); }, change);
+  require_error<fm::OptionError>([&] { ema.load(state, 1); }, change);
+  require_error<fm::OptionError>([&] { const auto scope = ema.swap_in(); }, change);
+  REQUIRE(!ema.swapped_in());
+  REQUIRE(ema.updates() == 0);
+}
+
+TEST_CASE("ema: a module that changes within a scope gets its own weights back") {
+  PairImpl module;
+  fm::Ema ema(module, 0.5, false);
+  module.set(3, 4, 5);
+  std::optional<fm::Ema::Scope> scope(std::in_place, ema);
+  SECTION("another dtype") { module.to(torch::kFloat); }
+  SECTION("a parameter more") { module.register_parameter("extra", torch::ones({2})); }
+  SECTION("another size") { module.weight.set_data(torch::ones({5})); }
+  REQUIRE_NOTHROW(scope.reset());
+  REQUIRE(close(module.weight, doubles({3, 4})));
+  REQUIRE(close(module.count, doubles({5})));
 }

@@ -337,3 +337,148 @@ TEST_CASE("fused_adam: a closure is called as the reference calls it") {
   REQUIRE(loss.item<double>() > 0);
   REQUIRE(!torch::equal(mine[0], fresh(torch::kDouble)[0]));
 }
+
+namespace {
+
+c10::complex<double> number(double re, double im) { return {re, im}; }
+
+/// Complex parameters and the same as pairs of real ones, which the reference gets.
+struct ComplexPair {
+  std::vector<at::Tensor> mine{
+      torch::full({3, 2}, number(1, -1), torch::kComplexDouble).requires_grad_(),
+      torch::full({4}, 0.5, torch::kDouble).requires_grad_()};
+  std::vector<at::Tensor> theirs{at::view_as_real(mine[0].detach()).clone().requires_grad_(),
+                                 mine[1].detach().clone().requires_grad_()};
+
+  void gradients(int step) {
+    theirs[0].mutable_grad() = (torch::arange(12, torch::kDouble).view({3, 2, 2}) + step).sin();
+    mine[0].mutable_grad() = at::view_as_complex(theirs[0].grad()).clone();
+    for (auto* p : {&mine[1], &theirs[1]})
+      p->mutable_grad() = (torch::arange(4, torch::kDouble) + step).cos();
+  }
+  void require_same() const {
+    REQUIRE(close(at::view_as_real(mine[0].detach()), theirs[0], 1e-12, 1e-14));
+    REQUIRE(close(mine[1], theirs[1], 1e-12, 1e-14));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("fused_adam: a complex parameter is two real ones") {
+  const auto options = AdamOptions(0.05).weight_decay(0.1);
+  SECTION("beside real ones of its precision") {
+    ComplexPair pair;
+    fm::FusedAdam fused(pair.mine, options);
+    Adam reference(pair.theirs, options);
+    for (int step = 0; step < 8; ++step) {
+      pair.gradients(step);
+      fused.step();
+      reference.step();
+      pair.require_same();
+    }
+  }
+  SECTION("with amsgrad, decoupled decay and gradients that lie otherwise") {
+    ComplexPair pair;
+    const auto all = AdamWOptions(0.05).weight_decay(0.1).amsgrad(true).betas({0.9, 0.7});
+    fm::FusedAdamW fused(pair.mine, all);
+    AdamW reference(pair.theirs, all);
+    for (int step = 0; step < 8; ++step) {
+      pair.gradients(step);
+      pair.mine[0].mutable_grad() = pair.mine[0].grad().t().contiguous().t();
+      if (step % 2 == 0) pair.mine[0].mutable_grad() = pair.mine[0].grad().conj_physical().conj();
+      fused.step();
+      reference.step();
+      REQUIRE(pair.mine[0].grad().defined());
+      pair.require_same();
+    }
+  }
+  SECTION("beside parameters of another precision") {
+    ComplexPair pair;
+    at::Tensor single = torch::ones({2}).requires_grad_();
+    pair.mine.push_back(single);
+    fm::FusedAdam fused(pair.mine, options);
+    Adam reference(pair.theirs, options);
+    for (int step = 0; step < 4; ++step) {
+      pair.gradients(step);
+      single.mutable_grad() = torch::ones({2});
+      fused.step();
+      reference.step();
+      pair.require_same();
+    }
+    REQUIRE(single[0].item<double>() == Approx(1 - 4 * 0.05).epsilon(0.01));
+    fused.mask(torch::tensor(1.0F));
+    pair.gradients(4);
+    fused.step();
+    pair.require_same();
+  }
+}
+
+TEST_CASE("fused_adam: a complex parameter converges where its real and imaginary part should") {
+  const at::Tensor goal = torch::tensor({0.5F, -0.25F}).view({1, 2});
+  at::Tensor w = torch::full({1}, number(1, 1), torch::kComplexFloat).requires_grad_();
+  fm::FusedAdam optimizer({w}, AdamOptions(0.05));
+  for (int i = 0; i < 400; ++i) {
+    optimizer.zero_grad();
+    (at::view_as_real(w) - goal).square().sum().backward();
+    optimizer.step();
+  }
+  REQUIRE(close(at::view_as_real(w.detach()), goal, 0, 1e-3));
+}
+
+TEST_CASE("fused_adam: a saved state of complex and empty and frozen parameters goes on alike") {
+  const auto make = [] {
+    ComplexPair pair;
+    pair.mine.push_back(torch::empty({0, 3}, torch::kDouble).requires_grad_());
+    pair.mine.push_back(torch::full({}, 2, torch::kDouble).requires_grad_());
+    pair.mine.push_back(torch::tensor({1, 2}));  // integers
+    return pair;
+  };
+  const auto step = [](auto& optimizer, ComplexPair& pair, int i) {
+    pair.gradients(i);
+    pair.mine[2].mutable_grad() = torch::empty({0, 3}, torch::kDouble);
+    pair.mine[3].mutable_grad() = torch::full({}, i, torch::kDouble);
+    optimizer.step();
+  };
+  for (const bool amsgrad : {false, true}) {
+    const auto options = AdamOptions(0.05).amsgrad(amsgrad);
+    ComplexPair first = make();
+    fm::FusedAdam whole(first.mine, options);
+    for (int i = 0; i < 4; ++i) step(whole, first, i);
+    ComplexPair second = make();
+    {
+      const at::NoGradGuard no_grad;
+      for (std::size_t i = 0; i < second.mine.size(); ++i) second.mine[i].copy_(first.mine[i]);
+    }
+    fm::FusedAdam resumed(second.mine, options);
+    load(resumed, saved(whole));
+    for (int i = 4; i < 8; ++i) {
+      step(whole, first, i);
+      step(resumed, second, i);
+    }
+    for (std::size_t i = 0; i < first.mine.size(); ++i)
+      REQUIRE(torch::equal(first.mine[i], second.mine[i]));
+    REQUIRE(!torch::equal(first.mine[0], make().mine[0]));
+  }
+}
+
+TEST_CASE("fused_adam: a state of parameters in another order or grouping is refused") {
+  const auto mine = fresh(torch::kDouble);
+  fm::FusedAdam fused(mine, AdamOptions(0.05));
+  steps(fused, mine, 0, 1);
+  const std::string bytes = saved(fused);
+  fm::FusedAdam swapped({mine[1], mine[0]}, AdamOptions(0.05));
+  require_error<fm::CheckpointError>([&] { load(swapped, bytes); },
+                                     "[31] stored for one of [2, 3]");
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(std::vector<at::Tensor>{mine[0]});
+  groups.emplace_back(std::vector<at::Tensor>{mine[1]});
+  fm::FusedAdam grouped(groups, AdamOptions(0.05));
+  REQUIRE_THROWS_AS(load(grouped, bytes), c10::Error);
+}
+
+TEST_CASE("fused_adam: a sparse gradient is refused") {
+  const at::Tensor weight = torch::zeros({5, 1}).requires_grad_();
+  torch::embedding(weight, torch::tensor({1, 3}), -1, false, /*sparse=*/true).sum().backward();
+  fm::FusedAdamW fused({weight}, AdamWOptions(0.05));
+  require_error<fm::OptionError>([&] { fused.step(); }, "sparse(false)");
+}

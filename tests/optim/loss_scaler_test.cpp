@@ -70,3 +70,30 @@ TEST_CASE("loss_scaler: it is restored and refuses what no scaler has") {
   require_error<fm::CheckpointError>([&] { scaler.restore(0, 0); }, "a loss scale of 0");
   require_error<fm::CheckpointError>([&] { scaler.restore(2, -1); }, "after -1 good steps");
 }
+
+TEST_CASE("loss_scaler: gradients of every kind are unscaled") {
+  const fm::LossScaler scaler(c10::kCPU);
+  const at::Tensor complex =
+      torch::full({2}, c10::complex<double>(1, 2), torch::kComplexFloat).requires_grad_();
+  const at::Tensor doubles = torch::ones({2}, torch::kDouble).requires_grad_();
+  const at::Tensor table = torch::zeros({5, 1}).requires_grad_();
+  at::Tensor expanded = torch::ones({4}).requires_grad_();
+  const std::vector<at::Tensor> all{complex, doubles, table, expanded};
+  const auto gradients = [&] {
+    for (at::Tensor p : all) p.mutable_grad().reset();
+    const at::Tensor rows =
+        torch::embedding(table, torch::tensor({1, 1, 3}), -1, false, /*sparse=*/true);
+    scaler.scale(at::view_as_real(complex).sum() + 3 * doubles.sum() + rows.sum()).backward();
+    expanded.mutable_grad() = torch::full({1}, 65536.0F).expand({4});
+  };
+  gradients();
+  REQUIRE(scaler.unscale(all).item<float>() == 0);
+  REQUIRE(torch::equal(at::view_as_real(complex.grad()), torch::ones({2, 2})));
+  REQUIRE(torch::equal(doubles.grad(), torch::full({2}, 3, torch::kDouble)));
+  REQUIRE(torch::equal(table.grad().to_dense(),
+                       torch::tensor({0.0F, 2.0F, 0.0F, 1.0F, 0.0F}).view({5, 1})));
+  REQUIRE(torch::equal(expanded.grad(), torch::ones({4})));
+  gradients();
+  at::view_as_real(complex.grad())[1][1] = infinity;
+  REQUIRE(scaler.unscale(all).item<float>() == 1);
+}

@@ -19,6 +19,8 @@ const Options& options_of(torch::optim::Optimizer& optimizer) {
   return *options;
 }
 
+at::Tensor complex_parameter() { return torch::ones({2}, torch::kComplexFloat).requires_grad_(); }
+
 }  // namespace
 
 TEST_CASE("optimizer: adam and adamw hand their settings on and are fused") {
@@ -159,4 +161,96 @@ TEST_CASE("optimizer: set_rates reaches every group and each class's momentum") 
   fm::set_rates(rmsprop, 0.5, 0.75);
   REQUIRE(options_of<torch::optim::RMSpropOptions>(rmsprop).momentum() == 0.75);
   REQUIRE(options_of<torch::optim::RMSpropOptions>(rmsprop).lr() == 0.5);
+}
+
+TEST_CASE("optimizer: parameters to train of half precision are refused with the remedy") {
+  for (const auto type : {torch::kBFloat16, torch::kHalf}) {
+    const at::Tensor half = torch::ones({3}, type);
+    for (const auto& factory : {fm::adam(), fm::adamw(), fm::sgd(), fm::rmsprop()}) {
+      const at::Tensor trained = half.clone().requires_grad_();
+      require_error<fm::OptionError>([&] { fm::make_optimizer(factory, {trained}, 0.1); },
+                                     "set precision = Precision::bfloat16");
+      REQUIRE_NOTHROW(fm::make_optimizer(factory, {half, some_parameters()[0]}, 0.1));  // frozen
+    }
+    const fm::OptimizerFactory own{
+        "own", [](std::vector<at::Tensor> parameters, double learning_rate) {
+          return std::make_unique<torch::optim::SGD>(std::move(parameters), learning_rate);
+        }};
+    REQUIRE_NOTHROW(fm::make_optimizer(own, {half.clone().requires_grad_()}, 0.1));
+  }
+}
+
+TEST_CASE("optimizer: complex parameters are refused where their gradients would be squared") {
+  require_error<fm::OptionError>(
+      [] { fm::make_optimizer(fm::rmsprop(), {complex_parameter()}, 0.1); }, "use adam()");
+  require_error<fm::OptionError>([] { fm::rmsprop().make({complex_parameter()}, 0.1); },
+                                 "use adam()");
+  const fm::OptimizerFactory plain{
+      "plain", [](std::vector<at::Tensor> parameters, double learning_rate) {
+        return std::make_unique<torch::optim::Adam>(std::move(parameters),
+                                                    torch::optim::AdamOptions(learning_rate));
+      }};
+  require_error<fm::OptionError>([&] { fm::make_optimizer(plain, {complex_parameter()}, 0.1); },
+                                 "complex");
+  for (const auto& factory : {fm::adam(), fm::adamw(), fm::sgd(0.9, 0.1, true)})
+    REQUIRE_NOTHROW(fm::make_optimizer(factory, {complex_parameter()}, 0.1));
+}
+
+TEST_CASE("optimizer: sgd takes a complex parameter as two real ones") {
+  const auto factory = fm::sgd(0.9, 0.1, true);
+  at::Tensor whole = complex_parameter();
+  at::Tensor parts = at::view_as_real(whole.detach()).clone().requires_grad_();
+  const auto mine = fm::make_optimizer(factory, {whole}, 0.1);
+  const auto theirs = fm::make_optimizer(factory, {parts}, 0.1);
+  for (int i = 0; i < 5; ++i) {
+    parts.mutable_grad() = torch::tensor({{1.0F, -2.0F}, {0.5F, 3.0F}}) + i;
+    whole.mutable_grad() = at::view_as_complex(parts.grad()).clone();
+    mine->step();
+    theirs->step();
+  }
+  REQUIRE(close(at::view_as_real(whole.detach()), parts, 1e-6, 1e-7));
+}
+
+TEST_CASE("optimizer: a parameter whose elements share memory is refused by its name") {
+  struct ExpandedImpl : torch::nn::Module {
+    ExpandedImpl() { register_parameter("wide", torch::ones({1}).expand({3})); }
+  } module;
+  require_error<fm::OptionError>([&] { fm::make_optimizer(fm::sgd(), module, 0.1); },
+                                 "the parameter wide [3] share memory");
+  module.named_parameters()["wide"].set_requires_grad(false);
+  require_error<fm::OptionError>([&] { fm::make_optimizer(fm::sgd(), module, 0.1); },
+                                 "no parameters to train");
+}
+
+TEST_CASE("optimizer: a schedule multiplies each group's own rate") {
+  auto parameters = some_parameters();
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(std::vector<at::Tensor>{parameters[0]});
+  groups.emplace_back(std::vector<at::Tensor>{parameters[1]},
+                      std::make_unique<torch::optim::AdamWOptions>(
+                          torch::optim::AdamWOptions(0.125).betas({0.5, 0.75})));
+  fm::FusedAdamW adamw(groups, torch::optim::AdamWOptions(0.5));
+  const auto rate = [&](std::size_t i) { return adamw.param_groups()[i].options().get_lr(); };
+  const auto betas = [&](std::size_t i) {
+    return static_cast<torch::optim::AdamWOptions&>(adamw.param_groups()[i].options()).betas();
+  };
+  fm::GroupRates rates(adamw);
+  REQUIRE(rate(0) == 0.5);
+  REQUIRE(rate(1) == 0.125);
+  for (const double factor : {0.5, 0.25, 1.0, 0.0, 0.75}) {
+    rates.scale(adamw, {factor, 0.875});
+    REQUIRE(rate(0) == 0.5 * factor);
+    REQUIRE(rate(1) == 0.125 * factor);
+    REQUIRE(betas(1) == std::make_tuple(0.875, 0.75));
+    REQUIRE(betas(0) == std::make_tuple(0.875, 0.999));
+  }
+  adamw.param_groups()[1].options().set_lr(2);  // the caller's word
+  rates.scale(adamw, {0.5, {}});
+  REQUIRE(rate(0) == 0.25);
+  REQUIRE(rate(1) == 1);
+  adamw.param_groups()[0].options().set_lr(0.375);  // as a saved state does
+  rates.keep(adamw);
+  rates.scale(adamw, {1, {}});
+  REQUIRE(rate(0) == 0.5);
+  REQUIRE(rate(1) == 2);
 }

@@ -36,13 +36,33 @@ TEST_CASE("agree: broadcast_all gives every rank the values of rank 0 and keeps 
     tensors[r] = {
         torch::full({2, 3}, value).requires_grad_(),
         torch::full({1, 2, 2, 2}, value, torch::kDouble).to(at::MemoryFormat::ChannelsLast),
-        torch::full({}, static_cast<std::int64_t>(value), torch::kLong)};
+        torch::full({}, static_cast<std::int64_t>(value), torch::kLong),
+        torch::full({2}, value, torch::kComplexDouble),
+        torch::full({2}, value, torch::kHalf),
+        torch::full({1}, value).expand({3}),
+        torch::full({2, 3}, value).t(),
+        torch::full({0, 2}, value),
+        torch::full({2}, value).to(torch::kFloat8_e4m3fn)};
     fm::broadcast_all(rank, tensors[r]);
   });
   for (const auto& mine : tensors) {
-    for (const at::Tensor& t : mine) REQUIRE(t.eq(7).all().item<bool>());
+    for (const at::Tensor& t : mine) {
+      INFO(t.scalar_type() << " " << t.sizes());
+      REQUIRE((t.element_size() == 1 ? t.to(torch::kFloat) : t).eq(7).all().item<bool>());
+    }
     REQUIRE(mine[1].is_contiguous(at::MemoryFormat::ChannelsLast));
   }
+}
+
+TEST_CASE("agree: broadcast_all gives bool masks") {
+  std::vector<at::Tensor> masks(2);
+  ranks::run_well(2, [&](const ranks::ThreadRank& rank) {
+    at::Tensor& mine = masks[static_cast<std::size_t>(rank.rank())];
+    mine = torch::tensor({rank.rank() == 0, rank.rank() != 0, true});
+    fm::broadcast_all(rank, {mine});
+  });
+  REQUIRE(torch::equal(masks[0], torch::tensor({true, false, true})));
+  REQUIRE(torch::equal(masks[1], masks[0]));
 }
 
 TEST_CASE("agree: a description that differs is refused on every rank") {

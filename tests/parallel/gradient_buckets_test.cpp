@@ -202,3 +202,38 @@ TEST_CASE("gradient_buckets: a size of nothing and sparse gradients are refused"
   require_error<fm::OptionError>([&] { embedding->forward(torch::arange(2)).sum().backward(); },
                                  "sparse");
 }
+
+TEST_CASE("gradient_buckets: complex and empty parameters are summed beside real ones") {
+  const auto make = [] {
+    return std::vector<at::Tensor>{
+        torch::ones({2}).requires_grad_(), torch::ones({3}, torch::kComplexFloat).requires_grad_(),
+        torch::empty({0, 2}, torch::kComplexFloat).requires_grad_(),
+        torch::ones({2, 2}, torch::kComplexFloat).requires_grad_(),  // of rank 1 alone
+        torch::ones({}, torch::kDouble).requires_grad_()};
+  };
+  const std::vector<std::vector<at::Tensor>> parameters{make(), make()};
+  ranks::run_well(2, [&](const ranks::ThreadRank& rank) {
+    const auto& p = parameters[static_cast<std::size_t>(rank.rank())];
+    fm::GradientBuckets buckets(p, rank);
+    buckets.start();
+    const double k = 1 + static_cast<double>(rank.rank());
+    at::Tensor loss = k * (p[0].sum() + at::view_as_real(p[1]).select(1, 0).sum() -
+                           2 * at::view_as_real(p[1]).select(1, 1).sum() +
+                           at::view_as_real(p[2]).sum() + p[4].to(torch::kFloat));
+    if (rank.rank() == 1) loss = loss + at::view_as_real(p[3]).sum();
+    loss.backward();
+    // A view that is to be conjugated, as autograd may leave it.
+    at::Tensor conjugated = p[1];
+    conjugated.mutable_grad() = conjugated.grad().conj().resolve_conj().conj();
+    buckets.finish();
+  });
+  const auto complex = [](double re, double im) { return c10::complex<double>(re, im); };
+  for (const auto& p : parameters) {
+    REQUIRE(torch::equal(p[0].grad(), torch::full({2}, 3.0F)));
+    REQUIRE(torch::equal(p[1].grad().resolve_conj(),
+                         torch::full({3}, complex(3, -6), torch::kComplexFloat)));
+    REQUIRE(p[2].grad().numel() == 0);
+    REQUIRE(torch::equal(p[3].grad(), torch::full({2, 2}, complex(1, 1), torch::kComplexFloat)));
+    REQUIRE(p[4].grad().item<double>() == 3);
+  }
+}

@@ -3,8 +3,10 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "flowmatch/optim/parameter_groups.hpp"
 #include "tests/train/training.hpp"
 
 using namespace training;
@@ -365,4 +367,110 @@ TEST_CASE("trainer: an objective of one's own is minimised") {
   std::vector<double> losses;
   trainer.fit(batches(), [&](const fm::EpochReport& r) { losses.push_back(r.loss); });
   REQUIRE(losses.back() < 0.97 * losses.front());
+}
+
+TEST_CASE("trainer: within a scope of averages it saves each where it belongs and trains nothing") {
+  const TemporaryFolder folder;
+  networks::Mlp net = mlp();
+  const fm::TrainOptions options{
+      .epochs = 2, .learning_rate = 0.01, .ema_decay = 0.99, .checkpoints = folder.path()};
+  fm::Trainer trainer(net, noisifier(), options);
+  std::vector<at::Tensor> weights;
+  trainer.fit(batches(), [&](const fm::EpochReport& r) {
+    weights = values(*net);
+    const auto averaged = trainer.ema()->swap_in();
+    REQUIRE(!same_bits(values(*net), weights));
+    trainer.save(static_cast<double>(r.epoch));
+    REQUIRE(!same_bits(values(*net), weights));  // still the averages
+  });
+  const auto scope = trainer.ema()->swap_in();
+  require_error<fm::OptionError>([&] { trainer.fit(batches()); }, "the averages are in the module");
+  require_error<fm::OptionError>([&] { trainer.resume(); }, "the averages are in the module");
+  const auto found = fm::latest_checkpoint(folder.path());
+  REQUIRE(same_bits(fm::read_state_dict(found->path / "ema.pt"), trainer.ema()->state()));
+  REQUIRE(same_bits(fm::read_state_dict(found->path / "ema.pt"), fm::state_dict(*net)));
+
+  networks::Mlp again = mlp(2);
+  fm::Trainer resumed(again, noisifier(), options);
+  REQUIRE(resumed.resume());
+  REQUIRE(same_bits(values(*again), weights));
+  REQUIRE(same_bits(resumed.ema()->state(), trainer.ema()->state()));
+}
+
+TEST_CASE("trainer: a scope that a hook leaves behind stops the run instead of mixing it up") {
+  networks::Mlp net = mlp();
+  fm::Trainer trainer(net, noisifier(), {.ema_decay = 0.99});
+  std::optional<fm::Ema::Scope> left;
+  require_error<fm::OptionError>(
+      [&] {
+        trainer.fit(batches(), [&](const fm::StepReport& r) {
+          if (r.step == 3) left.emplace(*trainer.ema());
+        });
+      },
+      "end the scope");
+  REQUIRE(trainer.steps() == 3);
+  left.reset();
+  REQUIRE(trainer.fit(batches()).steps == 6);
+}
+
+TEST_CASE("trainer: a layer that is added later is refused with or without averages") {
+  for (const double decay : {0.0, 0.9}) {
+    const TemporaryFolder folder;
+    networks::Mlp net = mlp();
+    fm::Trainer trainer(net, noisifier(),
+                        {.epochs = 2, .ema_decay = decay, .checkpoints = folder.path()});
+    trainer.save();
+    net->register_module("adapter", torch::nn::Linear(2, 2));
+    const auto refused = [](auto f) {
+      require_error<fm::OptionError>(f, "parameter adapter.weight was added");
+    };
+    refused([&] { trainer.fit(batches()); });
+    refused([&] { trainer.save(); });
+    refused([&] { trainer.resume(); });
+    net->unregister_module("adapter");
+    // In the middle of a run, too.
+    refused([&] {
+      trainer.fit(batches(), [&](const fm::StepReport& r) {
+        if (r.step == 2) net->register_module("adapter", torch::nn::Linear(2, 2));
+      });
+    });
+    REQUIRE(trainer.steps() == 2);
+  }
+}
+
+TEST_CASE("trainer: groups keep their rates through a resumed run bit for bit") {
+  const auto options = [](const std::filesystem::path& folder) {
+    return fm::TrainOptions{
+        .epochs = 2,
+        .learning_rate = 0.02,
+        .optimizer = fm::with_groups(fm::adamw(), {fm::norms_and_biases_without_decay(),
+                                                   {.prefix = "layers.0", .rate_factor = 0.25}}),
+        .schedule = fm::one_cycle(),
+        .checkpoints = folder};
+  };
+  const TemporaryFolder whole_folder, cut_folder;
+  networks::Mlp whole = mlp();
+  fm::Trainer straight(whole, noisifier(), options(whole_folder.path()));
+  std::vector<double> rates;
+  straight.fit(batches(), [&](const fm::StepReport& r) {
+    rates = {};
+    for (auto& group : straight.optimizer().param_groups())
+      rates.push_back(group.options().get_lr() / r.learning_rate);
+  });
+  REQUIRE(rates.size() == 3);
+  REQUIRE(rates[0] == Approx(1));
+  REQUIRE(rates[1] == Approx(0.25));
+  REQUIRE(rates[2] == Approx(1));
+
+  networks::Mlp cut = mlp();
+  fm::Trainer(cut, noisifier(), options(cut_folder.path())).fit(batches(), stop_after(4));
+  networks::Mlp rest = mlp(7);
+  fm::Trainer resumed(rest, noisifier(), options(cut_folder.path()));
+  REQUIRE(resumed.resume());
+  resumed.fit(batches());
+  REQUIRE(same_bits(*rest, *whole));
+  fm::TrainOptions others = options(cut_folder.path());
+  others.optimizer = fm::adamw();
+  fm::Trainer other(rest, noisifier(), others);
+  require_error<fm::OptionError>([&] { other.resume(); }, "optimizer: adamw");
 }

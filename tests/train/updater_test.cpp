@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "flowmatch/optim/parameter_groups.hpp"
 #include "tests/support/networks.hpp"
 
 namespace {
@@ -13,7 +14,7 @@ struct WeightImpl : torch::nn::Module {
   torch::Tensor weight;
 };
 
-fm::TrainOptions descent() { return {.optimizer = fm::sgd()}; }
+fm::TrainOptions descent() { return {.learning_rate = 0.5, .optimizer = fm::sgd()}; }
 
 bool finish(fm::Updater& updater, const at::Tensor& loss) {
   fm::StepUndo undo = updater.undo();
@@ -29,14 +30,14 @@ TEST_CASE("updater: a step adds gradients and clips and steps and averages") {
   options.ema_decay = 0.5;
   options.ema_warmup = false;
   fm::Updater updater(module, options);
-  updater.begin(0.5, {});
+  updater.begin({});
   updater.backward(module.loss() / 2);
   updater.backward(module.loss() / 2);
   REQUIRE(finish(updater, module.loss().detach()));
   REQUIRE(updater.norm().item<double>() == Approx(5));
   REQUIRE(close(module.weight, doubles({1 - 0.3, 2 - 0.4}), 1e-6, 0));
   REQUIRE(close(updater.ema()->state().at("weight"), doubles({1 - 0.15, 2 - 0.2}), 1e-6, 0));
-  updater.begin(0.5, {});  // the gradients of the step before are gone
+  updater.begin({});  // the gradients of the step before are gone
   updater.backward(module.loss() * 0.01);
   REQUIRE(finish(updater, module.loss().detach()));
   REQUIRE(updater.norm().item<double>() == Approx(0.05));
@@ -47,7 +48,7 @@ TEST_CASE("updater: float16 gives the gradients of the loss that is not scaled")
   fm::TrainOptions options = descent();
   options.precision = fm::Precision::float16;
   fm::Updater updater(module, options);
-  updater.begin(0.5, {});
+  updater.begin({});
   updater.backward(module.loss());
   REQUIRE(finish(updater, module.loss().detach()));
   REQUIRE(close(module.weight, doubles({1 - 1.5, 2 - 2.0})));
@@ -64,10 +65,10 @@ TEST_CASE("updater: what is not finite changes no weight") {
   options.ema_decay = 0.5;
   fm::Updater updater(module, options);
   const double bad = std::numeric_limits<double>::quiet_NaN();
-  updater.begin(0.5, {});
+  updater.begin({});
   updater.backward(module.loss());
   REQUIRE(finish(updater, torch::tensor(bad)));  // the loss
-  updater.begin(0.5, {});
+  updater.begin({});
   updater.backward(module.loss() * bad);
   REQUIRE(finish(updater, torch::tensor(1.0)));  // the gradient
   REQUIRE(close(module.weight, doubles({1.0, 2.0})));
@@ -77,7 +78,7 @@ TEST_CASE("updater: what is not finite changes no weight") {
   options.on_nonfinite = fm::OnNonfinite::roll_back;
   options.checkpoints = "somewhere";
   fm::Updater back(module, options);
-  back.begin(0.5, {});
+  back.begin({});
   back.backward(module.loss() * bad);
   REQUIRE(!finish(back, torch::tensor(1.0)));
   REQUIRE(close(module.weight, doubles({1.0, 2.0})));
@@ -93,4 +94,85 @@ TEST_CASE("updater: options are checked before the module is touched") {
   options.epochs = 1;
   const fm::Updater updater(*net, options);
   REQUIRE(net->weight.is_contiguous(at::MemoryFormat::ChannelsLast));
+}
+
+TEST_CASE("updater: a module that has changed is refused and the change is named") {
+  struct TwoImpl : torch::nn::Module {
+    TwoImpl() {
+      weight = register_parameter("weight", doubles({1.0, 2.0}));
+      buffer = register_buffer("buffer", doubles({1.0}));
+    }
+    at::Tensor weight, buffer;
+  };
+  for (const double decay : {0.0, 0.5}) {
+    fm::TrainOptions options = descent();
+    options.ema_decay = decay;
+    {
+      TwoImpl module;
+      fm::Updater updater(module, options);
+      module.register_parameter("more", torch::ones({2}));
+      require_error<fm::OptionError>([&] { updater.begin({}); }, "parameter more was added");
+      require_error<fm::OptionError>([&] { updater.own_weights(); }, "parameter more was added");
+    }
+    {
+      TwoImpl module;
+      fm::Updater updater(module, options);
+      module.to(torch::kFloat);
+      require_error<fm::OptionError>([&] { updater.begin({}); }, "parameter weight is Float [2]");
+    }
+    TwoImpl module;
+    fm::Updater updater(module, options);
+    module.register_buffer("cache", doubles({3.0}));
+    if (decay > 0) {
+      require_error<fm::OptionError>([&] { updater.begin({}); }, "buffer cache was added");
+    } else {  // nothing is kept for it, and steps undo it from now on
+      updater.begin({});
+      {
+        const fm::StepUndo undo = updater.undo();
+        module.named_buffers()["cache"].fill_(9);
+      }
+      REQUIRE(close(module.named_buffers()["cache"], doubles({3.0})));
+    }
+  }
+}
+
+TEST_CASE("updater: it does not train the averages and its own weights can be had in a scope") {
+  WeightImpl module;
+  fm::TrainOptions options = descent();
+  options.ema_decay = 0.5;
+  options.ema_warmup = false;
+  fm::Updater updater(module, options);
+  updater.begin({});
+  updater.backward(module.loss());
+  REQUIRE(finish(updater, module.loss().detach()));
+  const auto averaged = updater.ema()->swap_in();
+  REQUIRE(close(module.weight, doubles({1 - 0.75, 2 - 1.0})));
+  require_error<fm::OptionError>([&] { updater.begin({}); }, "the averages are in the module");
+  {
+    const auto own = updater.own_weights();
+    REQUIRE(close(module.weight, doubles({1 - 1.5, 2 - 2.0})));
+  }
+  REQUIRE(close(module.weight, doubles({1 - 0.75, 2 - 1.0})));
+}
+
+TEST_CASE("updater: groups keep their own learning rates") {
+  struct TwoImpl : torch::nn::Module {
+    TwoImpl() {
+      a = register_parameter("a", doubles({0.0}));
+      b = register_parameter("b", doubles({0.0}));
+    }
+    at::Tensor a, b;
+  } module;
+  fm::TrainOptions options = descent();
+  options.optimizer = fm::with_groups(fm::sgd(), {{.prefix = "b", .rate_factor = 0.1}});
+  fm::Updater updater(module, options);
+  const auto step = [&](double factor) {
+    updater.begin({factor, {}});
+    updater.backward((module.a + module.b).sum());
+    REQUIRE(finish(updater, torch::tensor(1.0)));
+  };
+  step(1);
+  step(0.5);
+  REQUIRE(close(module.a, doubles({-0.75})));
+  REQUIRE(close(module.b, doubles({-0.075})));
 }

@@ -161,3 +161,28 @@ TEST_CASE("validation: a source without a batch is a data error and modes are pu
   const at::Tensor nan = doubles({std::numeric_limits<double>::quiet_NaN()}).unsqueeze(1);
   CHECK(std::isnan(fm::Validation(net, from_zero(), fm::TensorBatches(nan, 1))()));
 }
+
+TEST_CASE("validation: a scope of the averages around it changes nothing") {
+  Constant net;
+  fm::Ema ema(*net, 0.5, false);
+  {
+    const at::NoGradGuard no_grad;
+    net->w.fill_(2.5);
+  }
+  ema.update();  // 1.5
+  fm::Validation raw(net, from_zero(), five_numbers());
+  fm::Validation averaged(net, from_zero(), five_numbers(), {.ema = &ema});
+  const auto loss_of = [](double w) {
+    double sum = 0;
+    for (const double x : {1, 2, 3, 4, 6}) sum += (x - w) * (x - w);
+    return sum / 5;
+  };
+  CHECK(raw() == Approx(loss_of(2.5)));
+  CHECK(averaged() == Approx(loss_of(1.5)));
+  {
+    const auto scope = ema.swap_in();
+    CHECK(averaged() == Approx(loss_of(1.5)));
+    CHECK(raw() == Approx(loss_of(1.5)));  // what the module has
+  }
+  CHECK(raw() == Approx(loss_of(2.5)));
+}

@@ -166,6 +166,7 @@ inline void load_optimizer(const std::filesystem::path& checkpoint,
   try {
     torch::serialize::InputArchive archive;
     archive.load_from((checkpoint / "optimizer.pt").string(), device);
+    optimizer.state().clear();  // a parameter may have had no gradient yet
     optimizer.load(archive);
   } catch (const c10::Error& error) {
     throw CheckpointError("checkpoint " + checkpoint.string() + " is of another optimizer: " +

@@ -56,4 +56,13 @@ inline void check_same_shape(const at::Tensor& a, const char* name_a, const at::
   }
 }
 
+/// A tensor without the repetitions of `expand`, whose elements share one place in memory: what of
+/// it may be written to. Strides of 0 become dimensions of size 1.
+inline at::Tensor without_repetitions(at::Tensor tensor) {
+  for (std::int64_t d = 0; d < tensor.dim(); ++d) {
+    if (tensor.stride(d) == 0 && tensor.size(d) > 1) tensor = tensor.narrow(d, 0, 1);
+  }
+  return tensor;
+}
+
 }}  // namespace flowmatch

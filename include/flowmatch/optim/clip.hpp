@@ -4,7 +4,11 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 
+#include <map>
+#include <string>
 #include <vector>
+
+#include "flowmatch/core/expand.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -20,17 +24,29 @@ inline std::vector<at::Tensor> gradients(const std::vector<at::Tensor>& paramete
 
 }  // namespace detail
 
-/// The 2-norm of all gradients together, a scalar tensor; NaN or infinite where one of them is. It
-/// does not wait for the device. Parameters without a gradient are passed over; returns an
-/// undefined tensor if none has one.
+/// The 2-norm of all gradients together (of complex ones by their absolute values), a scalar
+/// tensor, float32 or, where one of them is, float64; NaN or infinite where one of them is. It does
+/// not wait for the device. Parameters without a gradient, and those without elements, are passed
+/// over; returns an undefined tensor if none is left.
 inline at::Tensor grad_norm(const std::vector<at::Tensor>& parameters) {
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> grads = detail::gradients(parameters);
-  for (at::Tensor& grad : grads) {
+  std::vector<at::Tensor> grads;
+  for (at::Tensor grad : detail::gradients(parameters)) {
     if (grad.is_sparse()) grad = grad.coalesce().values();
+    if (grad.numel() == 0) continue;
+    // The sum of squares of half-precision numbers is beyond their range.
+    if (grad.element_size() < (grad.is_complex() ? 8 : 4))
+      grad = grad.to(grad.is_complex() ? at::kComplexFloat : at::kFloat);
+    grads.push_back(grad);
   }
   if (grads.empty()) return {};
-  return at::linalg_vector_norm(at::stack(at::_foreach_norm(grads, 2)), 2);
+  std::vector<at::Tensor> norms = at::_foreach_norm(grads, 2);
+  at::TensorOptions options = norms.front().options();
+  for (const at::Tensor& norm : norms) {
+    if (norm.scalar_type() == at::kDouble) options = options.dtype(at::kDouble);
+  }
+  for (at::Tensor& norm : norms) norm = norm.to(options);
+  return at::linalg_vector_norm(at::stack(norms), 2);
 }
 
 /// Scales all gradients by min(1, max_norm / (norm + 1e-6)), norm being their `grad_norm` (Pascanu
@@ -40,7 +56,14 @@ inline at::Tensor clip_grad_norm(const std::vector<at::Tensor>& parameters, doub
   const at::NoGradGuard no_grad;
   const at::Tensor norm = grad_norm(parameters);
   if (!norm.defined()) return {};
-  at::_foreach_mul_(detail::gradients(parameters), (max_norm / (norm + 1e-6)).clamp_max(1.0));
+  const at::Tensor factor = (max_norm / (norm + 1e-6)).clamp_max(1.0);
+  std::map<std::string, std::vector<at::Tensor>> by_device;
+  for (const at::Tensor& grad : detail::gradients(parameters)) {
+    const at::Tensor values = grad.is_sparse() ? grad._values() : grad;
+    by_device[values.device().str()].push_back(without_repetitions(values));
+  }
+  for (const auto& [device, grads] : by_device)
+    at::_foreach_mul_(grads, factor.to(grads.front().device()));
   return norm;
 }
 

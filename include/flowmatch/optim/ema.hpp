@@ -1,143 +1,324 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <string>
 #include <unordered_map>
-#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/model/state_dict.hpp"
+#include "flowmatch/optim/module_tensors.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
-/// Each tensor once: a network with tied weights names the same one twice.
-inline std::vector<at::Tensor> distinct(const std::vector<at::Tensor>& tensors) {
-  std::vector<at::Tensor> found;
-  std::unordered_set<const c10::TensorImpl*> seen;
-  for (const at::Tensor& tensor : tensors) {
-    if (seen.insert(tensor.unsafeGetTensorImpl()).second) found.push_back(tensor);
+/// A tensor of a module and its average.
+struct Average {
+  at::Tensor live;     // the module's tensor
+  at::Tensor average;  // never its storage, but while lent
+  at::Tensor own{};    // the module's own value while the average is lent
+  bool buffer = false;
+
+  bool same_dtype() const { return live.scalar_type() == average.scalar_type(); }
+  at::Tensor value() const {
+    return same_dtype() ? live.detach() : live.detach().to(average.scalar_type());
   }
-  return found;
-}
+  at::Tensor lendable() const { return same_dtype() ? average : average.to(live.scalar_type()); }
+  // The average with what has been written into the module since it was lent.
+  at::Tensor current() const {
+    if (!own.defined() || live.scalar_type() != own.scalar_type() || live.sizes() != own.sizes() ||
+        live.device() != own.device()) {
+      return average;
+    }
+    if (same_dtype()) return live.detach();
+    return at::where(live.eq(lendable()), average, value());
+  }
+};
+
+/// All averages of a module. Shared with the scopes, so that these may outlive the Ema and the
+/// module.
+class Averages {
+ public:
+  explicit Averages(torch::nn::Module& module) : module_(&module), tensors_(module) {
+    const at::NoGradGuard no_grad;
+    const auto add = [&](const at::Tensor& live, bool buffer) {
+      if (!index_.emplace(live.unsafeGetTensorImpl(), entries_.size()).second) return;
+      const at::ScalarType dtype = average_dtype(live.scalar_type());
+      const at::Tensor average = live.detach().to(dtype, false, /*copy=*/true);
+      entries_.push_back({live, average, {}, buffer});
+    };
+    for (const auto& each : tensors_.parameters())
+      add(each.tensor, /*buffer=*/!each.tensor.requires_grad());
+    for (const auto& each : tensors_.buffers()) add(each.tensor, true);
+  }
+
+  bool lent() const noexcept { return lent_; }
+  void require_unchanged() const { tensors_.require_unchanged("the averaged weights (Ema)"); }
+
+  void update(double decay) {
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> averages, values;
+    std::map<std::pair<at::ScalarType, std::string>, std::vector<Average*>> buffers;
+    for (Average& entry : entries_) {
+      if (!(entry.average.is_floating_point() || entry.average.is_complex())) {
+        entry.average.copy_(entry.live);
+      } else if (entry.buffer) {
+        buffers[{entry.average.scalar_type(), entry.average.device().str()}].push_back(&entry);
+      } else {
+        averages.push_back(entry.average);
+        values.push_back(entry.value());
+      }
+    }
+    if (!averages.empty()) at::_foreach_lerp_(averages, values, 1 - decay);
+    for (const auto& [alike, entries] : buffers) update_where_finite(entries, decay);
+  }
+
+  StateDict state() const {
+    const at::NoGradGuard no_grad;
+    StateDict state;
+    for (const auto* named : {&tensors_.parameters(), &tensors_.buffers()}) {
+      for (const auto& each : *named)
+        state.insert(each.name, entries_[index_.at(each.tensor.unsafeGetTensorImpl())].current());
+    }
+    return state;
+  }
+
+  void load(const StateDict& state) {
+    const at::NoGradGuard no_grad;
+    const LoadReport report = compare_state_dict(*module_, state);
+    if (!report.fits()) {
+      throw CheckpointError(
+          "the stored averages belong to another network; build the module with "
+          "the options that it was trained with:\n" +
+          report.text());
+    }
+    std::vector<at::Tensor> averages(entries_.size());
+    for (const auto* named : {&tensors_.parameters(), &tensors_.buffers()}) {
+      for (const auto& each : *named) {
+        const std::size_t i = index_.at(each.tensor.unsafeGetTensorImpl());
+        const at::Tensor& stored = state.at(each.name);
+        const at::Tensor& before = entries_[i].average;
+        if (stored.is_complex() != before.is_complex()) {
+          throw CheckpointError("the stored average of " + each.name + " is " +
+                                toString(stored.scalar_type()) + ", the module's is " +
+                                toString(before.scalar_type()) +
+                                "; build the module that it was trained with");
+        }
+        averages[i] = stored.detach().to(before.options(), false, /*copy=*/true);
+      }
+    }
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      entries_[i].average = averages[i];
+      if (lent_) entries_[i].live.set_data(entries_[i].lendable());
+    }
+  }
+
+  // Scopes may end in any order: the youngest that lives says what is in the module.
+  std::int64_t begin_scope(bool averaged) {
+    wishes_[next_scope_] = averaged;
+    try {
+      follow_wishes();
+    } catch (...) {
+      wishes_.erase(next_scope_);
+      throw;
+    }
+    return next_scope_++;
+  }
+  // By the tensors that are remembered here, whatever has become of the module.
+  void end_scope(std::int64_t scope) noexcept {
+    wishes_.erase(scope);
+    try {
+      follow_wishes();
+    } catch (const std::exception&) {  // nowhere to say it
+    }
+  }
+
+ private:
+  static at::ScalarType average_dtype(at::ScalarType dtype) {
+    if (dtype == at::kDouble || dtype == at::kComplexDouble) return dtype;
+    return c10::isComplexType(dtype)    ? at::kComplexFloat
+           : c10::isFloatingType(dtype) ? at::kFloat
+                                        : dtype;
+  }
+
+  // In one piece, as there are many small ones. An average with something infinite in it would
+  // come out as inf - inf.
+  static void update_where_finite(const std::vector<Average*>& entries, double decay) {
+    std::vector<at::Tensor> averages, flat_averages, flat_values, results;
+    for (Average* entry : entries) {
+      averages.push_back(entry->average);
+      flat_averages.push_back(entry->average.reshape(-1));
+      flat_values.push_back(entry->value().reshape(-1));
+    }
+    const at::Tensor values = at::cat(flat_values);
+    const at::Tensor lerped = at::cat(flat_averages).lerp_(values, 1 - decay);
+    const at::Tensor result = at::where(lerped.isfinite(), lerped, values);
+    std::int64_t begin = 0;
+    for (const at::Tensor& average : averages) {
+      results.push_back(result.narrow(0, begin, average.numel()).view(average.sizes()));
+      begin += average.numel();
+    }
+    at::_foreach_copy_(averages, results);
+  }
+
+  void follow_wishes() {
+    const at::NoGradGuard no_grad;
+    const bool lend = !wishes_.empty() && wishes_.rbegin()->second;
+    if (lend == lent_) return;
+    if (!lend) {
+      take_back();
+      return;
+    }
+    require_unchanged();
+    std::vector<at::Tensor> lendable;
+    for (const Average& entry : entries_) lendable.push_back(entry.lendable());
+    lent_ = true;
+    try {
+      for (std::size_t i = 0; i < entries_.size(); ++i) {
+        const at::Tensor own = entries_[i].live.detach();
+        entries_[i].live.set_data(lendable[i]);
+        entries_[i].own = own;
+      }
+    } catch (...) {
+      take_back();
+      throw;
+    }
+  }
+
+  void take_back() {
+    lent_ = false;
+    for (Average& entry : entries_) {
+      if (!entry.own.defined()) continue;
+      entry.average = entry.current();
+      entry.live.set_data(entry.own);
+      entry.own.reset();
+    }
+  }
+
+  torch::nn::Module* module_;
+  ModuleTensors tensors_;
+  std::vector<Average> entries_{};
+  std::unordered_map<const c10::TensorImpl*, std::size_t> index_{};
+  std::map<std::int64_t, bool> wishes_{};  // of the scopes that live: the averages, or its own
+  std::int64_t next_scope_ = 0;
+  bool lent_ = false;
+};
 
 }  // namespace detail
 
 /// An exponential moving average of a module's parameters, shadow <- d shadow + (1 - d) value, and
 /// of its floating-point buffers: BatchNorm's last statistics would not fit the averaged weights.
-/// Other buffers (counters) are copied. With warm-up, update n uses d_n = min(decay, (1 +
-/// n) / (10 + n)), so that the average leaves the initial weights behind early. Keeps the module's
-/// address. Throws OptionError unless 0 < decay < 1.
+/// With warm-up, update n uses d_n = min(decay, (1 + n) / (10 + n)), so that the average leaves the
+/// initial weights behind early.
+///
+/// Averages are float32 (float64 and complex ones of that precision for their like), whatever the
+/// module's dtype: in half precision the last steps of an average round to nothing. What has no
+/// average is copied: integers, bool, and each entry of a buffer or frozen parameter that is
+/// infinite or NaN, such as those of a causal mask.
+///
+/// Keeps the module's address. A module that has changed since (a layer added or removed, another
+/// dtype, device or shape) is refused with an OptionError that names the change, by everything but
+/// a scope's end. The constructor throws OptionError unless 0 < decay < 1.
 class Ema {
  public:
   /// Begins with the module's weights; `warmup` as above.
   explicit Ema(torch::nn::Module& module, double decay = 0.999, bool warmup = true)
-      : module_(&module), decay_(decay), warmup_(warmup) {
+      : decay_(decay), warmup_(warmup) {
     if (!(decay > 0 && decay < 1)) {
       throw OptionError(
           fmt::format("an EMA decay of {}; choose one between 0 and 1, such as 0.999", decay));
     }
-    at::NoGradGuard no_grad;
-    for (const at::Tensor& value : live_averaged()) averaged_.push_back(value.detach().clone());
-    for (const at::Tensor& value : live_copied()) copied_.push_back(value.detach().clone());
+    averages_ = std::make_shared<detail::Averages>(module);
   }
+  Ema(Ema&&) = default;
+  Ema& operator=(Ema&&) = default;
 
-  /// After each optimizer step.
+  /// After each optimizer step. Throws OptionError while the averages are in the module.
   void update() {
-    at::NoGradGuard no_grad;
+    if (averages_->lent()) {
+      throw OptionError(
+          "the averages are in the module, which has no trained weights to average meanwhile; end "
+          "the scope (Ema::swap_in) before training goes on");
+    }
+    averages_->require_unchanged();
     const double n = static_cast<double>(updates_++);
-    const double decay = warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_;
-    if (!averaged_.empty()) at::_foreach_lerp_(averaged_, live_averaged(), 1 - decay);
-    if (copied_.empty()) return;  // a walk through the module less
-    const std::vector<at::Tensor> live = live_copied();
-    for (std::size_t i = 0; i < live.size(); ++i) copied_[i].copy_(live[i]);
+    averages_->update(warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_);
   }
 
   /// How often `update` was called.
   std::int64_t updates() const noexcept { return updates_; }
 
-  /// The averages by name; no copies.
+  /// The averages by name, in the precision that they are kept in; the same whether or not they are
+  /// in the module. No copies, but for those of half precision within a scope.
   StateDict state() const {
-    std::unordered_map<const c10::TensorImpl*, at::Tensor> shadow_of;
-    const auto pair = [&](const std::vector<at::Tensor>& live, const auto& shadows) {
-      for (std::size_t i = 0; i < live.size(); ++i)
-        shadow_of[live[i].unsafeGetTensorImpl()] = shadows[i];
-    };
-    pair(live_averaged(), averaged_);
-    pair(live_copied(), copied_);
-    StateDict state;
-    for (const auto& parameter : module_->named_parameters())
-      state.insert(parameter.key(), shadow_of.at(parameter.value().unsafeGetTensorImpl()));
-    for (const auto& buffer : module_->named_buffers())
-      state.insert(buffer.key(), shadow_of.at(buffer.value().unsafeGetTensorImpl()));
-    return state;
+    averages_->require_unchanged();
+    return averages_->state();
   }
-  /// Takes averages back that `state` gave, with their number of updates. Throws CheckpointError
-  /// where names or shapes do not fit; nothing has changed then.
+
+  /// Takes averages back that `state` gave, with their number of updates; within a scope, into the
+  /// module too. Throws CheckpointError where names or shapes do not fit; nothing has changed then.
   void load(const StateDict& state, std::int64_t updates) {
-    swap();  // into the module, where load_state_dict checks names and shapes
-    try {
-      load_state_dict(*module_, state);
-    } catch (...) {
-      swap();
-      throw;
-    }
-    swap();
+    averages_->require_unchanged();
+    averages_->load(state);
     updates_ = updates;
   }
 
-  /// While it lives, the module has the averaged weights; afterwards its own again.
+  /// Whether a scope has the averages in the module.
+  bool swapped_in() const noexcept { return averages_->lent(); }
+
+  class Scope;
+  /// While the scope lives, the module has the averaged weights; afterwards what it had before.
+  /// What is written into the module's tensors meanwhile (BatchNorm's statistics) is kept as their
+  /// average.
+  [[nodiscard]] Scope swap_in();
+  /// While the scope lives, the module has its own weights, also inside a scope of `swap_in`.
+  [[nodiscard]] Scope swap_out();
+
+  /// What `swap_in` and `swap_out` give. Scopes may lie inside one another, be moved, and end in
+  /// any order, after the Ema too; the youngest one that lives says what the module has.
   class Scope {
    public:
-    /// Swaps in.
-    explicit Scope(Ema& ema) : ema_(&ema) { ema_->swap(); }
-    ~Scope() { ema_->swap(); }
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
+    /// As `ema.swap_in()`.
+    explicit Scope(Ema& ema) : Scope(ema, true) {}
+    Scope(Scope&& other) noexcept = default;
+    Scope& operator=(Scope&& other) noexcept {
+      std::swap(averages_, other.averages_);
+      std::swap(id_, other.id_);
+      return *this;
+    }
+    ~Scope() {
+      if (averages_) averages_->end_scope(id_);
+    }
 
    private:
-    Ema* ema_;
+    friend class Ema;
+    Scope(Ema& ema, bool averaged)
+        : averages_(ema.averages_), id_(averages_->begin_scope(averaged)) {}
+
+    std::shared_ptr<detail::Averages> averages_;
+    std::int64_t id_;
   };
-  /// Lends the module the averages for as long as the scope lives.
-  [[nodiscard]] Scope swap_in() { return Scope(*this); }
 
  private:
-  void swap() {
-    const auto exchange = [](std::vector<at::Tensor> live, std::vector<at::Tensor>& shadow) {
-      for (std::size_t i = 0; i < live.size(); ++i) {
-        const at::Tensor own = live[i].detach().alias();
-        live[i].set_data(shadow[i]);
-        shadow[i] = own;
-      }
-    };
-    exchange(live_averaged(), averaged_);
-    exchange(live_copied(), copied_);
-  }
-
-  std::vector<at::Tensor> live_averaged() const {
-    return with_buffers(module_->parameters(), /*floating_point=*/true);
-  }
-  std::vector<at::Tensor> live_copied() const { return with_buffers({}, false); }
-
-  std::vector<at::Tensor> with_buffers(std::vector<at::Tensor> values, bool floating_point) const {
-    for (const at::Tensor& buffer : module_->buffers()) {
-      if (buffer.is_floating_point() == floating_point) values.push_back(buffer);
-    }
-    return detail::distinct(values);
-  }
-
-  torch::nn::Module* module_;
   double decay_;
   bool warmup_;
   std::int64_t updates_ = 0;
-  std::vector<at::Tensor> averaged_;
-  std::vector<at::Tensor> copied_;
+  std::shared_ptr<detail::Averages> averages_{};
 };
+
+inline Ema::Scope Ema::swap_in() { return Scope(*this, true); }
+inline Ema::Scope Ema::swap_out() { return Scope(*this, false); }
 
 }}  // namespace flowmatch

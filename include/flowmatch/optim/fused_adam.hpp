@@ -12,6 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/core/expand.hpp"
+
 namespace flowmatch { inline namespace v0 {
 
 /// An optimizer that can leave a step out without the program waiting to know: where `found_inf`, a
@@ -33,6 +36,9 @@ class StepMask {
 /// over all parameters instead of a loop of small ones (Kingma & Ba 2015, algorithm 1; Loshchilov &
 /// Hutter 2019, algorithm 2). Where parameters are of several dtypes or devices, or a parameter,
 /// its gradient and its averages do not lie in memory alike, LibTorch's own step runs.
+///
+/// A complex parameter is two real ones to it, as to Python's (LibTorch's own squares the complex
+/// gradient). Throws OptionError for sparse gradients.
 template <class Base, class Options, class State>
 class FusedOptimizer : public Base, public StepMask {
  public:
@@ -40,18 +46,40 @@ class FusedOptimizer : public Base, public StepMask {
 
   /// An update of all parameters that have a gradient. With a `closure` it is Base's own step.
   at::Tensor step(typename Base::LossClosure closure = nullptr) override {
-    if (closure != nullptr || !fusable()) {
-      const bool masked =
-          closure == nullptr && found_inf_.defined() && found_inf_.template item<float>() != 0;
-      return masked ? at::Tensor{} : Base::step(std::move(closure));
+    at::Tensor loss;
+    if (closure != nullptr) {
+      const at::AutoGradMode with_grad(true);
+      loss = closure();
     }
-    at::NoGradGuard no_grad;
-    if (found_inf_.defined() && !masked_steps_.defined())
-      masked_steps_ = at::zeros_like(found_inf_);
-    for (auto& group : this->param_groups_)
-      step_group(group.params(), static_cast<Options&>(group.options()));
-    if (found_inf_.defined()) masked_steps_ += found_inf_;
-    return {};
+    const at::NoGradGuard no_grad;
+    if (fusable()) {
+      if (found_inf_.defined() && !masked_steps_.defined())
+        masked_steps_ = at::zeros_like(found_inf_);
+      for (auto& group : this->param_groups_)
+        step_group(group.params(), static_cast<Options&>(group.options()));
+      if (found_inf_.defined()) masked_steps_ += found_inf_;
+    } else if (!found_inf_.defined() || found_inf_.template item<float>() == 0) {
+      step_one_by_one();
+    }
+    return loss;
+  }
+
+  /// Takes a saved state. Throws c10::Error for one of other groups, CheckpointError for one of
+  /// parameters of other shapes or dtypes.
+  void load(torch::serialize::InputArchive& archive) override {
+    Base::load(archive);
+    for (const auto& group : this->param_groups_) {
+      for (const at::Tensor& p : group.params()) {
+        const auto slot = this->state_.find(p.unsafeGetTensorImpl());
+        if (slot == this->state_.end()) continue;
+        const at::Tensor& mean = static_cast<const State&>(*slot->second).exp_avg();
+        if (mean.sizes() != p.sizes() || mean.is_complex() != p.is_complex()) {
+          throw CheckpointError("the optimizer's state is of other parameters: " +
+                                shape_text(mean) + " stored for one of " + shape_text(p) +
+                                "; give the same parameters in the same groups and order");
+        }
+      }
+    }
   }
 
   void settle() override {
@@ -66,6 +94,11 @@ class FusedOptimizer : public Base, public StepMask {
   }
 
  private:
+  // What the arithmetic is done on.
+  static at::Tensor real(const at::Tensor& t) {
+    return t.is_complex() ? at::view_as_real(t.resolve_conj()) : t;
+  }
+
   // Whether elements have the same places in memory. The stride of a dimension of size 1 is never
   // used, and autograd sets it as it likes.
   static bool lie_alike(const at::Tensor& a, const at::Tensor& b) {
@@ -80,13 +113,13 @@ class FusedOptimizer : public Base, public StepMask {
     const at::Tensor* first = nullptr;
     for (const auto& group : this->param_groups_) {
       for (const at::Tensor& p : group.params()) {
-        if (first == nullptr) first = &p;
-        if (p.device() != first->device() || p.scalar_type() != first->scalar_type() ||
-            !p.is_floating_point()) {
-          return false;
-        }
         const at::Tensor& grad = p.grad();
         if (!grad.defined()) continue;
+        if (first == nullptr) first = &p;
+        if (p.device() != first->device() ||
+            c10::toRealValueType(p.scalar_type()) != c10::toRealValueType(first->scalar_type())) {
+          return false;
+        }
         if (!p.is_non_overlapping_and_dense() || grad.is_sparse() || !lie_alike(grad, p)) {
           return false;
         }
@@ -100,47 +133,92 @@ class FusedOptimizer : public Base, public StepMask {
     return true;
   }
 
-  void step_group(const std::vector<at::Tensor>& parameters, const Options& options) {
-    std::vector<at::Tensor> params, grads, means, squares, max_squares, steps;
+  // The fused operation's lists, one entry a parameter.
+  struct Operands {
+    std::vector<at::Tensor> params{}, grads{}, means{}, squares{}, max_squares{}, steps{};
     std::int64_t last_step = 0;
+  };
+
+  void step_group(const std::vector<at::Tensor>& parameters, const Options& options) {
+    Operands all;
     for (const at::Tensor& p : parameters) {
-      if (!p.grad().defined()) continue;
-      auto& slot = this->state_[p.unsafeGetTensorImpl()];
-      if (!slot) slot = fresh_state(p, options.amsgrad());
-      auto& state = static_cast<State&>(*slot);
-      state.step(state.step() + 1);
-      const double step = static_cast<double>(state.step());
-      // Parameters that have always stepped together share one tensor for the count.
-      if (steps.empty() || last_step != state.step()) {
-        last_step = state.step();
-        steps.push_back(at::full({}, step, p.options().dtype(at::kFloat)));
-        if (masked_steps_.defined()) steps.back() -= masked_steps_;
-      } else {
-        steps.push_back(steps.back());
-      }
-      params.push_back(p);
-      grads.push_back(p.grad());
-      means.push_back(state.exp_avg());
-      squares.push_back(state.exp_avg_sq());
-      if (options.amsgrad()) max_squares.push_back(state.max_exp_avg_sq());
+      if (p.grad().defined()) add(all, p, options);
     }
-    if (params.empty()) return;
-    const double beta1 = std::get<0>(options.betas());
-    const double beta2 = std::get<1>(options.betas());
-    const auto apply = [&](auto fused) {
-      fused(params, grads, means, squares, max_squares, steps, options.lr(), beta1, beta2,
-            options.weight_decay(), options.eps(), options.amsgrad(), /*maximize=*/false,
-            /*grad_scale=*/{}, found_inf_.defined() ? std::optional(found_inf_) : std::nullopt);
-    };
+    if (!all.params.empty()) apply(all, options);
+  }
+
+  void add(Operands& all, const at::Tensor& p, const Options& options) {
+    auto& slot = this->state_[p.unsafeGetTensorImpl()];
+    if (!slot) slot = fresh_state(p, options.amsgrad());
+    auto& state = static_cast<State&>(*slot);
+    state.step(state.step() + 1);
+    // Parameters that have always stepped together share one tensor for the count.
+    if (all.steps.empty() || all.last_step != state.step()) {
+      all.last_step = state.step();
+      all.steps.push_back(at::full({}, static_cast<double>(state.step()),
+                                   at::TensorOptions(at::kFloat).device(p.device())));
+      if (masked_steps_.defined()) all.steps.back() -= masked_steps_;
+    } else {
+      all.steps.push_back(all.steps.back());
+    }
+    all.params.push_back(real(p));
+    all.grads.push_back(real(p.grad()));
+    all.means.push_back(real(state.exp_avg()));
+    all.squares.push_back(real(state.exp_avg_sq()));
+    if (options.amsgrad()) all.max_squares.push_back(real(state.max_exp_avg_sq()));
+  }
+
+  void apply(const Operands& all, const Options& options) const {
     using Lists = at::TensorList;
     using Scale = const std::optional<at::Tensor>&;
     using Fused = void (*)(Lists, Lists, Lists, Lists, Lists, Lists, double, double, double, double,
                            double, bool, bool, Scale, Scale);
-    if constexpr (std::derived_from<Base, torch::optim::AdamW>) {
-      apply(static_cast<Fused>(at::_fused_adamw_));
-    } else {
-      apply(static_cast<Fused>(at::_fused_adam_));
+    Fused fused = at::_fused_adam_;
+    if constexpr (std::derived_from<Base, torch::optim::AdamW>) fused = at::_fused_adamw_;
+    fused(all.params, all.grads, all.means, all.squares, all.max_squares, all.steps, options.lr(),
+          std::get<0>(options.betas()), std::get<1>(options.betas()), options.weight_decay(),
+          options.eps(), options.amsgrad(), /*maximize=*/false, /*grad_scale=*/{},
+          found_inf_.defined() ? std::optional(found_inf_) : std::nullopt);
+  }
+
+  // LibTorch's own step, but for complex parameters.
+  void step_one_by_one() {
+    std::vector<std::pair<at::Tensor, at::Tensor>> set_aside;  // a parameter and its gradient
+    for (auto& group : this->param_groups_) {
+      for (at::Tensor& p : group.params()) {
+        if (p.grad().defined() && p.grad().is_sparse()) {
+          throw OptionError(
+              "Adam keeps averages of whole gradients, and one is sparse; make the embedding with "
+              "sparse(false), or train with sgd()");
+        }
+        if (p.grad().defined() && p.is_complex()) set_aside.emplace_back(p, p.grad());
+      }
     }
+    for (auto& group : this->param_groups_) {
+      for (const at::Tensor& p : group.params()) {
+        if (p.grad().defined() && p.is_complex())
+          step_dense(p, static_cast<Options&>(group.options()));
+      }
+    }
+    for (auto& [p, grad] : set_aside) p.mutable_grad().reset();
+    Base::step();
+    for (auto& [p, grad] : set_aside) p.mutable_grad() = grad;
+  }
+
+  // By copies that lie in memory alike.
+  void step_dense(const at::Tensor& p, const Options& options) {
+    Operands own;
+    add(own, p, options);
+    Operands dense = own;
+    for (auto* list :
+         {&dense.params, &dense.grads, &dense.means, &dense.squares, &dense.max_squares}) {
+      for (at::Tensor& t : *list) t = t.contiguous();
+    }
+    apply(dense, options);
+    own.params[0].copy_(dense.params[0]);
+    own.means[0].copy_(dense.means[0]);
+    own.squares[0].copy_(dense.squares[0]);
+    if (options.amsgrad()) own.max_squares[0].copy_(dense.max_squares[0]);
   }
 
   static std::unique_ptr<State> fresh_state(const at::Tensor& p, bool amsgrad) {

@@ -2,12 +2,15 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/expand.hpp"
 #include "flowmatch/optim/clip.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -34,10 +37,23 @@ class LossScaler {
   /// Divides the parameters' gradients by the scale. Returns 1 where one of them is NaN or
   /// infinite, else 0: a float32 scalar on the device.
   at::Tensor unscale(const std::vector<at::Tensor>& parameters) const {
-    const std::vector<at::Tensor> grads = detail::gradients(parameters);
+    const at::NoGradGuard no_grad;
+    std::map<std::string, std::vector<at::Tensor>> by_device;
+    for (const at::Tensor& p : parameters) {
+      if (!p.grad().defined()) continue;
+      // A place that a sparse gradient names twice may overflow only as a sum.
+      if (p.grad().is_sparse()) at::Tensor(p).mutable_grad() = p.grad().coalesce();
+      at::Tensor grad = p.grad().is_sparse() ? p.grad().values() : p.grad();
+      if (grad.is_complex()) grad = at::view_as_real(grad);
+      by_device[grad.device().str()].push_back(without_repetitions(grad));
+    }
     at::Tensor found_inf = at::zeros_like(scale_);
-    if (!grads.empty())
-      at::_amp_foreach_non_finite_check_and_unscale_(grads, found_inf, scale_.reciprocal());
+    for (const auto& [device, grads] : by_device) {
+      at::Tensor found = at::zeros_like(scale_, grads.front().device());
+      at::_amp_foreach_non_finite_check_and_unscale_(grads, found,
+                                                     scale_.reciprocal().to(found.device()));
+      found_inf = at::maximum(found_inf, found.to(found_inf.device()));
+    }
     return found_inf;
   }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <fmt/format.h>
+#include <torch/nn/module.h>
+#include <torch/optim/adagrad.h>
 #include <torch/optim/adam.h>
 #include <torch/optim/adamw.h>
 #include <torch/optim/lbfgs.h>
@@ -9,28 +11,47 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/expand.hpp"
 #include "flowmatch/optim/fused_adam.hpp"
+#include "flowmatch/optim/learning_rate.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
+/// Parameters with their names, each once.
+using NamedParameters = std::vector<std::pair<std::string, at::Tensor>>;
+
 /// How the trainer makes its optimizer: from the model's parameters and the learning rate.
-/// `adam()`, `adamw()`, `sgd()` and `rmsprop()` make the usual ones; any other torch::optim class
-/// comes in through `make`.
+/// `adam()`, `adamw()`, `sgd()` and `rmsprop()` make the usual ones, `with_groups` gives some of
+/// the parameters a rate or weight decay of their own; any other torch::optim class comes in
+/// through `make`. Groups that it makes keep their own learning rates: a schedule multiplies each.
+///
+/// `adam()`, `adamw()`, `sgd()` and `rmsprop()` refuse parameters to train of half precision
+/// (OptionError), whose steps round to nothing: keep weights in float32 and set `precision` in the
+/// trainer's options. Who wants them all the same gives a `make` of his own.
 struct OptimizerFactory {
   /// Makes one of parameters and a learning rate.
   using Make = std::function<std::unique_ptr<torch::optim::Optimizer>(std::vector<at::Tensor>,
                                                                       double learning_rate)>;
+  /// The same with their names.
+  using MakeNamed = std::function<std::unique_ptr<torch::optim::Optimizer>(const NamedParameters&,
+                                                                           double learning_rate)>;
   /// Kept in checkpoints: a run resumes only with the optimizer that it began with.
   std::string description;
   Make make;  ///< called once a run
+  /// Comes before `make` where it is set.
+  MakeNamed make_named{};
 };
 
 /// Adam's numbers, with PyTorch's names and defaults.
@@ -60,10 +81,40 @@ inline void check(const char* name, const AdamSettings& s) {
   }
 }
 
+inline void refuse_half_precision(const std::vector<at::Tensor>& parameters) {
+  for (const at::Tensor& p : parameters) {
+    if (!p.requires_grad() || p.element_size() >= (p.is_complex() ? 8 : 4)) continue;
+    throw OptionError(
+        fmt::format("a parameter of shape {} is {}, in which most steps of training round to "
+                    "nothing; keep the weights in float32 and set precision = "
+                    "Precision::bfloat16, or give an OptimizerFactory of your own",
+                    shape_text(p), toString(p.scalar_type())));
+  }
+}
+
+/// beta1 of Adam and AdamW, momentum of SGD and RMSprop; others have none.
+inline void set_momentum(torch::optim::OptimizerOptions& options, double momentum) {
+  const auto set_beta1 = [&](auto& adam) { adam.betas({momentum, std::get<1>(adam.betas())}); };
+  if (auto* a = dynamic_cast<torch::optim::AdamOptions*>(&options)) set_beta1(*a);
+  if (auto* w = dynamic_cast<torch::optim::AdamWOptions*>(&options)) set_beta1(*w);
+  if (auto* s = dynamic_cast<torch::optim::SGDOptions*>(&options)) s->momentum(momentum);
+  if (auto* r = dynamic_cast<torch::optim::RMSpropOptions*>(&options)) r->momentum(momentum);
+}
+
+inline void refuse_complex(const std::vector<at::Tensor>& parameters) {
+  for (const at::Tensor& p : parameters) {
+    if (!p.requires_grad() || !p.is_complex()) continue;
+    throw OptionError(
+        "a parameter is complex, and LibTorch squares the gradients of this optimizer as complex "
+        "numbers; use adam(), adamw() or sgd()");
+  }
+}
+
 template <class Optimizer, class Options>
 OptimizerFactory adam_factory(const char* name, AdamSettings s) {
   check(name, s);
   return {describe(name, s), [s](std::vector<at::Tensor> parameters, double learning_rate) {
+            refuse_half_precision(parameters);
             const auto options = Options(learning_rate)
                                      .betas({s.beta1, s.beta2})
                                      .eps(s.eps)
@@ -97,6 +148,7 @@ inline OptimizerFactory sgd(double momentum = 0, double weight_decay = 0, bool n
                       "weight_decay of at least 0");
   }
   return {description, [=](std::vector<at::Tensor> parameters, double learning_rate) {
+            detail::refuse_half_precision(parameters);
             return std::make_unique<torch::optim::SGD>(std::move(parameters),
                                                        torch::optim::SGDOptions(learning_rate)
                                                            .momentum(momentum)
@@ -117,6 +169,8 @@ inline OptimizerFactory rmsprop(double alpha = 0.99, double momentum = 0, double
                       "0");
   }
   return {description, [=](std::vector<at::Tensor> parameters, double learning_rate) {
+            detail::refuse_half_precision(parameters);
+            detail::refuse_complex(parameters);
             return std::make_unique<torch::optim::RMSprop>(
                 std::move(parameters), torch::optim::RMSpropOptions(learning_rate)
                                            .alpha(alpha)
@@ -125,51 +179,122 @@ inline OptimizerFactory rmsprop(double alpha = 0.99, double momentum = 0, double
           }};
 }
 
-/// Makes the optimizer. Throws OptionError for a factory that is empty or gives none, and for
-/// optimizers whose step needs a closure (LBFGS): a flow-matching loss is another sample each time
-/// it is evaluated.
+namespace detail {
+
+template <class... T>
+bool is_one_of(const torch::optim::Optimizer& optimizer) {
+  return (... || (dynamic_cast<const T*>(&optimizer) != nullptr));
+}
+
 inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerFactory& factory,
-                                                               std::vector<at::Tensor> parameters,
+                                                               const NamedParameters& parameters,
                                                                double learning_rate) {
-  if (std::none_of(parameters.begin(), parameters.end(),
-                   [](const at::Tensor& p) { return p.requires_grad(); })) {
+  std::vector<at::Tensor> all, trained;
+  for (const auto& [name, p] : parameters) {
+    all.push_back(p);
+    if (!p.requires_grad()) continue;
+    trained.push_back(p);
+    if (without_repetitions(p).numel() != p.numel()) {
+      throw OptionError(fmt::format(
+          "elements of the parameter {} {} share memory, so none can be trained; register a "
+          "clone() of it, or one without repetitions that forward expands",
+          name, shape_text(p)));
+    }
+  }
+  if (trained.empty()) {
     throw OptionError(
         "the model has no parameters to train; register its layers, and leave requires_grad set on "
         "some");
   }
   std::unique_ptr<torch::optim::Optimizer> optimizer;
-  if (factory.make) optimizer = factory.make(std::move(parameters), learning_rate);
+  if (factory.make_named) {
+    optimizer = factory.make_named(parameters, learning_rate);
+  } else if (factory.make) {
+    optimizer = factory.make(std::move(all), learning_rate);
+  }
   if (!optimizer)
     throw OptionError("the optimizer factory made none; use adam(), adamw(), sgd() or rmsprop()");
-  if (dynamic_cast<torch::optim::LBFGS*>(optimizer.get()) != nullptr) {
+  using namespace torch::optim;
+  if (is_one_of<LBFGS>(*optimizer)) {
     throw OptionError(
         "LBFGS needs a closure that gives the same loss each time; use adam(), adamw(), sgd() or "
         "rmsprop()");
   }
+  if (is_one_of<Adam, AdamW, Adagrad, RMSprop>(*optimizer) && !is_one_of<StepMask>(*optimizer))
+    refuse_complex(trained);
   return optimizer;
 }
 
+}  // namespace detail
+
+/// Makes the optimizer of a module's parameters. Throws OptionError for a factory that is empty or
+/// gives none, for optimizers whose step needs a closure (LBFGS: a flow-matching loss is another
+/// sample each time it is evaluated), for a module without a parameter to train or with one whose
+/// elements share memory (`expand`), and for complex ones where LibTorch's class squares their
+/// gradients as complex numbers.
+inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerFactory& factory,
+                                                               torch::nn::Module& module,
+                                                               double learning_rate) {
+  NamedParameters parameters;
+  std::unordered_set<const c10::TensorImpl*> seen;
+  for (const auto& each : module.named_parameters()) {
+    if (seen.insert(each.value().unsafeGetTensorImpl()).second)
+      parameters.emplace_back(each.key(), each.value());
+  }
+  return detail::make_optimizer(factory, parameters, learning_rate);
+}
+/// The same for parameters without names.
+inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(
+    const OptimizerFactory& factory, const std::vector<at::Tensor>& parameters,
+    double learning_rate) {
+  NamedParameters named;
+  for (const at::Tensor& p : parameters) named.emplace_back("", p);
+  return detail::make_optimizer(factory, named, learning_rate);
+}
+
 /// Sets every group's learning rate and, if given, its momentum: beta1 of Adam and AdamW, momentum
-/// of SGD and RMSprop.
+/// of SGD and RMSprop. A run with groups of different rates needs `GroupRates`.
 inline void set_rates(torch::optim::Optimizer& optimizer, double learning_rate,
                       std::optional<double> momentum) {
   for (auto& group : optimizer.param_groups()) {
-    auto& options = group.options();
-    options.set_lr(learning_rate);
-    if (!momentum) continue;
-    const auto set_beta1 = [&](auto* adam) {
-      adam->betas({*momentum, std::get<1>(adam->betas())});
-    };
-    if (auto* adam_options = dynamic_cast<torch::optim::AdamOptions*>(&options)) {
-      set_beta1(adam_options);
-    } else if (auto* adamw_options = dynamic_cast<torch::optim::AdamWOptions*>(&options)) {
-      set_beta1(adamw_options);
-    } else if (auto* sgd_options = dynamic_cast<torch::optim::SGDOptions*>(&options)) {
-      sgd_options->momentum(*momentum);
-    } else if (auto* rmsprop_options = dynamic_cast<torch::optim::RMSpropOptions*>(&options)) {
-      rmsprop_options->momentum(*momentum);
-    }
+    group.options().set_lr(learning_rate);
+    if (momentum) detail::set_momentum(group.options(), *momentum);
   }
 }
+
+/// The learning rates that an optimizer's groups were made with, which a schedule multiplies. A
+/// rate that somebody else sets between two calls becomes that group's from then on.
+class GroupRates {
+ public:
+  /// Begins with the rates that the groups have.
+  explicit GroupRates(torch::optim::Optimizer& optimizer) { scale(optimizer, Rates{}); }
+
+  /// Sets each group's learning rate to its own times the factor, and every group's momentum if one
+  /// is given (as PyTorch's OneCycleLR does).
+  void scale(torch::optim::Optimizer& optimizer, const Rates& rates) {
+    auto& groups = optimizer.param_groups();
+    groups_.resize(groups.size());
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      auto& options = groups[i].options();
+      auto& [own, set] = groups_[i];
+      if (options.get_lr() != set) own = options.get_lr();
+      set = own * rates.factor;
+      options.set_lr(set);
+      if (rates.momentum) detail::set_momentum(options, *rates.momentum);
+    }
+  }
+  /// After a saved state has been loaded, which brings the rates of its last step.
+  void keep(torch::optim::Optimizer& optimizer) {
+    for (std::size_t i = 0; i < std::min(groups_.size(), optimizer.param_groups().size()); ++i)
+      groups_[i].set = optimizer.param_groups()[i].options().get_lr();
+  }
+
+ private:
+  struct Group {
+    double own = 0;
+    double set = std::numeric_limits<double>::quiet_NaN();  // by us, at last
+  };
+  std::vector<Group> groups_{};
+};
 
 }}  // namespace flowmatch

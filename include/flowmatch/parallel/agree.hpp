@@ -28,9 +28,11 @@ void broadcast_all(const C& communicator, const std::vector<at::Tensor>& tensors
   if (communicator.size() == 1) return;
   const at::NoGradGuard no_grad;
   for (const at::Tensor& tensor : tensors) {
-    const at::Tensor values = tensor.detach().contiguous();
-    communicator.broadcast(values);
-    if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
+    const at::Tensor place = without_repetitions(tensor.detach());
+    const at::Tensor values = place.contiguous();
+    if (values.numel() == 0) continue;
+    communicator.broadcast(values.view(-1).view(at::kByte));  // no backend knows every dtype
+    if (!values.is_alias_of(place)) place.copy_(values);
   }
 }
 

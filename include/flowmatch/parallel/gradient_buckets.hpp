@@ -52,7 +52,7 @@ class GradientBuckets {
     std::int64_t bytes = bucket_bytes;
     for (auto p = parameters.rbegin(); p != parameters.rend(); ++p) {
       if (!p->requires_grad()) continue;
-      if (bytes >= bucket_bytes || p->dtype() != buckets_.back().parameters.back().dtype()) {
+      if (bytes >= bucket_bytes || !alike(*p, buckets_.back().parameters.back())) {
         buckets_.emplace_back();
         bytes = 0;
       }
@@ -62,10 +62,10 @@ class GradientBuckets {
     for (std::size_t i = 0; i < buckets_.size(); ++i) {
       std::int64_t numbers = 0;
       for (const at::Tensor& p : buckets_[i].parameters) {
-        numbers += p.numel() + 1;
+        numbers += real(p).numel() + 1;
         torch::autograd::impl::set_post_acc_grad_hooks(p, std::make_unique<Hook>(*this, i));
       }
-      buckets_[i].flat = at::empty({numbers}, buckets_[i].parameters.front().options());
+      buckets_[i].flat = at::empty({numbers}, real(buckets_[i].parameters.front()).options());
     }
   }
   ~GradientBuckets() {
@@ -97,6 +97,14 @@ class GradientBuckets {
  private:
   using Pending = decltype(std::declval<const C&>().all_reduce(std::declval<at::Tensor>()));
 
+  // A complex gradient goes as two real ones, which every backend can sum.
+  static at::Tensor real(const at::Tensor& t) {
+    return t.is_complex() ? at::view_as_real(t.detach().resolve_conj()) : t;
+  }
+  static bool alike(const at::Tensor& a, const at::Tensor& b) {
+    return a.device() == b.device() && a.dtype() == b.dtype();
+  }
+
   struct Bucket {
     std::vector<at::Tensor> parameters;
     at::Tensor flat;  // their gradients, each followed by how many ranks have it
@@ -124,17 +132,18 @@ class GradientBuckets {
     std::int64_t begin = 0;
     for (const at::Tensor& p : bucket.parameters) {
       const at::Tensor& grad = p.grad();
-      const at::Tensor place = bucket.flat.narrow(0, begin, p.numel() + 1);
+      const std::int64_t numbers = real(p).numel();
+      const at::Tensor place = bucket.flat.narrow(0, begin, numbers + 1);
       if (!grad.defined()) {
         place.zero_();
       } else if (grad.is_sparse()) {
         throw OptionError(
             "sparse gradients cannot be summed over ranks; make the embedding with sparse(false)");
       } else {
-        place.narrow(0, 0, p.numel()).view(p.sizes()).copy_(grad);
-        place[p.numel()].fill_(1);
+        place.narrow(0, 0, numbers).view(real(p).sizes()).copy_(real(grad));
+        place[numbers].fill_(1);
       }
-      begin += p.numel() + 1;
+      begin += numbers + 1;
     }
     bucket.pending.emplace(communicator_.all_reduce(bucket.flat));
   }
@@ -145,13 +154,16 @@ class GradientBuckets {
     bucket.pending.reset();
     std::int64_t begin = 0;
     for (const at::Tensor& p : bucket.parameters) {
-      const at::Tensor place = bucket.flat.narrow(0, begin, p.numel() + 1);
-      begin += p.numel() + 1;
+      const std::int64_t numbers = real(p).numel();
+      const at::Tensor place = bucket.flat.narrow(0, begin, numbers + 1);
+      begin += numbers + 1;
       if (!p.grad().defined()) {
-        if (place[p.numel()].template item<double>() == 0) continue;
+        if (place[numbers].template item<double>() == 0) continue;
         p.mutable_grad() = at::empty_like(p);
       }
-      p.mutable_grad().copy_(place.narrow(0, 0, p.numel()).view(p.sizes()));
+      const at::Tensor sum = place.narrow(0, 0, numbers).view(real(p).sizes());
+      p.mutable_grad().copy_(p.is_complex() ? at::complex(sum.select(-1, 0), sum.select(-1, 1))
+                                            : sum);
     }
   }
 

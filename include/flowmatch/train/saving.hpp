@@ -28,6 +28,7 @@ namespace flowmatch { inline namespace v0 {
 inline void save_run(RunFolder& folder, const Position& position, const TrainOptions& options,
                      torch::nn::Module& module, Updater& updater, const NonfiniteBuffers& known,
                      std::optional<double> score) {
+  const auto own_weights = updater.own_weights();
   const std::shared_ptr<FolderLock> lock = folder.lock();
   folder.claim(position.step);
   Manifest manifest;
@@ -52,6 +53,7 @@ inline std::optional<Position> resume_run(
     bool generators, const std::function<void(const std::string&)>& on_damaged) {
   const std::optional<Checkpoint> found = latest_checkpoint(folder.path(), on_damaged);
   if (!found) return std::nullopt;
+  updater.require_trainable();
   options.require_same(found->manifest);
   const Position position = Position::from(found->manifest);
   load_state_dict(module, read_state_dict(found->path / "model.pt"));

@@ -160,6 +160,7 @@ class Trainer {
   std::shared_ptr<FolderLock> begin(Source& source) {
     std::shared_ptr<FolderLock> lock;
     all_or_none(communicator_, device_, [&] {
+      updater_.require_trainable();
       batches_ = source.batches_per_epoch();
       if (batches_ < 1) throw DataError("the source has no batches; give it at least one sample");
       steps_per_epoch_ = (batches_ + options_.accumulate - 1) / options_.accumulate;
@@ -210,8 +211,7 @@ class Trainer {
   template <class Source, class... Hooks>
   void step(Source& source, Buckets& buckets, Hooks&... hooks) {
     const Rates rates = options_.schedule.at(position_.step, steps_per_epoch_ * options_.epochs);
-    const double learning_rate = options_.learning_rate * rates.factor;
-    updater_.begin(learning_rate, rates.momentum);
+    updater_.begin(rates);
     StepUndo undo = updater_.undo();
     const Gradients gradients =
         step_gradients(model_, noisifier_, objective_, communicator_, source, batches_, buckets,
@@ -228,7 +228,7 @@ class Trainer {
     meter_.add(gradients.loss);
     auto report = report_now<StepReport>();
     report.samples = gradients.samples;
-    report.learning_rate = learning_rate;
+    report.learning_rate = options_.learning_rate * rates.factor;
     const bool save_now = options_.checkpoint_every > 0 && position_.batch < batches_ &&
                           position_.step % options_.checkpoint_every == 0;
     const bool log_now = !asynchronous_ || position_.step % options_.log_every == 0;

@@ -18,6 +18,8 @@
 #include "flowmatch/optim/clip.hpp"
 #include "flowmatch/optim/ema.hpp"
 #include "flowmatch/optim/loss_scaler.hpp"
+#include "flowmatch/optim/module_tensors.hpp"
+#include "flowmatch/optim/optimizer.hpp"
 #include "flowmatch/train/nonfinite.hpp"
 #include "flowmatch/train/options.hpp"
 
@@ -31,9 +33,12 @@ class Updater {
  public:
   /// Of a module, as the options say.
   Updater(torch::nn::Module& module, const TrainOptions& options)
-      : parameters_(prepared(module, options)),
+      : module_(&module),
+        parameters_(prepared(module, options)),
+        tensors_(module),
         buffers_(detail::distinct(module.buffers())),
-        optimizer_(make_optimizer(options.optimizer, parameters_, options.learning_rate)),
+        optimizer_(make_optimizer(options.optimizer, module, options.learning_rate)),
+        rates_(*optimizer_),
         mask_(dynamic_cast<StepMask*>(optimizer_.get())),
         clip_norm_(options.clip_norm),
         // An optimizer without a mask has to know of a fault before it steps.
@@ -45,10 +50,38 @@ class Updater {
     if (options.ema_decay > 0) ema_.emplace(module, options.ema_decay, options.ema_warmup);
   }
 
-  /// Before a step's first loss.
-  void begin(double learning_rate, std::optional<double> momentum) {
-    set_rates(*optimizer_, learning_rate, momentum);
+  /// Before a step's first loss. Throws OptionError as `require_trainable` does.
+  void begin(const Rates& rates) {
+    require_trainable();
+    rates_.scale(*optimizer_, rates);
     optimizer_->zero_grad();
+  }
+
+  /// Throws OptionError where the module has other parameters (with averages: or buffers) than when
+  /// this was made, or other dtypes, shapes or devices: what is kept for them here would not fit.
+  /// It names what changed.
+  void require_unchanged() {
+    const auto [parameters, buffers] = tensors_.changed();
+    if (parameters || (buffers && ema_)) tensors_.fail("the trainer");
+    if (!buffers) return;
+    tensors_ = ModuleTensors(*module_);
+    buffers_ = detail::distinct(module_->buffers());
+  }
+  /// The same, and where the module has its averaged weights at the moment.
+  void require_trainable() {
+    require_unchanged();
+    if (ema_ && ema_->swapped_in()) {
+      throw OptionError(
+          "the averages are in the module, and training would change them; end the scope "
+          "(Ema::swap_in) first");
+    }
+  }
+  /// While what it returns lives, the module has its own weights, whatever is swapped in. Throws as
+  /// `require_unchanged` does.
+  std::optional<Ema::Scope> own_weights() {
+    require_unchanged();
+    if (!ema_) return std::nullopt;
+    return ema_->swap_out();
   }
 
   /// Of what a step may change before `finish`; to be made before the step.
@@ -93,6 +126,7 @@ class Updater {
     const Manifest& manifest = from.manifest;
     if (ema_) ema_->load(read_state_dict(from.path / "ema.pt"), manifest.get_int("ema_updates"));
     load_optimizer(from.path, *optimizer_, device());
+    rates_.keep(*optimizer_);
     if (scaler_)
       scaler_->restore(manifest.get_double("loss_scale"), manifest.get_int("loss_scale_steps"));
     watch_.set_skipped(manifest.contains("skipped") ? manifest.get_int("skipped") : 0);
@@ -136,9 +170,12 @@ class Updater {
     return NonfiniteWatch::Verdict::good;
   }
 
+  torch::nn::Module* module_;
   std::vector<at::Tensor> parameters_;
+  ModuleTensors tensors_;
   std::vector<at::Tensor> buffers_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
+  GroupRates rates_;
   StepMask* mask_;
   double clip_norm_;
   bool at_once_;
