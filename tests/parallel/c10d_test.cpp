@@ -30,7 +30,7 @@ fm::C10dCommunicator communicator(std::chrono::seconds timeout) {
   return fm::connect<c10d::ProcessGroupGloo>(fm::Rendezvous::from_environment(timeout));
 }
 
-networks::Mlp network(std::uint64_t seed = 1) {
+networks::Mlp seeded_network(std::uint64_t seed = 1) {
   networks::Mlp net = mlp(seed);
   net->to(torch::kDouble);
   return net;
@@ -54,7 +54,7 @@ fm::TrainOptions options_in(const fs::path& folder) {
 /// Trains, resuming where it can, and leaves the weights in a file.
 template <class C, class... Hooks>
 void train(const fs::path& folder, const C& ranks, Hooks&&... hooks) {
-  networks::Mlp net = network(static_cast<std::uint64_t>(ranks.rank()) + 1);
+  networks::Mlp net = seeded_network(static_cast<std::uint64_t>(ranks.rank()) + 1);
   fm::Trainer trainer(net, noisifier(), options_in(folder), fm::PredictionLoss<>{}, ranks);
   trainer.resume();
   trainer.fit(uneven_batches(), hooks...);
