@@ -242,7 +242,9 @@ class Ema {
     }
     averages_ = std::make_shared<detail::Averages>(module);
   }
+  /// Scopes that live go with it.
   Ema(Ema&&) = default;
+  /// The same.
   Ema& operator=(Ema&&) = default;
 
   /// After each optimizer step. Throws OptionError while the averages are in the module.
@@ -292,7 +294,9 @@ class Ema {
    public:
     /// As `ema.swap_in()`.
     explicit Scope(Ema& ema) : Scope(ema, true) {}
+    /// The other one ends nothing then.
     Scope(Scope&& other) noexcept = default;
+    /// Exchanges the two.
     Scope& operator=(Scope&& other) noexcept {
       std::swap(averages_, other.averages_);
       std::swap(id_, other.id_);

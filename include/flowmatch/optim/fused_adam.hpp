@@ -64,8 +64,8 @@ class FusedOptimizer : public Base, public StepMask {
     return loss;
   }
 
-  /// Takes a saved state. Throws c10::Error for one of other groups, CheckpointError for one of
-  /// parameters of other shapes or dtypes.
+  /// Takes the state that an archive holds. Throws c10::Error for one of other groups,
+  /// CheckpointError for one of parameters of other shapes or dtypes.
   void load(torch::serialize::InputArchive& archive) override {
     Base::load(archive);
     for (const auto& group : this->param_groups_) {

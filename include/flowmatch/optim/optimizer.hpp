@@ -243,7 +243,7 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerFa
   }
   return detail::make_optimizer(factory, parameters, learning_rate);
 }
-/// The same for parameters without names.
+/// The same factory's for parameters without names.
 inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(
     const OptimizerFactory& factory, const std::vector<at::Tensor>& parameters,
     double learning_rate) {

@@ -22,6 +22,7 @@ namespace flowmatch { inline namespace v0 {
 /// `prefix` and that have at most `max_dimensions`.
 struct ParameterGroup {
   std::string prefix{};  ///< "encoder."; empty: whatever the name
+  /// 1: biases, and the weights of normalisations
   std::int64_t max_dimensions = std::numeric_limits<std::int64_t>::max();
   double rate_factor = 1;                ///< on the run's learning rate, at least 0
   std::optional<double> weight_decay{};  ///< at least 0; absent: the factory's

@@ -50,7 +50,8 @@ class Updater {
     if (options.ema_decay > 0) ema_.emplace(module, options.ema_decay, options.ema_warmup);
   }
 
-  /// Before a step's first loss. Throws OptionError as `require_trainable` does.
+  /// Before a step's first loss: the step is made with these rates. Throws OptionError as
+  /// `require_trainable` does.
   void begin(const Rates& rates) {
     require_trainable();
     rates_.scale(*optimizer_, rates);
