@@ -102,8 +102,6 @@ int main() {
   options.clip_norm = 1.0;
   options.ema_decay = 0.999;
   options.checkpoints = run;
-  options.optimizer = fm::with_groups(fm::adamw(), {fm::norms_and_biases_without_decay(),
-                                                    {.prefix = "classes.", .rate_factor = 0.1}});
   fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), options);
   trainer.resume();  // goes on from the newest checkpoint, if there is one
   trainer.fit(fm::TensorBatches(data, labels, 64), [](const fm::StepReport& step) {
@@ -118,6 +116,12 @@ int main() {
     samples = fm::Sampler(net, fm::ode::Midpoint{}, fm::TimeGrid::uniform(20))
                   .sample({10, 2}, rng, classes);
   }
+
+  fm::TrainOptions grouped;
+  grouped.optimizer = fm::with_groups(fm::adamw(), {fm::norms_and_biases_without_decay(),
+                                                    {.prefix = "classes.", .rate_factor = 0.1}});
+  fm::Trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), grouped)
+      .fit(fm::TensorBatches(data, labels, 64));
 
   fm::Sampler adaptive(net, fm::ode::Dopri5{}, fm::AdaptiveOptions{.rtol = 1e-5, .atol = 1e-5});
   const fm::SampleResult result = adaptive.solve(rng.normal({10, 2}), classes);

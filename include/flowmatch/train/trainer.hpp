@@ -203,8 +203,7 @@ class Trainer {
   template <class Source>
   void start_epoch(Source& source) {
     meter_.reset();
-    if (position_.batch == batches_)
-      return;  // saved by an error between the last step and the epoch's end
+    if (position_.batch == batches_) return;  // saved between the last step and the epoch's end
     start_at(source, position_.epoch, position_.batch);
   }
 
@@ -260,8 +259,7 @@ class Trainer {
     rolling_back_ = false;
   }
 
-  // If the run could go on from there, and quietly: the error itself is what people need to hear
-  // of.
+  // If the run could go on from there. Quietly: people need to hear of the error itself.
   void save_after_error(bool source_restarts) {
     const bool between_epochs = position_.batch % batches_ == 0;
     if (position_.step == 0 || position_.step == saved_step_) return;
