@@ -219,8 +219,8 @@ TEST_CASE("gradient_buckets: complex and empty parameters are summed beside real
     const double k = 1 + static_cast<double>(rank.rank());
     at::Tensor loss = k * (p[0].sum() + at::view_as_real(p[1]).select(1, 0).sum() -
                            2 * at::view_as_real(p[1]).select(1, 1).sum() +
-                           at::view_as_real(p[2]).sum() + p[4].to(torch::kFloat));
-    if (rank.rank() == 1) loss = loss + at::view_as_real(p[3]).sum();
+                           (2 * at::view_as_real(p[2])).sum() + p[4].to(torch::kFloat));
+    if (rank.rank() == 1) loss = loss + (1 * at::view_as_real(p[3])).sum();
     loss.backward();
     // A view that is to be conjugated, as autograd may leave it.
     at::Tensor conjugated = p[1];

@@ -29,9 +29,10 @@ void broadcast_all(const C& communicator, const std::vector<at::Tensor>& tensors
   const at::NoGradGuard no_grad;
   for (const at::Tensor& tensor : tensors) {
     const at::Tensor place = without_repetitions(tensor.detach());
-    const at::Tensor values = place.contiguous();
+    const at::Tensor values = place.contiguous().resolve_conj();
     if (values.numel() == 0) continue;
-    communicator.broadcast(values.view(-1).view(at::kByte));  // no backend knows every dtype
+    // As bytes, since no backend knows every dtype.
+    communicator.broadcast(values.as_strided({values.numel()}, {1}).view(at::kByte));
     if (!values.is_alias_of(place)) place.copy_(values);
   }
 }
