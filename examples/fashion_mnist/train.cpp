@@ -222,9 +222,8 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
         board->writer().flush();
       }
     };
-    const fm::TrainResult result =
-        trainer.fit(batches, fm::ProgressBar(std::cerr), metrics, board,
-                    measure, validate, stop_early, draw);
+    const fm::TrainResult result = trainer.fit(batches, fm::ProgressBar(std::cerr), metrics, board,
+                                               measure, validate, stop_early, draw);
     // Ranks differ in which of them was asked to stop.
     return fm::any_rank(ranks, device, result.stopped && stop.stop_requested());
   });

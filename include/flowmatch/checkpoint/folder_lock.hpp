@@ -1,11 +1,9 @@
 #pragma once
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +11,7 @@
 #include <system_error>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/io/path_lock.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -24,35 +23,32 @@ namespace flowmatch { inline namespace v0 {
 class FolderLock {
  public:
   /// Locks the folder at once or throws.
-  explicit FolderLock(const std::filesystem::path& folder) {
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    if (!error) {
-      file_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-      if (file_ < 0) error.assign(errno, std::generic_category());
-    }
-    if (error) {
-      throw CheckpointError("cannot create checkpoints in " + folder.string() + ": " +
-                            error.message() +
-                            "; check the folder's permissions and the free space");
-    }
-    if (::flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-    const std::string holder = process_with_lock();
-    ::close(file_);
+  explicit FolderLock(const std::filesystem::path& folder)
+      : lock_(made(folder), O_RDONLY | O_DIRECTORY, PathLock::Wait::no) {
+    if (!lock_.is_open()) fail(folder, std::error_code(lock_.error(), std::generic_category()));
+    if (!lock_.taken()) return;
     throw CheckpointError("a run is writing its checkpoints to " + folder.string() +
-                          " at this moment" + holder +
+                          " at this moment" + process_with_lock(folder) +
                           "; wait for its end and resume(), or choose another folder");
   }
-  ~FolderLock() { ::close(file_); }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
 
  private:
+  static const std::filesystem::path& made(const std::filesystem::path& folder) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) fail(folder, error);
+    return folder;
+  }
+  [[noreturn]] static void fail(const std::filesystem::path& folder, const std::error_code& error) {
+    throw CheckpointError("cannot create checkpoints in " + folder.string() + ": " +
+                          error.message() + "; check the folder's permissions and the free space");
+  }
+
   // A line of /proc/locks: "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF", the process and the
   // file's number among them.
-  std::string process_with_lock() const {
+  static std::string process_with_lock(const std::filesystem::path& folder) {
     struct stat status {};
-    if (::fstat(file_, &status) != 0) return "";
+    if (::stat(folder.c_str(), &status) != 0) return "";
     const std::string number = ":" + std::to_string(status.st_ino) + " ";
     std::ifstream locks("/proc/locks");
     for (std::string line; std::getline(locks, line);) {
@@ -68,7 +64,7 @@ class FolderLock {
     return "";
   }
 
-  int file_ = -1;
+  PathLock lock_;
 };
 
 }}  // namespace flowmatch

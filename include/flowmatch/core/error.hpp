@@ -6,7 +6,9 @@
 #include <string>
 
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+// clang-format off
 #error "flowmatch cannot be compiled with -ffast-math, -Ofast or -ffinite-math-only: the compiler would drop the checks for NaN and infinity, and reorder sums. Leave the flag out; -O3 and -march are fine."
+// clang-format on
 #endif
 
 namespace flowmatch { inline namespace v0 {
