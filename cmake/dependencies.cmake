@@ -21,11 +21,8 @@ endmacro()
 
 macro(flowmatch_find_catch2)
   find_package(Catch2 QUIET)
-  if(TARGET Catch2::Catch2)
-    list(APPEND CMAKE_MODULE_PATH "${Catch2_DIR}")
-  else()
+  if(NOT TARGET Catch2::Catch2)
     flowmatch_fetch(Catch2 catchorg/Catch2 fa43b77429ba76c462b1898d6cd2f2d7a9416b14) # 3.7.1
-    list(APPEND CMAKE_MODULE_PATH "${catch2_SOURCE_DIR}/extras")
   endif()
 endmacro()
 

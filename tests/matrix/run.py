@@ -22,7 +22,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 import xml.etree.ElementTree
 import zipfile
 
@@ -258,20 +257,24 @@ def count(junit):
     return {"passed": total - skipped - len(red), "failed": len(red), "skipped": skipped, "failures": red}
 
 
-def build_and_test(machine, row, source, build, cmake, torch, targets, labels):
+def build_and_test(machine, row, source, build, cmake, torch, targets):
+    """The row's build in a folder of its own; of the tests all but the slow ones, or those of some programs."""
     machine.run([cmake / "cmake", "-S", source, "-B", build, "--preset", "default", f"-DLibTorch_ROOT={torch}", *row.flags])
     jobs = str(os.cpu_count())
     machine.run([cmake / "cmake", "--build", build, "--parallel", jobs, *(["--target", *targets] if targets else [])])
+    labels = ["-L", "^(" + "|".join(name.removeprefix("test_") for name in targets) + ")$"] if targets else ["-LE", "slow"]
     junit = pathlib.PurePath(build) / "junit.xml"
+    machine.run(["rm", "-f", junit])
     machine.run([cmake / "ctest", "--test-dir", build, "--parallel", jobs, "--output-on-failure", "--output-junit", junit, *labels],
                 check=False)
     return count(f"{machine.root or ''}{junit}")
 
 
 def newcomer(machine):
-    """README's command, then the same tests again for their count."""
-    code = machine.run("cd /flowmatch && cmake/bootstrap.sh test", check=False)
+    """README's command as it stands; it leaves its tests' verdicts in build/Testing."""
     junit = machine.root / "flowmatch/build/Testing/junit.xml"
+    junit.unlink(missing_ok=True)
+    code = machine.run("cd /flowmatch && cmake/bootstrap.sh test", check=False)
     if not junit.exists():
         raise Failed(f"cmake/bootstrap.sh test ended with {code} before its tests; see {machine.log}")
     result = count(junit)
@@ -325,7 +328,6 @@ def try_row(row, work, targets):
         if row.debian and row.how != "package":
             copy_tree(machine.root)
         targets = targets or row.targets
-        labels = ["-L", "^(" + "|".join(name.removeprefix("test_") for name in targets) + ")$"] if targets else []
         if row.how == "newcomer":
             if targets:
                 raise Unavailable("a newcomer runs everything; leave --targets out")
@@ -343,7 +345,7 @@ def try_row(row, work, targets):
                 torch, source, build = "/libtorch", "/flowmatch", "/build"
             else:
                 source, build = PROJECT, work / (row.share or row.name) / "build"
-            result.update(build_and_test(machine, row, source, build, cmake, torch, targets, labels))
+            result.update(build_and_test(machine, row, source, build, cmake, torch, targets))
             result["compiler"] = machine.ask(f"{compiler} --version")
             result["cmake"] = machine.ask(f"{cmake / 'cmake'} --version")
         result["state"] = "red" if result["failed"] else "green"
