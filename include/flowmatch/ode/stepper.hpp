@@ -60,9 +60,7 @@ struct AnySystem {
 
 struct AnyNoise {
   template <class X>
-  X operator()(const X& like) const {
-    return like;
-  }
+  X operator()(const X& like) const;
 };
 
 }  // namespace detail
