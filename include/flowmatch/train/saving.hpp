@@ -24,7 +24,8 @@ namespace flowmatch { inline namespace v0 {
 /// Writes a checkpoint of a run that stands at `position` into its folder: of its options, module,
 /// updater, and with a score where that is a finite one. `known`: see check_finite. Throws
 /// CheckpointError, also where the folder is another run's, and TrainingError for weights that are
-/// not finite; nothing has changed then.
+/// not finite, and OptionError for a module that changed (`Updater::require_unchanged`); nothing
+/// has changed then. Within a scope of averages it writes the module's own weights all the same.
 inline void save_run(RunFolder& folder, const Position& position, const TrainOptions& options,
                      torch::nn::Module& module, Updater& updater, const NonfiniteBuffers& known,
                      std::optional<double> score) {
