@@ -7,8 +7,6 @@
 
 namespace {
 
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
 /// The number of the value, from 1, at which it stops; 0 where it never does.
 int stops_at(fm::EarlyStopping stopping, const std::vector<double>& losses) {
   int n = 0;
@@ -39,14 +37,14 @@ TEST_CASE("early_stopping: a fall of min_delta or less does not count and is not
 }
 
 TEST_CASE("early_stopping: NaN is never better and spoils nothing") {
-  CHECK(stops_at(fm::EarlyStopping(2), {not_a_number, not_a_number}) == 2);
-  CHECK(stops_at(fm::EarlyStopping(2), {not_a_number, 1, not_a_number, 0.5, not_a_number}) == 0);
+  CHECK(stops_at(fm::EarlyStopping(2), {nan_value, nan_value}) == 2);
+  CHECK(stops_at(fm::EarlyStopping(2), {nan_value, 1, nan_value, 0.5, nan_value}) == 0);
   CHECK(stops_at(fm::EarlyStopping(1), {infinity}) == 1);
 }
 
 TEST_CASE("early_stopping: patience and min_delta out of range are refused") {
   require_error<fm::OptionError>([] { fm::EarlyStopping(0); }, "patience is 0");
   require_error<fm::OptionError>([] { fm::EarlyStopping(1, -1); }, "min_delta is -1");
-  require_error<fm::OptionError>([] { fm::EarlyStopping(1, not_a_number); }, "min_delta is nan");
+  require_error<fm::OptionError>([] { fm::EarlyStopping(1, nan_value); }, "min_delta is nan");
   require_error<fm::OptionError>([] { fm::EarlyStopping(1, infinity); }, "min_delta is inf");
 }

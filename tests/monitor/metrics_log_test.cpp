@@ -15,8 +15,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
 std::string read(const fs::path& path) { return fm::read_file<fm::DataError>(path); }
 void put(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
 
@@ -28,8 +26,8 @@ TEST_CASE("metrics_log: rows are CSV or JSON lines by the file's name") {
     fm::MetricsFile file(folder.path() / name, {"loss", "rate"});
     file.write(1, {0.1F, 1e-20});
     file.write(2, {std::nullopt, -2.0});
-    file.write(3, {not_a_number, infinity});
-    file.write(4, {-not_a_number, -infinity});
+    file.write(3, {nan_value, infinity});
+    file.write(4, {-nan_value, -infinity});
   }
   CHECK(read(folder.path() / "m.csv") ==
         "step,loss,rate\n1,0.100000001,1e-20\n2,,-2\n3,nan,inf\n4,nan,-inf\n");
@@ -136,7 +134,7 @@ TEST_CASE("metrics_log: a column is read back") {
     fm::MetricsFile file(path, {"a", "b"});
     file.write(1, {1.5, std::nullopt});
     file.write(2, {std::nullopt, -infinity});
-    file.write(3, {2.5, not_a_number});
+    file.write(3, {2.5, nan_value});
   }
   const auto b = fm::read_metrics(path, "b");
   REQUIRE(b.size() == 2);
