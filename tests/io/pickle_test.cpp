@@ -103,6 +103,11 @@ TEST_CASE("pickle: what would be called is told and not called") {
     CHECK(all.nodes[all.nodes[object.items[1]].items[0]].integer == 1);
   }
   CHECK(root("K\x01Q").kind == Kind::persistent);
+  // Types that LibTorch's writer puts around values.
+  CHECK(numbers("ctorch.jit._pickle\nrestore_type_tag\n(K\x01K\x02lK\x03\x86R") ==
+        std::vector<std::int64_t>{1, 2});
+  CHECK(numbers("ctorch.jit._pickle\nbuild_intlist\n(K\x01K\x02l\x85R") ==
+        std::vector<std::int64_t>{1, 2});
 }
 
 TEST_CASE("pickle: what is cut or takes more than it gave or is unknown is refused") {

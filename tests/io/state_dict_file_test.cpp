@@ -365,3 +365,13 @@ TEST_CASE("state_dict_file: files do not depend on the program's locale") {
   }
   CHECK(fm::read_state_dict(folder.path() / "b.pt").at("w1199").item<int>() == 1199);
 }
+
+TEST_CASE("state_dict_file: what LibTorch's own pickle_save wrote is read") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "a.pt";
+  c10::Dict<std::string, at::Tensor> dict;
+  dict.insert("w", torch::arange(6).view({2, 3}));
+  const std::vector<char> bytes = torch::jit::pickle_save(dict);
+  fm::write_bytes<fm::CheckpointError>(path, {bytes.data(), bytes.size()});
+  CHECK(at::equal(fm::read_state_dict(path).at("w"), torch::arange(6).view({2, 3})));
+}

@@ -137,6 +137,11 @@ class PickleReader {
   }
   void push_call(std::uint32_t callable, std::uint32_t arguments) {
     const std::string& name = nodes_[callable].text;
+    // LibTorch's own writer says so of which type a value is, the first argument.
+    if (name.rfind("torch.jit._pickle.", 0) == 0 && !nodes_[arguments].items.empty()) {
+      stack_.push_back(nodes_[arguments].items.front());
+      return;
+    }
     const bool is_dict = name == "collections.OrderedDict" && nodes_[arguments].items.empty();
     push(is_dict || name == "collections.defaultdict"
              ? PickleNode{Kind::dict}
