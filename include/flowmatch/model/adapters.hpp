@@ -62,9 +62,10 @@ struct EpsilonPrediction {
 
 /// A network that predicts x_1, sampled as one that predicts the velocity:
 ///   v = d_alpha x_1(x, t) + d_sigma (x - alpha x_1(x, t)) / sigma.
-/// At t = 1, where sigma vanishes and some methods evaluate, the network is asked at t = 0.95
-/// instead for the x_1 and the noise that x is made of. Takes the model as the trainer does:
-/// holders and pointers share, an lvalue module is kept by address.
+/// At t = 1, where sigma vanishes, it is the velocity at t = 0.95. Towards it a small error of x_1
+/// makes a large one of v, so a Sampler goes the last step to t = 1 by Euler's method, which ends
+/// at x_1(x, t). Takes the model as the trainer does: holders and pointers share, an lvalue module
+/// is kept by address.
 template <class Model, Scheduler S>
 class VelocityFromX1 : public detail::ConvertedModel<detail::X1Prediction, Model, S> {
  public:

@@ -45,7 +45,7 @@ class DpmSolver {
   /// Of the path that its steps are right for.
   using scheduler_type = CondOTScheduler;
 
-  /// `eta`: the share of fresh noise, at least 0.
+  /// `eta`: how much noise is fresh, from 0, none, to 1, as in DDPM.
   explicit DpmSolver(double eta = 1) : eta_(eta) {
     if (!(eta >= 0 && eta <= 1)) {
       throw OptionError("DPM-Solver with eta " + number_text(eta) + "; choose one in [0, 1]");
