@@ -4,19 +4,13 @@
 #include <set>
 #include <stdexcept>
 
+#include "tests/io/files.hpp"
 #include "tests/support/kill_at_system_call.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
 
 using Path = std::filesystem::path;
-
-void write_text(const Path& path, const std::string& text) { std::ofstream(path) << text; }
-
-std::string read(const Path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 std::set<std::string> names_in(const Path& folder) {
   std::set<std::string> names;
@@ -33,13 +27,13 @@ TEST_CASE("atomic_directory: it appears whole at the commit and not before") {
   const TemporaryFolder folder;
   const Path target = folder.path() / "run";
   fm::AtomicDirectory directory(target);
-  write_text(directory.path() / "a", "1");
-  write_text(directory.path() / "b", "2");
+  write(directory.path() / "a", "1");
+  write(directory.path() / "b", "2");
   CHECK_FALSE(std::filesystem::exists(target));
   CHECK(directory.path().parent_path() == folder.path());  // a rename needs the same file system
   directory.commit();
   CHECK(names_in(target) == Names{"a", "b"});
-  CHECK(read(target / "b") == "2");
+  CHECK(bytes_of(target / "b") == "2");
   CHECK(names_in(folder.path()) == Names{"run"});
 }
 
@@ -47,12 +41,12 @@ TEST_CASE("atomic_directory: without a commit nothing stays") {
   const TemporaryFolder folder;
   {
     const fm::AtomicDirectory directory(folder.path() / "run");
-    write_text(directory.path() / "a", "1");
+    write(directory.path() / "a", "1");
   }
   CHECK(names_in(folder.path()).empty());
   const auto fail = [&] {
     const fm::AtomicDirectory directory(folder.path() / "run");
-    write_text(directory.path() / "a", "1");
+    write(directory.path() / "a", "1");
     throw std::runtime_error("on purpose");
   };
   CHECK_THROWS_AS(fail(), std::runtime_error);
@@ -63,15 +57,15 @@ TEST_CASE("atomic_directory: an older one is replaced entirely and stays without
   const TemporaryFolder folder;
   const Path target = folder.path() / "run";
   std::filesystem::create_directories(target / "sub");
-  write_text(target / "old", "old");
+  write(target / "old", "old");
   {
     const fm::AtomicDirectory abandoned(target);
-    write_text(abandoned.path() / "new", "new");
+    write(abandoned.path() / "new", "new");
   }
-  CHECK(read(target / "old") == "old");
+  CHECK(bytes_of(target / "old") == "old");
   fm::AtomicDirectory directory(target);
-  write_text(directory.path() / "new", "new");
-  CHECK(read(target / "old") == "old");
+  write(directory.path() / "new", "new");
+  CHECK(bytes_of(target / "old") == "old");
   directory.commit();
   CHECK(names_in(target) == Names{"new"});
   CHECK(names_in(folder.path()) == Names{"run"});
@@ -86,9 +80,9 @@ TEST_CASE("atomic_directory: what an interrupted run left does not get in") {
     temporary = first.path();
   }
   std::filesystem::create_directories(temporary);
-  write_text(temporary / "half", "written");
+  write(temporary / "half", "written");
   fm::AtomicDirectory directory(target);
-  write_text(directory.path() / "a", "1");
+  write(directory.path() / "a", "1");
   directory.commit();
   CHECK(names_in(target) == Names{"a"});
   CHECK(names_in(folder.path()) == Names{"run"});
@@ -97,10 +91,10 @@ TEST_CASE("atomic_directory: what an interrupted run left does not get in") {
 TEST_CASE("atomic_directory: missing parents are made and a slash at the end is no matter") {
   const TemporaryFolder folder;
   fm::AtomicDirectory directory(folder.path() / "x" / "y" / "run/");
-  write_text(directory.path() / "a", "1");
+  write(directory.path() / "a", "1");
   directory.commit();
   CHECK(names_in(folder.path() / "x" / "y") == Names{"run"});
-  CHECK(read(folder.path() / "x" / "y" / "run" / "a") == "1");
+  CHECK(bytes_of(folder.path() / "x" / "y" / "run" / "a") == "1");
 }
 
 TEST_CASE("atomic_directory: an empty one can be committed") {
@@ -112,17 +106,17 @@ TEST_CASE("atomic_directory: an empty one can be committed") {
 
 TEST_CASE("atomic_directory: failures are typed and the older one survives them") {
   const TemporaryFolder folder;
-  write_text(folder.path() / "file", "in the way");
+  write(folder.path() / "file", "in the way");
   require_error<fm::CheckpointError>([&] { fm::AtomicDirectory(folder.path() / "file" / "run"); },
                                      "cannot create");
 
   const Path target = folder.path() / "run";
   std::filesystem::create_directories(target);
-  write_text(target / "old", "old");
+  write(target / "old", "old");
   fm::AtomicDirectory directory(target);
   std::filesystem::remove_all(directory.path());
   require_error<fm::CheckpointError>([&] { directory.commit(); }, "cannot read");
-  CHECK(read(target / "old") == "old");
+  CHECK(bytes_of(target / "old") == "old");
 }
 
 TEST_CASE("atomic_directory: a moment without the exchange of names leaves nothing behind either") {
@@ -130,7 +124,7 @@ TEST_CASE("atomic_directory: a moment without the exchange of names leaves nothi
   const Path target = folder.path() / "run";
   for (const char* text : {"first", "second"}) {
     fm::AtomicDirectory directory(target, false);
-    write_text(directory.path() / text, text);
+    write(directory.path() / text, text);
     directory.commit();
     CHECK(names_in(target) == Names{text});
     CHECK(names_in(folder.path()) == Names{"run"});
@@ -142,15 +136,15 @@ TEST_CASE(
   const TemporaryFolder folder;
   const Path target = folder.path() / "run";
   fm::AtomicDirectory first(target);
-  write_text(first.path() / "a", "1");
+  write(first.path() / "a", "1");
   require_error<fm::CheckpointError>([&] { fm::AtomicDirectory second(target); },
                                      "another process writes " + target.string());
   fm::remove_leftovers(folder.path());
-  CHECK(read(first.path() / "a") == "1");
+  CHECK(bytes_of(first.path() / "a") == "1");
   first.commit();
   CHECK(names_in(target) == Names{"a"});
   fm::AtomicDirectory later(target);  // although the first one still lives
-  write_text(later.path() / "b", "2");
+  write(later.path() / "b", "2");
   later.commit();
   CHECK(names_in(target) == Names{"b"});
 }
@@ -159,7 +153,7 @@ TEST_CASE("atomic_directory: what was moved aside comes back and leftovers go") 
   const TemporaryFolder folder;
   const auto make = [&](const std::string& name, const std::string& text) {
     std::filesystem::create_directories(folder.path() / name);
-    write_text(folder.path() / name / "a", text);
+    write(folder.path() / name / "a", text);
   };
   make(".replaced-lost", "old");
   make(".replaced-there", "old");
@@ -167,8 +161,8 @@ TEST_CASE("atomic_directory: what was moved aside comes back and leftovers go") 
   make(".writing-half", "half");
   fm::recover_replaced(folder.path());
   CHECK(names_in(folder.path()) == Names{"lost", "there", ".replaced-there", ".writing-half"});
-  CHECK(read(folder.path() / "lost" / "a") == "old");
-  CHECK(read(folder.path() / "there" / "a") == "new");
+  CHECK(bytes_of(folder.path() / "lost" / "a") == "old");
+  CHECK(bytes_of(folder.path() / "there" / "a") == "new");
   fm::remove_leftovers(folder.path());
   CHECK(names_in(folder.path()) == Names{"lost", "there"});
   CHECK_NOTHROW(fm::recover_replaced(folder.path() / "none"));
@@ -183,8 +177,8 @@ TEST_CASE(
     const Path target = folder.path() / "run";
     const auto save = [&](const std::string& text) {
       fm::AtomicDirectory directory(target, can_exchange);
-      write_text(directory.path() / "a", text);
-      write_text(directory.path() / "b", text);
+      write(directory.path() / "a", text);
+      write(directory.path() / "b", text);
       directory.commit();
     };
     save("old");
@@ -200,9 +194,9 @@ TEST_CASE(
       fm::recover_replaced(folder.path());
       INFO("call " << calls);
       REQUIRE(names_in(target) == Names{"a", "b"});
-      const std::string found = read(target / "a");
+      const std::string found = bytes_of(target / "a");
       REQUIRE((found == "old" || found == "new"));
-      REQUIRE(read(target / "b") == found);
+      REQUIRE(bytes_of(target / "b") == found);
       seen.insert(found);
       if (found == "new" && kill == Kill::killed) {
         save("old");
@@ -211,7 +205,7 @@ TEST_CASE(
     }
     CHECK(calls > 20);
     CHECK(seen == std::set<std::string>{"old", "new"});
-    CHECK(read(target / "a") == "new");
+    CHECK(bytes_of(target / "a") == "new");
     CHECK(names_in(folder.path()) == Names{"run"});
   }
 }

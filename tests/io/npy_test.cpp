@@ -3,7 +3,7 @@
 #include <fstream>
 #include <limits>
 
-#include "tests/io/python_files.hpp"
+#include "tests/io/files.hpp"
 #include "tests/support/grouped_locale.hpp"
 #include "tests/support/test.hpp"
 
@@ -34,11 +34,6 @@ const std::string six_floats(
     24);
 
 at::Tensor parse(const std::string& bytes) { return fm::parse_npy(bytes, "test.npy"); }
-
-std::string read(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 }  // namespace
 
@@ -97,15 +92,15 @@ TEST_CASE("npy: writes what NumPy reads") {
   const auto path = folder.path() / "w.npy";
   const at::Tensor six = torch::tensor({1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.5F});
   fm::save_npy(path, six.view({2, 3}));
-  CHECK(read(path) == npy(header_of("<f4", "(2, 3)"), six_floats));
+  CHECK(bytes_of(path) == npy(header_of("<f4", "(2, 3)"), six_floats));
   fm::save_npy(path, six);
-  CHECK(read(path) == npy(header_of("<f4", "(6, )"), six_floats));
+  CHECK(bytes_of(path) == npy(header_of("<f4", "(6, )"), six_floats));
   fm::save_npy(path, torch::tensor(7, torch::kByte));
-  CHECK(read(path) == npy(header_of("|u1", "()"), "\x07"));
+  CHECK(bytes_of(path) == npy(header_of("|u1", "()"), "\x07"));
   // Data begins at a multiple of 64 for headers of any length.
   for (std::int64_t n = 1; n < 9; ++n) {
     fm::save_npy(path, torch::zeros(std::vector<std::int64_t>(static_cast<std::size_t>(n), 1)));
-    CHECK((read(path).size() - 4) % 64 == 0);
+    CHECK((bytes_of(path).size() - 4) % 64 == 0);
   }
 }
 
@@ -319,5 +314,5 @@ TEST_CASE("npy: files do not depend on the program's locale") {
     fm::save_npy(folder.path() / "b.npy", torch::ones({2048, 3}));
     CHECK(fm::load_npy(folder.path() / "a.npy").sizes() == at::IntArrayRef{2048, 3});
   }
-  CHECK(read(folder.path() / "a.npy") == read(folder.path() / "b.npy"));
+  CHECK(bytes_of(folder.path() / "a.npy") == bytes_of(folder.path() / "b.npy"));
 }

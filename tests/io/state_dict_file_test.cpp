@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "tests/io/python_files.hpp"
+#include "tests/io/files.hpp"
 #include "tests/support/grouped_locale.hpp"
 #include "tests/support/test.hpp"
 

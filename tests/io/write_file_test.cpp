@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "flowmatch/core/error.hpp"
-#include "tests/io/python_files.hpp"
+#include "tests/io/files.hpp"
 #include "tests/support/grouped_locale.hpp"
 #include "tests/support/kill_at_system_call.hpp"
 #include "tests/support/test.hpp"

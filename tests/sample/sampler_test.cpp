@@ -23,6 +23,9 @@ using gaussian_flow::flow;
 using gaussian_flow::mu;
 using gaussian_flow::s;
 
+/// One type for all lambdas: the Sampler is compiled once for all of them.
+using AnyModel = std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>;
+
 }  // namespace
 
 TEST_CASE("sampler: every method reaches the known end of the Gaussian flow") {
@@ -377,8 +380,10 @@ TEST_CASE("sampler: a grid from 1 to 0 takes the samples back to their noise") {
 
 TEST_CASE("sampler: a model may answer with a view of its time or of its input") {
   const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
-  auto time = [](const at::Tensor& x, const at::Tensor& t) { return t.unsqueeze(1).expand_as(x); };
-  auto itself = [](const at::Tensor& x, const at::Tensor&) { return x; };
+  const AnyModel time = [](const at::Tensor& x, const at::Tensor& t) {
+    return t.unsqueeze(1).expand_as(x);
+  };
+  const AnyModel itself = [](const at::Tensor& x, const at::Tensor&) { return x; };
   for (const char* name : {"midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
     ode::with_method(name, [&](auto method) {
       INFO(name);
@@ -756,7 +761,7 @@ TEST_CASE("sampler: what a model or an observer keeps stays as it was") {
       const auto check = [&](auto plan) {
         fm::Rng a(1), b(1);
         const at::Tensor x = fm::Sampler(keeping, method, plan, options).sample_from(x_0, a);
-        const auto forgetful = [](const at::Tensor& y, const at::Tensor&) { return -y; };
+        const AnyModel forgetful = [](const at::Tensor& y, const at::Tensor&) { return -y; };
         CHECK(at::equal(x, fm::Sampler(forgetful, method, plan).sample_from(x_0, b)));
         INFO(name);
         CHECK(keeping->unchanged());

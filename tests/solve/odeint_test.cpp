@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string_view>
@@ -16,7 +17,10 @@ namespace ode = flowmatch::ode;
 
 namespace {
 
-const auto decay = [](const at::Tensor& x, double t) { return -t * x; };
+/// One type for all lambdas: the solvers are compiled once for all of them.
+using Velocity = std::function<at::Tensor(const at::Tensor&, double)>;
+
+const Velocity decay = [](const at::Tensor& x, double t) { return -t * x; };
 
 at::Tensor solution(const at::Tensor& x_0, double t) { return x_0 * std::exp(-t * t / 2); }
 
@@ -54,7 +58,7 @@ TEST_CASE("odeint: every fixed-step method comes close and counts its evaluation
 TEST_CASE("odeint: gradients of the start and of parameters equal finite differences") {
   const std::vector<double> times = {0, 0.4, 1};
   const auto loss_of = [&](const at::Tensor& x_0, const at::Tensor& w, auto method) {
-    const auto f = [&w](const at::Tensor& x, double t) {
+    const Velocity f = [&w](const at::Tensor& x, double t) {
       return at::tanh(at::matmul(x, w)) * (1 + t);
     };
     const fm::OdeResult r =
@@ -100,9 +104,9 @@ TEST_CASE("odeint: with and without gradients the values are the same") {
 TEST_CASE("odeint: a function that returns its input or one buffer each time is solved right") {
   const at::NoGradGuard no_grad;
   const at::Tensor x_0 = torch::ones({3}, torch::kDouble);
-  const auto itself = [](const at::Tensor& x, double) { return x; };
+  const Velocity itself = [](const at::Tensor& x, double) { return x; };
   at::Tensor buffer = torch::zeros({3}, torch::kDouble);
-  const auto reused = [&buffer](const at::Tensor& x, double) {
+  const Velocity reused = [&buffer](const at::Tensor& x, double) {
     buffer.copy_(x);
     return buffer;
   };
@@ -110,9 +114,10 @@ TEST_CASE("odeint: a function that returns its input or one buffer each time is 
     ode::with_method(name, [&](auto method) {
       INFO(name);
       const fm::OdeOptions options{.steps = 20, .adaptive = {.rtol = 1e-8, .atol = 1e-8}};
-      const at::Tensor fresh = fm::odeint([](const at::Tensor& x, double) { return x.clone(); },
-                                          x_0, {0, 1}, method, options)
-                                   .x;
+      const at::Tensor fresh =
+          fm::odeint(Velocity([](const at::Tensor& x, double) { return x.clone(); }), x_0, {0, 1},
+                     method, options)
+              .x;
       CHECK(at::equal(fm::odeint(itself, x_0, {0, 1}, method, options).x, fresh));
       CHECK(at::equal(fm::odeint(reused, x_0, {0, 1}, method, options).x, fresh));
       CHECK(at::equal(x_0, torch::ones({3}, torch::kDouble)));
@@ -205,9 +210,9 @@ TEST_CASE("odeint: bad input is refused with a remedy") {
         fm::odeint(decay, x, {0, 1}, ode::Dopri5{}, {.adaptive = {.rtol = -1}});
       },
       "rtol is");
-  const auto shrinks = [](const at::Tensor& y, double) { return y.slice(0, 0, 1); };
+  const Velocity shrinks = [](const at::Tensor& y, double) { return y.slice(0, 0, 1); };
   require_error<fm::ShapeError>([&] { fm::odeint(shrinks, x, {0, 1}); }, "the model's output");
-  const auto breaks = [](const at::Tensor& y, double t) {
+  const Velocity breaks = [](const at::Tensor& y, double t) {
     return t > 0.5 ? y * std::numeric_limits<double>::quiet_NaN() : y;
   };
   require_error<fm::SolverError>([&] { fm::odeint(breaks, x, {0, 1}); }, "NaN or infinite");
@@ -216,7 +221,7 @@ TEST_CASE("odeint: bad input is refused with a remedy") {
 TEST_CASE("odeint: steps in place and functional steps give the same for every method") {
   torch::manual_seed(5);
   const at::Tensor w = torch::randn({3, 3}, torch::kDouble);
-  const auto f = [&w](const at::Tensor& x, double t) { return at::tanh(at::matmul(x, w)) - t; };
+  const Velocity f = [&w](const at::Tensor& x, double t) { return at::tanh(at::matmul(x, w)) - t; };
   const at::Tensor x_0 = torch::randn({4, 3}, torch::kDouble);
   for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
     ode::with_method(name, [&](auto method) {
@@ -233,15 +238,15 @@ TEST_CASE("odeint: one buffer for all outputs is no trouble with gradients on ei
   REQUIRE(at::GradMode::is_enabled());
   const at::Tensor x_0 = torch::ones({3}, torch::kDouble);
   at::Tensor buffer = torch::zeros({3}, torch::kDouble);
-  const auto reused = [&buffer](const at::Tensor& x, double t) {
+  const Velocity reused = [&buffer](const at::Tensor& x, double t) {
     buffer.copy_(x * t);
     return buffer;
   };
-  const auto view_of_it = [&buffer](const at::Tensor& x, double t) {
+  const Velocity view_of_it = [&buffer](const at::Tensor& x, double t) {
     buffer.copy_(x * t);
     return buffer.view({3});
   };
-  const auto fresh = [](const at::Tensor& x, double t) { return x * t; };
+  const Velocity fresh = [](const at::Tensor& x, double t) { return x * t; };
   for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
     ode::with_method(name, [&](auto method) {
       INFO(name);
@@ -261,8 +266,8 @@ TEST_CASE("odeint: one buffer for all outputs is no trouble with gradients on ei
 }
 
 TEST_CASE("odeint: the state keeps its dtype whatever the function answers in") {
-  const auto doubles_out = [](const at::Tensor& x, double) { return -x.to(torch::kDouble); };
-  const auto halves_out = [](const at::Tensor& x, double) { return -x.to(torch::kBFloat16); };
+  const Velocity doubles_out = [](const at::Tensor& x, double) { return -x.to(torch::kDouble); };
+  const Velocity halves_out = [](const at::Tensor& x, double) { return -x.to(torch::kBFloat16); };
   const at::Tensor x_0 = torch::full({4}, 1.5F);
   for (const bool grad : {true, false}) {
     const at::AutoGradMode mode(grad);
@@ -294,7 +299,7 @@ TEST_CASE("odeint: the function is asked for times between those requested only"
          {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
       ode::with_method(name, [&](auto method) {
         std::vector<double> asked;
-        const auto f = [&asked](const at::Tensor& x, double t) {
+        const Velocity f = [&asked](const at::Tensor& x, double t) {
           asked.push_back(t);
           return -x;
         };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <functional>
 
 #include "flowmatch/core/expand.hpp"
 #include "tests/support/test.hpp"
@@ -16,7 +17,8 @@ inline at::Tensor velocity(const at::Tensor& x, const at::Tensor& time) {
   const at::Tensor t = fm::expand_time(time, x);
   return mu + (s * s * t - (1 - t)) / ((1 - t).square() + s * s * t.square()) * (x - t * mu);
 }
-const auto flow = [](const at::Tensor& x, const at::Tensor& t) { return velocity(x, t); };
+/// Of a type that other tests' models have, too: the solvers are compiled once for all of them.
+const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)> flow = velocity;
 
 /// log N(x; mu, s^2), summed over all but the first dimension.
 inline at::Tensor log_prob(const at::Tensor& x) {
