@@ -6,7 +6,7 @@ foreach(_case IN LISTS _cases)
   string(REGEX REPLACE "^// expect: " "" _expected "${_expected}")
   add_library(compile_fail_${_name} OBJECT EXCLUDE_FROM_ALL "${_case}")
   flowmatch_own(compile_fail_${_name})
-  target_compile_options(compile_fail_${_name} PRIVATE -fsyntax-only)
+  target_compile_options(compile_fail_${_name} PRIVATE -fsyntax-only -Wfatal-errors) # the first error is the one
   if(_name STREQUAL "fast_math")
     target_compile_options(compile_fail_${_name} PRIVATE -ffast-math)
     set_target_properties(compile_fail_${_name} PROPERTIES DISABLE_PRECOMPILE_HEADERS ON)
