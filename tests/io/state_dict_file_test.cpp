@@ -256,9 +256,9 @@ TEST_CASE("state_dict_file: what Python saved of other things is refused by name
       fm::read_state_dict(path);
       FAIL("read");
     } catch (const fm::CheckpointError& error) {
-      CHECK_THAT(error.what(), Catch::Contains(part));
-      CHECK_THAT(error.what(), Catch::Contains(path.string()));
-      CHECK_THAT(error.what(), !Catch::Contains("damaged"));
+      CHECK_THAT(error.what(), ContainsSubstring(part));
+      CHECK_THAT(error.what(), ContainsSubstring(path.string()));
+      CHECK_THAT(error.what(), !ContainsSubstring("damaged"));
     }
   };
   refused("old_format.pt", "is a bare pickle (torch.save's old format is one)");

@@ -214,11 +214,15 @@ def chroot(work, row):
     if not (root / "whole").exists():
         shutil.rmtree(root, ignore_errors=True)
         subprocess.run(["cp", "-a", base, root], check=True)
-    # As this machine reaches its registries: names, proxies, certificates, pip's settings.
-    for name in ["/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt", *glob.glob("/etc/apt/apt.conf.d/*proxy*")]:
-        if os.path.exists(name):
+
+    def copy(*names):
+        for name in filter(os.path.exists, names):
             (root / name[1:]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, root / name[1:])
+
+    # As this machine reaches its registries: names, proxies, certificates, pip's settings.
+    certificates = "/etc/ssl/certs/ca-certificates.crt"
+    copy("/etc/resolv.conf", "/etc/pip.conf", certificates, *glob.glob("/etc/apt/apt.conf.d/*proxy*"))
     for source in os.environ.get("PIP_FIND_LINKS", "").split():
         if os.path.isdir(source):
             machine.mounts[source] = source
@@ -230,6 +234,7 @@ def chroot(work, row):
         machine.run("apt-get update -qq")
         machine.run(f"DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {packages}")
         installed.write_text(packages)
+        copy(certificates)  # the package ca-certificates has replaced them
     return machine
 
 
@@ -259,6 +264,8 @@ def count(junit):
 
 def build_and_test(machine, row, source, build, cmake, torch, targets):
     """The row's build in a folder of its own; of the tests all but the slow ones, or those of some programs."""
+    if not machine.root and (cache := pathlib.Path(build) / "CMakeCache.txt").exists() and f"={source}\n" not in cache.read_text():
+        shutil.rmtree(build)  # of another clone
     machine.run([cmake / "cmake", "-S", source, "-B", build, "--preset", "default", f"-DLibTorch_ROOT={torch}", *row.flags])
     jobs = str(os.cpu_count())
     machine.run([cmake / "cmake", "--build", build, "--parallel", jobs, *(["--target", *targets] if targets else [])])

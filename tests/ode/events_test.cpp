@@ -120,8 +120,20 @@ TEST_CASE("events: a zero is found in few evaluations, exact to the last places"
   };
   // Convex ones, where plain regula falsi keeps one end for ever and a bisection takes 53.
   const auto exponential = [](double t) { return std::exp(5 * t) - 3; };
-  check(exponential, 0, 1, std::log(3.0) / 5, 22);
-  check(exponential, 1, 0, std::log(3.0) / 5, 22);
-  check([](double t) { return t * t * t - 2; }, 0, 2, std::cbrt(2.0), 16);
+  check(exponential, 0, 1, std::log(3.0) / 5, 12);
+  check(exponential, 1, 0, std::log(3.0) / 5, 12);
+  check([](double t) { return t * t * t - 2; }, 0, 2, std::cbrt(2.0), 10);
   check([](double t) { return t - 0.3; }, 0, 1, 0.3, 4);
+  // What is no curve at all costs no more than the bisection.
+  check([](double t) { return t < 0.7 ? -1.0 : 1.0; }, 0, 1, 0.7, 55);
+  check([](double t) { return t < 0.5 ? -infinity : 1.0; }, 0, 1, 0.5, 55);
+  check([](double t) { return std::tanh(1e6 * (t - 0.123)); }, 0, 1, 0.123, 30);
+}
+
+TEST_CASE("events: the zero that is found lies on the side where the solve goes on") {
+  for (const double zero : {0.1, 0.2, 0.3, 0.7, 0.9}) {
+    const auto g = [&](double t) { return std::exp(t) - std::exp(zero) * (1 + 1e-16); };
+    CHECK(g(ode::detail::find_zero(g, 0, g(0), 1, g(1))) >= 0);
+    CHECK(g(ode::detail::find_zero(g, 1, g(1), 0, g(0))) <= 0);
+  }
 }

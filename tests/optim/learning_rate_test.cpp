@@ -1,5 +1,6 @@
 #include "flowmatch/optim/learning_rate.hpp"
 
+#include <cmath>
 #include <vector>
 
 #include "flowmatch/optim/optimizer.hpp"
@@ -178,6 +179,16 @@ TEST_CASE("schedule: one_cycle of one to three steps and beyond the end stays as
   REQUIRE(two_phases.at(12, 10).factor == two_phases.at(9, 10).factor);
   // pct_start * total_steps == 1 divides 0 by 0 in PyTorch; here it starts at the maximum.
   REQUIRE(fm::one_cycle({.pct_start = 0.1}).at(0, 10).factor == 1.0);
+  // The maximum comes at the same step however the product of share and steps is rounded.
+  for (std::int64_t tenths = 1; tenths < 10; ++tenths) {
+    for (const std::int64_t steps : {10, 30, 70, 1000}) {
+      const double share = static_cast<double>(tenths) / 10;
+      for (const double pct_start : {share, std::nextafter(share, 0), std::nextafter(share, 1)}) {
+        const fm::LearningRateSchedule schedule = fm::one_cycle({.pct_start = pct_start});
+        REQUIRE(schedule.at(tenths * steps / 10 - 1, steps).factor == 1.0);
+      }
+    }
+  }
 }
 
 TEST_CASE("schedule: one_cycle sets Adam's beta1 and SGD's momentum through set_rates") {

@@ -1,13 +1,17 @@
 // Resuming: a run that was killed and goes on from its checkpoint has to end with the bits of one
 // that ran through.
 
+#include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "flowmatch/train/trainer.hpp"
+#include "tests/support/kill_at_system_call.hpp"
 #include "tests/train/training.hpp"
 
 using namespace training;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -334,4 +338,41 @@ TEST_CASE("trainer: a source that cannot restart resumes at an epoch's end only"
   REQUIRE(in_middle.resume());
   require_error<fm::OptionError>([&] { in_middle.fit(PlainSource()); },
                                  "cannot start in mid-epoch");
+}
+
+TEST_CASE("trainer: killed at any system call of a run, it goes on bit for bit") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.ema_decay = 0.9;
+  options.keep_checkpoints = 1;  // the second one is written, then the first removed
+  const auto train = [&](networks::Mlp net) {
+    fm::Trainer trainer(net, noisifier(), options);
+    at::manual_seed(77);
+    trainer.resume();
+    trainer.fit(fm::TensorBatches(points(16), 8));
+    return std::pair(values(*net), trainer.ema()->state());
+  };
+  options.checkpoints = folder.path() / "through";
+  const auto through = train(mlp(1, true));
+
+  int calls = 0, resumed = 0;
+  for (Kill kill = Kill::killed; kill == Kill::killed; ++calls) {
+    options.checkpoints = folder.path() / std::to_string(calls);
+    kill = kill_at_system_call(calls, [&] { train(mlp(1, true)); });
+    if (kill == Kill::impossible) {
+      WARN("SKIPPED: processes can't be traced here");
+      return;
+    }
+    INFO("call " << calls);
+    REQUIRE(kill != Kill::failed);
+    const bool begun = fm::latest_checkpoint(options.checkpoints).has_value();
+    if (begun) ++resumed;
+    // From a checkpoint the weights at hand do not matter.
+    const auto [weights, averages] = train(mlp(begun ? 2 : 1, true));
+    REQUIRE(same_bits(weights, through.first));
+    REQUIRE(same_bits(averages, through.second));
+    fs::remove_all(options.checkpoints);
+  }
+  CHECK(resumed > 50);
+  CHECK(calls > resumed + 50);
 }

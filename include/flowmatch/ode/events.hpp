@@ -45,35 +45,44 @@ inline bool crosses(double before, double after, Direction direction) {
   return (rising && direction != Direction::falling) || (falling && direction != Direction::rising);
 }
 
-/// The zero of g between a and b, where its signs differ, to the precision of time: regula falsi
-/// with the Illinois rule (Dowell & Jarratt 1971), and a bisection where that is slow.
+/// The zero of g between a and b, where its signs differ, to the precision of time, on b's side of
+/// it: inverse quadratic interpolation, and bisection where the last three points do not bend as
+/// that needs (Chandrupatla 1997).
 template <class G>
 double find_zero(G g, double a, double ga, double b, double gb) {
-  int side = 0;
+  if (gb == 0) return b;
+  // The newest point, the one at the zero's other side, and the one before.
+  double x1 = b, x2 = a, x3 = a;
+  double g1 = gb, g2 = ga, g3 = ga;
+  double part = g1 / (g1 - g2);  // where to look next, of the way from x1 to x2
   for (int i = 0; i < 200; ++i) {
-    const double width = std::abs(b - a);
-    if (gb == 0) return b;
-    if (width <= 2 * std::numeric_limits<double>::epsilon() * std::max(std::abs(a), std::abs(b)))
-      break;
-    double t = i % 4 == 3 ? (a + b) / 2 : b - gb * (b - a) / (gb - ga);
-    if (!(std::min(a, b) < t && t < std::max(a, b))) t = (a + b) / 2;
-    if (t == a || t == b) break;
+    const double width = std::abs(x2 - x1);
+    const double precision =
+        2 * std::numeric_limits<double>::epsilon() * std::max(std::abs(x1), std::abs(x2));
+    if (width <= precision) break;
+    // A step beyond the zero at least, once the guess is as good as that.
+    const double least = precision / (2 * width);
+    const double t = x1 + std::clamp(part, least, 1 - least) * (x2 - x1);
+    if (t == x1 || t == x2) break;
     const double gt = g(t);
-    if ((gt > 0) == (gb > 0) && gt != 0) {
-      b = t;
-      gb = gt;
-      if (side == 1) ga /= 2;
-      side = 1;
-    } else if (gt == 0) {
-      return t;
+    if (gt == 0) return t;
+    if ((gt > 0) == (g1 > 0)) {
+      x3 = x1, g3 = g1;
     } else {
-      a = t;
-      ga = gt;
-      if (side == -1) gb /= 2;
-      side = -1;
+      x3 = x2, g3 = g2;
+      x2 = x1, g2 = g1;
+    }
+    x1 = t, g1 = gt;
+    const double xi = (x1 - x2) / (x3 - x2);
+    const double phi = (g1 - g2) / (g3 - g2);
+    if (phi * phi < xi && (1 - phi) * (1 - phi) < 1 - xi) {
+      part = g1 / (g2 - g1) * (g3 / (g2 - g3)) +
+             (x3 - x1) / (x2 - x1) * (g1 / (g3 - g1)) * (g2 / (g3 - g2));
+    } else {
+      part = 0.5;
     }
   }
-  return b;
+  return (g1 > 0) == (gb > 0) ? x1 : x2;
 }
 
 }  // namespace detail
