@@ -1,5 +1,8 @@
 #include "flowmatch/checkpoint/run_folder.hpp"
 
+#include <sys/fsuid.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -80,4 +83,24 @@ TEST_CASE("run_folder: one whose manifest cannot be read is another's before a r
   resumed.adopt(fm::Manifest());
   resumed.claim(5);
   CHECK(numbers_in(folder.path() / "set-aside-1") == Numbers{"step-000000001"});
+}
+
+TEST_CASE("run_folder: what cannot be set aside is said and stays where it is") {
+  const TemporaryFolder folder;
+  fm::RunFolder other(folder.path());
+  other.claim(0);
+  write_manifest(folder.path(), 1, &other);
+  fs::permissions(folder.path(), fs::perms(0555));
+  const bool root = ::geteuid() == 0;  // whom permissions do not stop
+  if (root) ::setfsuid(65534);
+  fm::RunFolder run(folder.path(), /*set_aside_other_runs=*/true);
+  try {
+    run.claim(0);
+    FAIL("claimed");
+  } catch (const fm::CheckpointError& error) {
+    CHECK_THAT(error.what(), ContainsSubstring("cannot move checkpoints to"));
+  }
+  if (root) ::setfsuid(0);
+  fs::permissions(folder.path(), fs::perms(0755));
+  CHECK(numbers_in(folder.path()) == Numbers{"step-000000001"});
 }

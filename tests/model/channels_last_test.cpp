@@ -22,3 +22,11 @@ TEST_CASE("channels_last: convolution weights change their layout and nothing el
   }
   REQUIRE(handle.strides() == after[0].strides());  // still the same parameter
 }
+
+TEST_CASE("channels_last: weights that are laid out so already keep their memory") {
+  torch::nn::Conv2d conv(2, 4, 3);
+  fm::to_channels_last(*conv);
+  const void* const memory = conv->weight.const_data_ptr();
+  fm::to_channels_last(*conv);
+  CHECK(conv->weight.const_data_ptr() == memory);
+}

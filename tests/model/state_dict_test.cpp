@@ -351,3 +351,30 @@ TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name") 
   CHECK_FALSE(load(torch::eye(2).to_sparse(), at::kFloat));
   CHECK(load(torch::zeros({0}, at::kComplexFloat), at::kFloat));
 }
+
+TEST_CASE("state_dict: without strictness tensors in conflict stay as they are") {
+  const at::Tensor base = torch::zeros({2, 3});
+  AnyImpl module({{"base", base}, {"row", base[1]}, {"alone", torch::zeros({2})}});
+  const fm::LoadReport report = fm::load_state_dict(
+      module,
+      {{"base", torch::ones({2, 3})}, {"row", 2 * torch::ones({3})}, {"alone", torch::ones({2})}},
+      {.strict = false});
+  CHECK(report.conflicting == std::vector<std::string>{"base"});
+  CHECK(at::equal(base[0], torch::zeros({3})));
+  CHECK(at::equal(module("alone"), torch::ones({2})));
+}
+
+TEST_CASE("state_dict: negated views and expansions of two are loaded by their values") {
+  // The imaginary part of a conjugate is a view whose elements are stored negated.
+  const at::Tensor complex = torch::zeros({3}, at::kComplexFloat);
+  AnyImpl negated({{"a", at::imag(complex.conj())}});
+  REQUIRE(negated("a").is_neg());
+  const at::Tensor values = torch::tensor({1.0F, -2.0F, 3.0F});
+  CHECK(negated.load(one(values)).empty());
+  CHECK(at::equal(negated("a"), values));
+  CHECK(at::equal(at::imag(complex), -values));
+
+  AnyImpl twice(one(torch::zeros({1, 3}).expand({2, 3})));
+  CHECK(twice.load(one(values.expand({2, 3}).contiguous())).empty());
+  CHECK(at::equal(twice("a"), values.expand({2, 3})));
+}

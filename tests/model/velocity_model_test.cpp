@@ -158,3 +158,19 @@ TEST_CASE("velocity_model: objects are kept by address and handles by value") {
   fm::model_storage_t<MlpImpl&> kept(module);
   CHECK(&fm::module_of(kept) == &module);
 }
+
+TEST_CASE("velocity_model: a module computes in its parameters' dtype, buffers only without them") {
+  struct OwnImpl : torch::nn::Module {
+    OwnImpl(bool parameters) {
+      inner = register_module("inner", std::make_shared<torch::nn::Module>());
+      inner->register_buffer("table", torch::zeros({1}, torch::kDouble));
+      if (parameters) inner->register_parameter("w", torch::zeros({1}));
+    }
+    at::Tensor forward(const at::Tensor& x, const at::Tensor&) { return x; }
+    std::shared_ptr<torch::nn::Module> inner{};
+  };
+  const at::Tensor x = torch::zeros({2, 2}, torch::kHalf);
+  OwnImpl with(true), without(false);
+  CHECK(fm::detail::input_dtype(with, x) == at::kFloat);
+  CHECK(fm::detail::input_dtype(without, x) == at::kDouble);
+}

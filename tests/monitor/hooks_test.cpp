@@ -150,3 +150,12 @@ TEST_CASE("hooks: they may take the trainer, and before a checkpoint give its sc
   REQUIRE(fm::detail::call_hooks(step_report(), trainer, both, on_step, both) == Next::stop);
   REQUIRE(fm::detail::call_hooks(step_report(), trainer) == Next::proceed);
 }
+
+TEST_CASE("hooks: reports begin at nothing done") {
+  const StepReport step;
+  CHECK(step.step + step.total_steps + step.epoch + step.epochs + step.samples == 0);
+  CHECK(step.skipped + step.rollbacks == 0);
+  CHECK(step.seconds == 0);
+  const EpochReport epoch;
+  CHECK(epoch.epoch + epoch.epochs + epoch.step + epoch.total_steps == 0);
+}

@@ -219,3 +219,11 @@ TEST_CASE("metrics_log: numbers do not depend on the program's locale and others
   CHECK(std::isnan(read_back[1].value));
   CHECK(read_back[2].value == -infinity);
 }
+
+TEST_CASE("metrics_log: a row of what was before the first step stays when a run goes on") {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "m.csv";
+  put(path, "step,loss\n0,2.5\n1,0.5\n2,0.4\n");
+  fm::MetricsFile(path, {"loss"}, 1);
+  CHECK(read(path) == "step,loss\n0,2.5\n1,0.5\n");
+}

@@ -173,3 +173,12 @@ TEST_CASE("progress: the bar is a hook") {
   static_assert(fm::Hook<fm::ProgressBar>);
   SUCCEED();
 }
+
+TEST_CASE("progress: a run of one step has no time left after it") {
+  std::ostringstream out;
+  fm::ProgressBar bar(out);
+  fm::StepReport report = at_step(1, 1);
+  report.total_steps = 1;
+  bar.on_step(report);
+  REQUIRE(out.str().find("step 1/1  loss 0.5000  640 samples/s  0:00 left") != std::string::npos);
+}

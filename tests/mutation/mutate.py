@@ -140,7 +140,7 @@ def run_tests(binary, test_file, environment, seconds=1200):
     """Runs the tests of one file up to the first failure, and returns how it ended."""
     def limit():
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-        resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # loops that add for ever
+        resource.setrlimit(resource.RLIMIT_DATA, (12 << 30, 12 << 30))  # loops that add for ever
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as scratch:
         process = subprocess.Popen(

@@ -279,3 +279,10 @@ TEST_CASE("schedule: descriptions tell schedules apart") {
   // Numbers that six decimals would not tell apart.
   REQUIRE(fm::cosine_annealing(0, 1e-8).description != fm::cosine_annealing(0, 2e-8).description);
 }
+
+TEST_CASE("schedule: one_cycle may also begin above its maximum, as PyTorch's") {
+  const fm::LearningRateSchedule schedule =
+      fm::one_cycle({.div_factor = 0.5, .final_div_factor = 1});
+  REQUIRE(agrees(schedule.at(0, 20).factor, 2));
+  REQUIRE(agrees(schedule.at(19, 20).factor, 2));
+}

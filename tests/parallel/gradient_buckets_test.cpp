@@ -187,6 +187,8 @@ TEST_CASE("gradient_buckets: with one rank and after their end they change nothi
     REQUIRE(torch::equal(gradients(*net)[i], alone[i]));
   ranks::Meeting meeting(2);
   { const fm::GradientBuckets buckets(net->parameters(), ranks::ThreadRank(meeting, 0)); }
+  for (const at::Tensor& p : net->parameters())
+    REQUIRE(torch::autograd::impl::post_acc_grad_hooks(p) == nullptr);
   loss_of(net, 0).backward();  // would wait for the other rank
   REQUIRE(meeting.exchanges == 0);
 }

@@ -249,3 +249,10 @@ TEST_CASE("likelihood: half precision and networks in adapters are as for the sa
   net->to(torch::kDouble);
   CHECK(adapted.log_prob(y).log_prob.dtype() == torch::kDouble);
 }
+
+TEST_CASE("likelihood: a tensor of no dimension is refused and a start near 0 is taken for it") {
+  fm::Likelihood likelihood(flow, ode::RK4{}, fm::TimeGrid::nodes({1e-17, 0.5, 1}));
+  CHECK(likelihood.log_prob(torch::zeros({2, 1})).log_prob.isfinite().all().item<bool>());
+  require_error<fm::ShapeError>([&] { likelihood.log_prob(torch::tensor(1.0)); },
+                                "floating tensor");
+}

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <string_view>
 #include <thread>
@@ -785,4 +786,18 @@ TEST_CASE("sampler: a final step that is the grid's end but for roundings is tak
                                 {.final_step = last}),
                     fm::OptionError);
   }
+}
+
+TEST_CASE("sampler: a velocity that is singular at the end is sampled in one step, too") {
+  const auto data = [](const at::Tensor& x, const at::Tensor&) { return at::full_like(x, 3); };
+  fm::Sampler sampler(fm::VelocityFromX1(data, fm::CondOTScheduler{}), ode::Heun2{},
+                      fm::TimeGrid::uniform(1));
+  const fm::SampleResult result = sampler.solve(torch::randn({4, 2}));
+  CHECK(close(result.x, torch::full({4, 2}, 3.0F), 0, 1e-6));
+  CHECK(result.statistics.evaluations == 1);
+}
+
+TEST_CASE("sampler: a trajectory's start needs a dimension of samples") {
+  require_error<fm::ShapeError>(
+      [] { fm::Sampler(flow, ode::Dopri5{}).trajectory(torch::tensor(1.0)); }, "start from");
 }

@@ -297,3 +297,49 @@ TEST_CASE("saving: an error before an epoch's checkpoint resumes at the epoch's 
   CHECK(epochs == std::vector<std::int64_t>{0, 1});
   CHECK(same_bits(*net, *through));
 }
+
+TEST_CASE("saving: a fault does not roll back to what another run has put there since") {
+  const TemporaryFolder folder;
+  older_run(folder.path() / "other");
+  fm::TrainOptions options = in(folder.path());
+  options.on_nonfinite = fm::OnNonfinite::roll_back;
+  for (const bool others : {true, false}) {
+    networks::Mlp net = mlp();
+    fm::Trainer trainer(net, noisifier(), options);
+    const auto fit = [&] {
+      trainer.fit(batches(), [&](const fm::StepReport& r) {
+        if (r.step != 5) return;
+        const at::NoGradGuard no_grad;
+        net->parameters()[0].fill_(nan_value);
+        for (const auto& path : fm::list_checkpoints(folder.path())) fs::remove_all(path);
+        if (others)
+          fs::copy(folder.path() / "other" / "step-000000024", folder.path() / "step-000000024");
+      });
+    };
+    require_error<fm::CheckpointError>(fit, others ? "another run" : "to roll back to; somebody");
+    fs::remove_all(folder.path() / "step-000000024");
+  }
+}
+
+TEST_CASE("saving: an error before the first step writes nothing") {
+  const TemporaryFolder folder;
+  fm::Trainer trainer(mlp(), noisifier(), in(folder.path()));
+  struct Failing : fm::TensorBatches<> {
+    Failing() : fm::TensorBatches<>(batches()) {}
+    std::optional<fm::Batch<>> next() { throw Broken(); }
+  };
+  REQUIRE_THROWS_AS(trainer.fit(Failing()), Broken);
+  CHECK(steps_in(folder.path()).empty());
+}
+
+TEST_CASE("saving: an error after a scored checkpoint leaves it its score") {
+  const TemporaryFolder folder;
+  struct Scores {
+    double before_checkpoint(const fm::EpochReport&) { return 0.25; }
+    void on_epoch(const fm::EpochReport&) { throw Broken(); }
+  };
+  fm::Trainer trainer(mlp(), noisifier(), in(folder.path()));
+  REQUIRE_THROWS_AS(trainer.fit(batches(), Scores()), Broken);
+  CHECK(trainer.steps() == 6);
+  CHECK(fm::latest_checkpoint(folder.path())->manifest.get("score") == "0.25");
+}

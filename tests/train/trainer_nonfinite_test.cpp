@@ -387,3 +387,18 @@ TEST_CASE("trainer: an epoch without a good step has no loss and no score") {
   REQUIRE(fm::best_checkpoint(folder.path())->manifest.get_int("step") == 12);
   REQUIRE(std::isnan(trainer.fit(batches()).loss));  // which makes no step
 }
+
+TEST_CASE("trainer: looking now and then a fault is met at the log interval and before a save") {
+  for (const bool saving : {false, true}) {
+    const TemporaryFolder folder;
+    fm::TrainOptions options{.asynchronous = true, .log_every = saving ? 50 : 2};
+    options.checkpoints = folder.path();
+    options.checkpoint_every = saving ? 2 : 0;
+    std::int64_t steps = 0;
+    fm::Trainer trainer(mlp(), noisifier(), options);
+    REQUIRE_THROWS_AS(trainer.fit(with_nan(0), [&](const fm::StepReport& r) { steps = r.step; }),
+                      fm::TrainingError);
+    CHECK(steps == 1);  // of six
+    CHECK(fm::list_checkpoints(folder.path()).empty());
+  }
+}

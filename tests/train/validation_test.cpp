@@ -186,3 +186,14 @@ TEST_CASE("validation: a scope of the averages around it changes nothing") {
   }
   CHECK(raw() == Approx(loss_of(2.5)));
 }
+
+TEST_CASE("validation: an epoch's checkpoint gets the loss as its score") {
+  Constant net;
+  fm::Validation validation(net, training::noisifier(), five_numbers());
+  const double loss = validation();
+  CHECK(validation.before_checkpoint({}) == loss);
+  const at::NoGradGuard no_grad;
+  net->w.fill_(2);
+  CHECK(validation.before_checkpoint({}) != loss);
+  CHECK(validation.before_checkpoint({}) == validation());
+}
