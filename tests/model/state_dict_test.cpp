@@ -373,8 +373,20 @@ TEST_CASE("state_dict: negated views and expansions of two are loaded by their v
   CHECK(negated.load(one(values)).empty());
   CHECK(at::equal(negated("a"), values));
   CHECK(at::equal(at::imag(complex), -values));
+  AnyImpl both({{"whole", complex}, {"a", at::imag(complex.conj())}});
+  const at::Tensor other = at::complex(values + 4, values);
+  CHECK(both.load({{"whole", other}, {"a", -values}}).empty());
+  CHECK(at::equal(complex, other));
+  CHECK_THAT(both.load({{"whole", other}, {"a", values}}), ContainsSubstring("values of "));
 
   AnyImpl twice(one(torch::zeros({1, 3}).expand({2, 3})));
   CHECK(twice.load(one(values.expand({2, 3}).contiguous())).empty());
   CHECK(at::equal(twice("a"), values.expand({2, 3})));
+}
+
+TEST_CASE("state_dict: sparse tensors are loaded by their values") {
+  AnyImpl module(one(torch::eye(3).to_sparse()));
+  const at::Tensor values = torch::diag(torch::tensor({1.0F, 0.0F, 3.0F}));
+  CHECK(module.load(one(values.to_sparse())).empty());
+  CHECK(at::equal(module("a").to_dense(), values));
 }

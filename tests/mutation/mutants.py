@@ -221,7 +221,10 @@ class Header:
             replace(self.chain_back(k), self.pair[k + 2] + 1, text(self.chain_back(k), k))
         elif word in "!-" and re.match(r"[\w(]", words[k + 1]) and not self.code[self.tokens[k][2]].isspace():
             last = self.chain(k + 2 if re.match(r"\w", words[k + 1]) else k + 1)
-            replace(k, last, text(k + 1, last))
+            if word == "!":  # of a pointer or optional, too, which would swallow the bool
+                self.add(k, last, text(k + 1, last), f"(# == static_cast<bool>({text(k + 1, last)}))")
+            else:
+                replace(k, last, text(k + 1, last))
 
 
 def key(mutant):
