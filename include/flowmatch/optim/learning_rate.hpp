@@ -99,46 +99,46 @@ inline LearningRateSchedule one_cycle(OneCycleSettings s = {}) {
       s.final_div_factor,
       s.cycle_momentum ? fmt::format("{} to {}", s.base_momentum, s.max_momentum) : "fixed",
       s.three_phase ? " three-phase" : "", s.linear ? " linear" : "");
-  return {description, [s](std::int64_t step, std::int64_t total_steps) {
-            const double first = 1 / s.div_factor;
-            const double last = first / s.final_div_factor;
-            const double total = static_cast<double>(total_steps);
-            struct Phase {
-              double end, from, to, momentum_from, momentum_to;
-            };
-            // Where a phase ends: 0.1 of 10 steps is one step, whatever the product's roundings.
-            const auto end = [&](double steps) {
-              const double whole = std::round(steps);
-              return std::abs(steps - whole) < 1e-9 * total ? whole : steps;
-            };
-            const double up = end(s.pct_start * total) - 1;
-            const Phase rise{up, first, 1, s.max_momentum, s.base_momentum};
-            const Phase fall{total - 1, 1, last, s.base_momentum, s.max_momentum};
-            const Phase back{end(2 * s.pct_start * total) - 2, 1, first, s.base_momentum,
-                             s.max_momentum};
-            const Phase out{total - 1, first, last, s.max_momentum, s.max_momentum};
+  const auto at = [s](std::int64_t step, std::int64_t total_steps) {
+    const double first = 1 / s.div_factor;
+    const double last = first / s.final_div_factor;
+    const double total = static_cast<double>(total_steps);
+    struct Phase {
+      double end, from, to, momentum_from, momentum_to;
+    };
+    // Where a phase ends: 0.1 of 10 steps is one step, whatever the product's roundings.
+    const auto end = [&](double steps) {
+      const double whole = std::round(steps);
+      return std::abs(steps - whole) < 1e-9 * total ? whole : steps;
+    };
+    const double up = end(s.pct_start * total) - 1;
+    const double down = end(2 * s.pct_start * total) - 2;
+    const Phase rise{up, first, 1, s.max_momentum, s.base_momentum};
+    const Phase fall{total - 1, 1, last, s.base_momentum, s.max_momentum};
+    const Phase back{down, 1, first, s.base_momentum, s.max_momentum};
+    const Phase out{total - 1, first, last, s.max_momentum, s.max_momentum};
 
-            const double now = std::min(static_cast<double>(step), total - 1);
-            double begin = 0;
-            Phase phase = rise;
-            if (now > rise.end) {
-              begin = rise.end;
-              phase = s.three_phase ? back : fall;
-              if (s.three_phase && now > back.end) {
-                begin = back.end;
-                phase = out;
-              }
-            }
-            const double done = phase.end > begin ? (now - begin) / (phase.end - begin) : 1;
-            const auto between = [&](double from, double to) {
-              return s.linear ? from + (to - from) * done
-                              : to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * done));
-            };
-            return Rates{between(phase.from, phase.to),
-                         s.cycle_momentum
-                             ? std::optional(between(phase.momentum_from, phase.momentum_to))
-                             : std::nullopt};
-          }};
+    const double now = std::min(static_cast<double>(step), total - 1);
+    double begin = 0;
+    Phase phase = rise;
+    if (now > rise.end) {
+      begin = rise.end;
+      phase = s.three_phase ? back : fall;
+      if (s.three_phase && now > back.end) {
+        begin = back.end;
+        phase = out;
+      }
+    }
+    const double done = phase.end > begin ? (now - begin) / (phase.end - begin) : 1;
+    const auto between = [&](double from, double to) {
+      return s.linear ? from + (to - from) * done
+                      : to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * done));
+    };
+    return Rates{between(phase.from, phase.to),
+                 s.cycle_momentum ? std::optional(between(phase.momentum_from, phase.momentum_to))
+                                  : std::nullopt};
+  };
+  return {description, at};
 }
 
 /// The name of version 0.1.
