@@ -15,7 +15,6 @@
 #include "examples/support/machine.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/png.hpp"
-#include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "flowmatch/flowmatch.hpp"
 
@@ -90,7 +89,7 @@ int main(int argc, char** argv) {
         {.epochs = epochs, .learning_rate = 3e-3, .schedule = fm::one_cycle(), .seed = seed});
     fm::MetricsLog metrics(out / "metrics.jsonl");
     trainer.fit(fm::Prefetch(support::image_batches(images, batch, {.seed = seed})), metrics,
-                fm::ProgressBar(std::cerr, support::on_terminal()));
+                fm::ProgressBar{});
 
     fm::Rng rng(seed, device);
     const at::Tensor labels =

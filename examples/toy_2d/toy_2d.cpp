@@ -19,7 +19,6 @@
 #include "examples/support/machine.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/plane.hpp"
-#include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
 #include "flowmatch/flowmatch.hpp"
@@ -196,9 +195,8 @@ int run(const Options& o) {
                         options);
     const std::int64_t steps = o.steps > 0 ? o.steps : distribution.steps;
     // Points cost nothing: one epoch of fresh ones.
-    const fm::TrainResult result =
-        trainer.fit(fm::TensorBatches(draw_points(name, steps * o.batch, rng), o.batch),
-                    fm::ProgressBar(std::cerr, support::on_terminal()));
+    const fm::TrainResult result = trainer.fit(
+        fm::TensorBatches(draw_points(name, steps * o.batch, rng), o.batch), fm::ProgressBar{});
     if (result.stopped) return support::interrupted;
 
     const auto averaged = trainer.ema()->swap_in();

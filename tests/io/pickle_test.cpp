@@ -135,6 +135,8 @@ TEST_CASE("pickle: what is cut or takes more than it gave or is unknown is refus
     CHECK_THROWS_AS(fm::parse_pickle(taken), fm::DataError);
   }
   refused("h\x01.", "never kept");
+  refused("cos\nsystem\n\x8c\1n\x93.", "names what has no name");  // a name of a name
+  refused("\x8c\1nK\1\x93.", "names what has no name");
   refused(")Na.", "adds to what holds nothing");  // a tuple that others share
   refused("NNa.", "adds to what holds nothing");
   refused("}(Nu.", "adds to what holds nothing");

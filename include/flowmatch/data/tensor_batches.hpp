@@ -111,8 +111,8 @@ class TensorBatches {
                     condition_traits<C>::index_select(condition_, index)};
   }
 
-  /// Shape, dtype, batch size, order, and a CRC-32 of (up to 64 evenly spaced samples of) the data
-  /// and of its condition, where that is a tensor or a tuple of tensors.
+  /// Shape, dtype, batch size, order, and a CRC-32 of (some hundred evenly spaced samples of) the
+  /// data and of its condition, where that is a tensor or a tuple of tensors.
   std::string fingerprint() const {
     const std::int64_t n = x_1_.size(0);
     const at::Tensor some =

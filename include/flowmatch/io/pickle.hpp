@@ -208,10 +208,10 @@ class PickleReader {
       }
       case '\x93': {                                            // STACK_GLOBAL
         const Items names = pop(2);
-        const std::string& module = nodes_[names[0]].text;
-        const std::string& name = nodes_[names[1]].text;
-        if (module.size() + name.size() > 1000) throw DataError("its pickle names what has no name");
-        push({Kind::global, 0, 0, module + "." + name});
+        const PickleNode &module = nodes_[names[0]], &name = nodes_[names[1]];
+        if (module.kind != Kind::text || name.kind != Kind::text || module.text.size() + name.text.size() > 1000)
+          throw DataError("its pickle names what has no name");
+        push({Kind::global, 0, 0, module.text + "." + name.text});
         break;
       }
       case 'R': case '\x81': {                                  // REDUCE, NEWOBJ

@@ -70,21 +70,12 @@ Next answer_of(F&& f, Arguments&... arguments) {
 
 /// Calls what the hook has for these arguments, a report and perhaps the trainer: a member
 /// `on_step` or `on_epoch`, or the hook itself if it is a callable that takes them.
-template <class Hook, class... Trainer>
-Next call_hook(Hook& hook, const StepReport& report, Trainer&... trainer) {
-  if constexpr (requires { hook.on_step(report, trainer...); }) {
+template <class Hook, class Report, class... Trainer>
+Next call_hook(Hook& hook, const Report& report, Trainer&... trainer) {
+  constexpr bool step = std::same_as<Report, StepReport>;
+  if constexpr (step && requires { hook.on_step(report, trainer...); }) {
     return answer_of([&](auto&... a) { return hook.on_step(a...); }, report, trainer...);
-  } else if constexpr (requires { hook(report, trainer...); }) {
-    return answer_of(hook, report, trainer...);
-  } else if constexpr (sizeof...(trainer) > 0) {
-    return call_hook(hook, report);
-  } else {
-    return Next::proceed;
-  }
-}
-template <class Hook, class... Trainer>
-Next call_hook(Hook& hook, const EpochReport& report, Trainer&... trainer) {
-  if constexpr (requires { hook.on_epoch(report, trainer...); }) {
+  } else if constexpr (!step && requires { hook.on_epoch(report, trainer...); }) {
     return answer_of([&](auto&... a) { return hook.on_epoch(a...); }, report, trainer...);
   } else if constexpr (requires { hook(report, trainer...); }) {
     return answer_of(hook, report, trainer...);

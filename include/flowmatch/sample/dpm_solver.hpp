@@ -64,7 +64,7 @@ class DpmSolver {
     }
     t = std::max(t, 0.0);
     const double s = std::min(t + dt, 1.0);
-    if (w.k.size() < 2) w.k.resize(2);
+    if (w.k.empty()) w.k.resize(1);
     ode::evaluate(f, w, x, t, 0);
     const double forward[1] = {1 - t};
     Traits::combine(w.stage, x, forward, std::span<const X>(w.k).first(1));  // x_1
