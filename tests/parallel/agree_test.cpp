@@ -108,3 +108,19 @@ TEST_CASE("agree: where a rank cannot begin none does and the others hear why") 
       [] { fm::all_or_none(fm::SingleProcess{}, c10::kCPU, [] { throw fm::DataError("x"); }); },
       "x");
 }
+
+TEST_CASE("agree: ranks that have frozen other parameters do not begin together") {
+  const auto begin = [](std::int64_t frozen_on) {
+    return ranks::run(2, [&](const ranks::ThreadRank& rank) {
+      torch::nn::Linear net(2, 2);
+      net->bias.set_requires_grad(rank.rank() != frozen_on && frozen_on < 2);
+      fm::begin_together(rank, *net, nullptr, {});
+    });
+  };
+  for (const auto& error : begin(2)) REQUIRE(!error);  // frozen on both
+  for (const auto& error : begin(1)) {
+    REQUIRE(error);
+    require_error<fm::OptionError>([&] { std::rethrow_exception(error); },
+                                   "the network of 1 of 2 ranks is not that of rank 0");
+  }
+}

@@ -152,6 +152,17 @@ TEST_CASE("gradient_buckets: parameters that some or all ranks do not use") {
   }
 }
 
+TEST_CASE("gradient_buckets: a parameter that is unfrozen meanwhile is refused") {
+  networks::Mlp net = network();
+  const at::Tensor bias = net->parameters().back();
+  bias.set_requires_grad(false);
+  ranks::Meeting meeting(2);
+  fm::GradientBuckets buckets(net->parameters(), ranks::ThreadRank(meeting, 0));
+  REQUIRE_NOTHROW(buckets.start());
+  bias.set_requires_grad(true);
+  require_error<fm::OptionError>([&] { buckets.start(); }, "between two calls to fit");
+}
+
 TEST_CASE("gradient_buckets: gradients keep the strides of channels-last weights") {
   const auto make = [] {
     return torch::arange(16, torch::kFloat)

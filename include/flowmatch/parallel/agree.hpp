@@ -108,8 +108,8 @@ at::Tensor sum_over_ranks(const C& communicator, c10::Device device, const at::T
 }
 
 /// Before ranks train together: throws OptionError unless `facts` (what -> its description) and the
-/// weights' names and shapes are the same on all, then gives every rank the weights, buffers and
-/// averages of rank 0.
+/// weights' names, dtypes and shapes, and which are frozen, are the same on all, then gives every
+/// rank the weights, buffers and averages of rank 0.
 template <Communicator C>
 void begin_together(const C& communicator, torch::nn::Module& module, Ema* ema,
                     const std::map<std::string, std::string>& facts) {
@@ -120,6 +120,9 @@ void begin_together(const C& communicator, torch::nn::Module& module, Ema* ema,
     tensors.push_back(entry.value());
     network += "\n  " + entry.key() + " " + toString(entry.value().scalar_type()) + " " +
                shape_text(entry.value());
+  }
+  for (const auto& entry : module.named_parameters()) {
+    if (!entry.value().requires_grad()) network += "\n  frozen: " + entry.key();
   }
   const c10::Device device = tensors.front().device();
   for (const auto& [what, text] : facts)

@@ -35,8 +35,8 @@ namespace flowmatch { inline namespace v0 {
 /// of the samples. Lives no longer than the parameters' use in training: it sets their
 /// post-accumulate-gradient hook. With one rank it does nothing.
 ///
-/// Throws OptionError unless bucket_bytes > 0, and for sparse gradients; CommunicationError, also
-/// out of backward().
+/// Throws OptionError unless bucket_bytes > 0, for sparse gradients and for parameters that are
+/// unfrozen meanwhile; CommunicationError, also out of backward().
 template <Communicator C>
 class GradientBuckets {
  public:
@@ -51,7 +51,10 @@ class GradientBuckets {
     if (communicator_.size() == 1) return;
     std::int64_t bytes = bucket_bytes;
     for (auto p = parameters.rbegin(); p != parameters.rend(); ++p) {
-      if (!p->requires_grad()) continue;
+      if (!p->requires_grad()) {
+        frozen_.push_back(*p);
+        continue;
+      }
       if (bytes >= bucket_bytes || !alike(*p, buckets_.back().parameters.back())) {
         buckets_.emplace_back();
         bytes = 0;
@@ -77,8 +80,15 @@ class GradientBuckets {
   GradientBuckets(const GradientBuckets&) = delete;
   GradientBuckets& operator=(const GradientBuckets&) = delete;
 
-  /// From here on, gradients are sent as they come.
+  /// From here on, gradients are sent as they come. Throws OptionError where a parameter is trained
+  /// that was frozen when this was made: it has no place in a bucket.
   void start() {
+    for (const at::Tensor& p : frozen_) {
+      if (!p.requires_grad()) continue;
+      throw OptionError(
+          "a frozen parameter began to be trained, and the other ranks would not get its gradient; "
+          "unfreeze it on every rank, between two calls to fit");
+    }
     for (Bucket& bucket : buckets_) bucket.missing = bucket.parameters.size();
     next_ = 0;
     armed_ = true;
@@ -169,6 +179,7 @@ class GradientBuckets {
 
   C communicator_;
   std::vector<Bucket> buckets_{};
+  std::vector<at::Tensor> frozen_{};
   std::size_t next_ = 0;
   bool armed_ = false;
 };
