@@ -34,7 +34,8 @@ struct Gaussian {
 
 TEST_CASE("adapters: networks of data and noise give the velocity of a Gaussian") {
   torch::manual_seed(5);
-  const at::Tensor t = torch::linspace(0.02, 0.98, 13, torch::kDouble);
+  // Where alpha is above 0.05 on all of the paths.
+  const at::Tensor t = torch::linspace(0.45, 0.98, 13, torch::kDouble);
   const at::Tensor x = torch::randn({13, 3}, torch::kDouble);
   for_each_scheduler([&](const auto& scheduler) {
     using S = std::decay_t<decltype(scheduler)>;
@@ -62,6 +63,54 @@ TEST_CASE("adapters: velocities are finite at t = 0 and t = 1") {
     CHECK(from_x_1(x, t).isfinite().all().template item<bool>());
     CHECK(from_epsilon(x, t).isfinite().all().template item<bool>());
   });
+}
+
+TEST_CASE(
+    "adapters: near t = 0 a network of the noise is asked where there is data, and is right") {
+  torch::manual_seed(6);
+  const at::Tensor t = torch::linspace(0, 0.05, 6, torch::kDouble);
+  const at::Tensor x = torch::randn({6, 3}, torch::kDouble);
+  for_each_scheduler([&](const auto& scheduler) {
+    using S = std::decay_t<decltype(scheduler)>;
+    const Gaussian<S> known{scheduler};
+    at::Tensor asked;
+    double error = 0;
+    fm::VelocityFromEpsilon model(
+        [&](const at::Tensor& y, const at::Tensor& u) {
+          asked = u;
+          return known(y, u).epsilon + error;
+        },
+        scheduler);
+    const at::Tensor velocity = model(x, t);
+    CHECK((scheduler(asked).alpha_t > 0.0499).all().template item<bool>());
+    CHECK(close(velocity, known(x, t).velocity, 0, 0.2));
+    error = 0.01;  // at most twenty times as much of the data
+    const at::Tensor most = 20 * error * scheduler(t).d_alpha_t.unsqueeze(1) + 0.1;
+    CHECK(((model(x, t) - velocity).abs() <= most).all().template item<bool>());
+  });
+}
+
+TEST_CASE("adapters: a prediction of another shape than x is a ShapeError") {
+  const auto narrow = [](const at::Tensor& x, const at::Tensor&) { return x.narrow(1, 0, 1); };
+  const at::Tensor x = torch::zeros({3, 2});
+  const at::Tensor t = torch::full({3}, 0.5);
+  const fm::CondOTScheduler straight;
+  const std::string text = "the model's output has shape [3, 1]";
+  require_error<fm::ShapeError>([&] { fm::VelocityFromX1(narrow, straight)(x, t); }, text);
+  require_error<fm::ShapeError>([&] { fm::VelocityFromEpsilon(narrow, straight)(x, t); }, text);
+  require_error<fm::ShapeError>([&] { fm::Rescheduled(narrow, straight, straight)(x, t); }, text);
+}
+
+TEST_CASE("adapters: a velocity of a path that ends without noise is asked at its end, too") {
+  const fm::VPScheduler ending(0, 20);
+  const Gaussian<fm::VPScheduler> theirs{ending};
+  const Gaussian<fm::CondOTScheduler> ours{{}};
+  fm::Rescheduled model(
+      [&](const at::Tensor& y, const at::Tensor& s) { return theirs(y, s).velocity; }, ending,
+      fm::CondOTScheduler{});
+  const at::Tensor x = torch::linspace(0.5, 2.5, 5, torch::kDouble).unsqueeze(1);
+  const at::Tensor t = torch::ones({5}, torch::kDouble);
+  CHECK(close(model(x, t), ours(x, t).velocity, 1e-4, 1e-4));
 }
 
 TEST_CASE("adapters: a velocity of one path is that of another at the same signal-to-noise ratio") {
@@ -205,4 +254,58 @@ TEST_CASE("adapters: the straight and the cosine path give the data in 20 steps 
   };
   check(fm::CondOTScheduler{});
   check(fm::CosineScheduler{});
+}
+
+namespace {
+
+/// The standard deviation of samples from N(2, 0.3^2), by a network that errs a little; in the
+/// start's precision.
+template <class Model, class Method>
+double spread(const Model& model, const Method& method, const fm::TimeGrid& grid,
+              at::ScalarType dtype) {
+  fm::Rng rng(3);
+  const AnyModel<fm::singular_at_end<Model>> any{model};
+  return fm::Sampler(any, method, grid)
+      .sample_from(rng.normal({4000, 1}, dtype), rng)
+      .std()
+      .template item<double>();
+}
+
+}  // namespace
+
+TEST_CASE("adapters: errors do not grow on steep paths, and on grids that stop beside the ends") {
+  const auto check = [](const auto& scheduler) {
+    const Gaussian<std::decay_t<decltype(scheduler)>> known{scheduler, 2, 0.3};
+    const auto err = [](const at::Tensor& x) { return 0.02 * at::sin(3 * x); };
+    const fm::VelocityFromEpsilon noise(
+        [&](const at::Tensor& x, const at::Tensor& t) { return known(x, t).epsilon + err(x); },
+        scheduler);
+    const fm::VelocityFromX1 data(
+        [&](const at::Tensor& x, const at::Tensor& t) { return known(x, t).x_1 + err(x); },
+        scheduler);
+    const fm::CondOTScheduler straight;
+    for (const auto dtype : {torch::kFloat, torch::kDouble}) {
+      for (const fm::TimeGrid& grid :
+           {fm::TimeGrid::uniform(20), fm::TimeGrid::shifted(20, 3),
+            fm::TimeGrid::uniform(20, 0, 0.999), fm::TimeGrid::uniform(20, 1e-5, 1 - 1e-5),
+            fm::TimeGrid::uniform(20, 4e-4, 1)}) {
+        INFO(typeid(scheduler).name() << " from " << grid.t0() << " to " << grid.t1());
+        const auto right = [&](const auto& model, const auto& method) {
+          CHECK(std::abs(spread(model, method, grid, dtype) - 0.3) < 0.08);
+        };
+        const fm::Rescheduled from_noise(noise, scheduler, straight);
+        const fm::Rescheduled from_data(data, scheduler, straight);
+        right(from_noise, fm::ode::Euler{});
+        right(from_noise, fm::ode::Heun2{});
+        right(from_noise, fm::DpmSolver<2>{0});
+        right(from_data, fm::ode::Euler{});
+        right(from_data, fm::ode::Heun2{});
+      }
+    }
+  };
+  check(fm::CondOTScheduler{});
+  check(fm::CosineScheduler{});
+  check(fm::VPScheduler());
+  check(fm::VPScheduler(0.1, 40));
+  check(fm::PolynomialScheduler(3));
 }

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "flowmatch/model/adapters.hpp"
+#include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/rescheduled.hpp"
 #include "tests/support/networks.hpp"
 
@@ -34,6 +35,42 @@ struct Guided {
   auto models() { return std::tie(strong, weak); }
   Mlp strong;
   Halved<Mlp> weak;
+};
+
+template <class A, class B>
+struct Pair {
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor&) { return x; }
+  auto models() { return std::tie(a, b); }
+  A a;
+  B b;
+};
+/// Several models by a tuple of its own, and as many as there are.
+struct Both {
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor&) { return x; }
+  auto& models() { return all; }
+  std::tuple<Mlp, Halved<Mlp>> all;
+};
+struct Ensemble {
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor&) { return x; }
+  std::vector<Mlp>& models() { return all; }
+  std::vector<Mlp> all;
+};
+/// A module around one that it does not register.
+struct WrappingImpl : torch::nn::Module {
+  explicit WrappingImpl(Mlp net) : inside(std::move(net)) {}
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t) { return inside->forward(x, t); }
+  Mlp& model() { return inside; }
+  Mlp inside;
+};
+/// A module whose layers happen to bear these names.
+struct NamesakeImpl : torch::nn::Module {
+  NamesakeImpl() {
+    register_module("model", model);
+    register_module("models", models);
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor&) { return models->forward(model(x)); }
+  torch::nn::Linear model{2, 2};
+  torch::nn::Sequential models{torch::nn::Linear(2, 2)};
 };
 
 /// Has a float8 scale, an integer table and then weights, of which the last decide.
@@ -96,6 +133,30 @@ TEST_CASE("modules_in: modules are found in adapters, adapters of adapters and p
   CHECK(fm::parameters_in(straight).front().is_same(holder->parameters().front()));
 }
 
+TEST_CASE("modules_in: several models come as a tuple or a range, and in a module that wraps one") {
+  Mlp one, two;
+  using Found = std::vector<const torch::nn::Module*>;
+  Both both{{one, {two}}};
+  CHECK(found(both) == Found{one.get(), two.get()});
+  Ensemble ensemble{{one, two, one}};
+  CHECK(found(ensemble) == Found{one.get(), two.get(), one.get()});
+  CHECK(fm::parameters_in(ensemble).size() == 2 * one->parameters().size());
+  WrappingImpl wrapping(one);
+  CHECK(found(wrapping) == Found{&wrapping, one.get()});
+  one->train();
+  wrapping.train();
+  {
+    const fm::EvalScope eval(wrapping);
+    CHECK(!one->is_training());
+  }
+  CHECK(one->is_training());
+  CHECK(wrapping.is_training());
+  NamesakeImpl namesake;
+  CHECK(found(namesake) == Found{&namesake});
+  static_assert(std::is_void_v<fm::velocity_scheduler_t<NamesakeImpl>>);
+  static_assert(!fm::singular_at_end<NamesakeImpl>);
+}
+
 TEST_CASE("modules_in: the placement is that of the first floating weights, or else buffers") {
   Mlp net;
   CHECK(fm::placement_of(net)->dtype == torch::kFloat);
@@ -124,6 +185,18 @@ TEST_CASE("modules_in: an adapter's type says along which path it is a velocity"
   static_assert(std::is_same_v<fm::velocity_scheduler_t<Halved<Network>>, fm::CosineScheduler>);
   static_assert(
       std::is_same_v<fm::velocity_scheduler_t<std::shared_ptr<Straight>>, fm::CondOTScheduler>);
+  // Of several: the one that they agree on.
+  static_assert(
+      std::is_same_v<fm::velocity_scheduler_t<Pair<Network, Network>>, fm::CosineScheduler>);
+  static_assert(std::is_same_v<fm::velocity_scheduler_t<Pair<Mlp, Network>>, fm::CosineScheduler>);
+  static_assert(std::is_same_v<fm::velocity_scheduler_t<Pair<Straight, Mlp>>, fm::CondOTScheduler>);
+  using Mixed = fm::velocity_scheduler_t<Pair<Network, Straight>>;
+  static_assert(!std::is_void_v<Mixed> && !std::is_same_v<Mixed, fm::CosineScheduler> &&
+                !std::is_same_v<Mixed, fm::CondOTScheduler>);
+  static_assert(std::is_void_v<fm::velocity_scheduler_t<Ensemble>>);
+  static_assert(fm::singular_at_end<Network> && fm::singular_at_end<Straight>);
+  static_assert(fm::singular_at_end<Pair<Mlp, Network>> && fm::singular_at_end<Pair<Network, Mlp>>);
+  static_assert(!fm::singular_at_end<Pair<Mlp, Mlp>>);
   SUCCEED();
 }
 

@@ -105,6 +105,22 @@ TEST_CASE("affine: shapes that do not fit are a ShapeError") {
                                 "time t has shape []");
 }
 
+TEST_CASE("affine: whole numbers are a ShapeError, and times in half precision are widened") {
+  const at::Tensor bytes = torch::full({2, 1}, 141, torch::kByte);
+  const at::Tensor half = torch::full({2}, 0.5);
+  require_error<fm::ShapeError>(
+      [&] { fm::CosinePath{}.sample(torch::zeros_like(bytes), bytes, half); }, "integer dtype");
+  require_error<fm::ShapeError>(
+      [&] { fm::LinearPath{}.sample(torch::zeros_like(bytes), bytes, half); }, "integer dtype");
+  require_error<fm::ShapeError>([&] { fm::coefficients_at(fm::CosineScheduler{}, half, bytes); },
+                                "integer dtype");
+  const at::Tensor narrow = torch::full({1}, 0.8F).to(torch::kBFloat16);  // 0.80078125
+  const fm::Coefficients c =
+      fm::coefficients_at(fm::CosineScheduler{}, narrow, torch::ones({1, 1}));
+  CHECK(c.alpha_t.item<double>() ==
+        Approx(std::sin(std::numbers::pi / 2 * 0.80078125)).epsilon(1e-6));
+}
+
 TEST_CASE("affine: it is a path and gives its scheduler back") {
   static_assert(fm::ProbPath<fm::LinearPath> && !fm::StochasticPath<fm::LinearPath>);
   static_assert(fm::ProbPath<fm::VPPath> && fm::ProbPath<fm::PolynomialPath>);

@@ -13,7 +13,7 @@ void for_each_scheduler(F f) {
     f(scheduler);
   };
   with("CondOT", fm::CondOTScheduler{});
-  with("polynomial 0.5", fm::PolynomialScheduler(0.5));
+  with("polynomial 1", fm::PolynomialScheduler(1));
   with("polynomial 2", fm::PolynomialScheduler(2));
   with("polynomial 3.5", fm::PolynomialScheduler(3.5));
   with("VP", fm::VPScheduler());

@@ -103,10 +103,35 @@ TEST_CASE("schedulers: everything is finite at both ends in either precision") {
   }
 }
 
+TEST_CASE("schedulers: times that are beyond an end by a rounding are that end") {
+  // 0.3 - 3 * 0.1, and 0.01 added up a hundred times.
+  const at::Tensor beyond = doubles({0.3 - 3 * 0.1, 1.0000000000000007});
+  REQUIRE(beyond[0].item<double>() < 0);
+  REQUIRE(beyond[1].item<double>() > 1);
+  for_each_scheduler([&](const auto& scheduler) {
+    const fm::Coefficients c = scheduler(beyond);
+    const fm::Coefficients ends = scheduler(doubles({0, 1}));
+    CHECK(close(c.alpha_t, ends.alpha_t, 1e-12, 1e-12));
+    CHECK(close(c.sigma_t, ends.sigma_t, 1e-12, 1e-12));
+    CHECK(close(c.d_alpha_t, ends.d_alpha_t, 1e-12, 1e-12));
+    CHECK(close(c.d_sigma_t, ends.d_sigma_t, 1e-12, 1e-12));
+  });
+}
+
+TEST_CASE("schedulers: VP that ends without noise has a finite d_sigma at the data") {
+  for (const auto dtype : {torch::kFloat, torch::kDouble}) {
+    const at::Tensor t = torch::tensor({0.9999, 0.99999, 0.9999999, 1.0}, dtype);
+    const at::Tensor slope = fm::VPScheduler(0, 20)(t).d_sigma_t;
+    CHECK(at::allclose(slope, torch::full_like(t, -std::sqrt(10.0)), 1e-3));
+  }
+}
+
 TEST_CASE("schedulers: options out of range are an OptionError that says so") {
-  for (const double n : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN(),
+  // Below 1 the velocity is infinite at t = 0.
+  for (const double n : {0.0, -1.0, 0.5, std::numeric_limits<double>::quiet_NaN(),
                          std::numeric_limits<double>::infinity()}) {
-    require_error<fm::OptionError>([&] { fm::PolynomialScheduler scheduler(n); }, "power above 0");
+    require_error<fm::OptionError>([&] { fm::PolynomialScheduler scheduler(n); },
+                                   "power of at least 1");
   }
   require_error<fm::OptionError>([] { fm::VPScheduler scheduler(-0.1, 20); }, "beta_min");
   require_error<fm::OptionError>([] { fm::VPScheduler scheduler(2, 1); }, "beta_min");

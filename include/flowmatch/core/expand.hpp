@@ -30,6 +30,14 @@ inline at::ScalarType state_dtype(const at::Tensor& x) {
   return at::isReducedFloatingType(x.scalar_type()) ? at::kFloat : x.scalar_type();
 }
 
+/// Throws a ShapeError where x holds whole numbers, which cannot be mixed with noise.
+inline void check_floating(const at::Tensor& x) {
+  if (x.defined() && !x.is_floating_point() && !x.is_complex()) {
+    throw ShapeError(
+        "data of an integer dtype cannot be mixed with noise; convert it to float32 first");
+  }
+}
+
 /// Throws a ShapeError unless t is [B] for an x of [B, …].
 inline void check_time(const at::Tensor& t, const at::Tensor& x) {
   if (!x.defined() || x.dim() == 0 || !t.defined() || t.dim() != 1 || t.size(0) != x.size(0)) {

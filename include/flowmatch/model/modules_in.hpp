@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <concepts>
+#include <cstddef>
 #include <optional>
 #include <tuple>
 #include <type_traits>
@@ -15,25 +16,55 @@
 
 namespace flowmatch { inline namespace v0 {
 
+namespace detail {
+
+// A member that is an object is no such function, though a holder can be called like one.
+template <class W>
+concept WrapsOne = !requires {
+  requires std::is_member_object_pointer_v<decltype(&W::model)>;
+}
+&&requires(W& wrapper) { wrapper.model(); };
+template <class W>
+concept WrapsSeveral = !requires {
+  requires std::is_member_object_pointer_v<decltype(&W::models)>;
+}
+&&requires(W& wrapper) { wrapper.models(); };
+
+/// Calls f with each model that a class wraps by its member functions `model()` or `models()`.
+template <class Wrapper, class F>
+void for_each_wrapped(Wrapper& wrapper, const F& f) {
+  if constexpr (WrapsSeveral<Wrapper>) {
+    auto&& all = wrapper.models();
+    using All = std::remove_cvref_t<decltype(all)>;
+    if constexpr (requires { std::tuple_size<All>::value; }) {
+      std::apply([&](auto&&... each) { (f(each), ...); }, all);
+    } else {
+      static_assert(
+          requires { all.begin(); },
+          "flowmatch: models() returns std::tie(a, b), a tuple, or a range of models");
+      for (auto&& each : all) f(each);
+    }
+  } else if constexpr (WrapsOne<Wrapper>) {
+    auto&& wrapped = wrapper.model();
+    f(wrapped);
+  }
+}
+
+}  // namespace detail
+
 /// Calls f(torch::nn::Module&) with each module that lies in a model, however it is held: the
 /// module itself, what a holder or pointer points to, and those in an adapter, or in an adapter of
 /// an adapter. Everything that the library does for a model's modules goes through here: evaluation
 /// mode, their dtype, their device.
 ///
 /// A class of your own that wraps a model joins by a member function: `model()`, which gives a
-/// reference to what it wraps, or `models()`, which gives several as std::tie(a, b). What a lambda
-/// captures cannot be seen: put such a module into evaluation mode yourself.
+/// reference to what it wraps, or `models()`, which gives several, as std::tie(a, b), a tuple or a
+/// range; so does a module for what is not registered in it. What a lambda captures cannot be seen:
+/// put such a module into evaluation mode yourself.
 template <class M, class F>
 void for_each_module(M& model, const F& f) {
-  auto& inside = detail::pointee(model);
-  if constexpr (detail::HoldsModule<M>) {
-    f(detail::held_module(model));
-  } else if constexpr (requires { std::tuple_size<decltype(inside.models())>::value; }) {
-    std::apply([&](auto&&... each) { (for_each_module(each, f), ...); }, inside.models());
-  } else if constexpr (requires { inside.model(); }) {
-    auto&& wrapped = inside.model();
-    for_each_module(wrapped, f);
-  }
+  if constexpr (detail::HoldsModule<M>) f(detail::held_module(model));
+  detail::for_each_wrapped(detail::pointee(model), [&](auto& each) { for_each_module(each, f); });
 }
 
 /// The parameters of all modules in a model, each once.
@@ -69,15 +100,55 @@ std::optional<Placement> placement_of(M& model) {
 
 namespace detail {
 
+/// The types of the models that a class wraps, as a tuple of pointers.
+template <class Wrapper>
+auto wrapped_types() {
+  if constexpr (WrapsSeveral<Wrapper>) {
+    using All = std::remove_cvref_t<decltype(std::declval<Wrapper&>().models())>;
+    if constexpr (requires { std::tuple_size<All>::value; }) {
+      return []<std::size_t... i>(std::index_sequence<i...>) {
+        return std::tuple<std::remove_cvref_t<std::tuple_element_t<i, All>>*...>{};
+      }
+      (std::make_index_sequence<std::tuple_size_v<All>>{});
+    } else {
+      return std::tuple<std::remove_cvref_t<decltype(*std::declval<All&>().begin())>*>{};
+    }
+  } else if constexpr (WrapsOne<Wrapper>) {
+    return std::tuple<std::remove_cvref_t<decltype(std::declval<Wrapper&>().model())>*>{};
+  } else {
+    return std::tuple<>{};
+  }
+}
+template <class M>
+using wrapped_types_t = decltype(wrapped_types<pointee_t<M>>());
+
+/// The path of several models is the one that all have of which a path is known; else that of none.
+struct SeveralPaths {};
+template <class Scheduler>
+struct PathOf {
+  using type = Scheduler;
+};
+template <class A, class B>
+auto operator+(PathOf<A>, PathOf<B>) {
+  if constexpr (std::is_void_v<A>) {
+    return PathOf<B>{};
+  } else {
+    return PathOf<std::conditional_t<std::is_void_v<B> || std::is_same_v<A, B>, A, SeveralPaths>>{};
+  }
+}
+
+template <class M>
+auto velocity_scheduler();
+template <class... Models>
+auto common_scheduler(std::tuple<Models*...>) {
+  return (PathOf<void>{} + ... + velocity_scheduler<Models>());
+}
 template <class M>
 auto velocity_scheduler() {
-  using Inside = pointee_t<M>;
-  if constexpr (requires { typename Inside::scheduler_type; }) {
-    return std::type_identity<typename Inside::scheduler_type>{};
-  } else if constexpr (requires(Inside & inside) { inside.model(); }) {
-    return velocity_scheduler<std::remove_cvref_t<decltype(std::declval<Inside&>().model())>>();
+  if constexpr (requires { typename pointee_t<M>::scheduler_type; }) {
+    return PathOf<typename pointee_t<M>::scheduler_type>{};
   } else {
-    return std::type_identity<void>{};
+    return common_scheduler(wrapped_types_t<M>{});
   }
 }
 
@@ -91,26 +162,29 @@ constexpr bool says_singular_at_end() {
 }
 
 template <class M>
+constexpr bool is_singular_at_end();
+template <class... Models>
+constexpr bool any_is_singular_at_end(std::tuple<Models*...>) {
+  return (is_singular_at_end<Models>() || ...);
+}
+template <class M>
 constexpr bool is_singular_at_end() {
-  using Inside = pointee_t<M>;
-  if constexpr (requires(Inside & inside) { inside.model(); }) {
-    using Wrapped = std::remove_cvref_t<decltype(std::declval<Inside&>().model())>;
-    if (is_singular_at_end<Wrapped>()) return true;
-  }
-  return says_singular_at_end<Inside>() ||
-         says_singular_at_end<typename decltype(velocity_scheduler<M>())::type>();
+  return says_singular_at_end<pointee_t<M>>() ||
+         says_singular_at_end<typename decltype(velocity_scheduler<M>())::type>() ||
+         any_is_singular_at_end(wrapped_types_t<M>{});
 }
 
 }  // namespace detail
 
 /// Whether a model's velocity is known to be singular at t = 1, where a Sampler then comes by
 /// Euler's method: its type says so by a static member of that name, as VelocityFromX1 does, or the
-/// scheduler of its path does, or the model in an adapter.
+/// scheduler of its path does, or a model that it wraps.
 template <class M>
 inline constexpr bool singular_at_end = detail::is_singular_at_end<M>();
 
 /// The scheduler of the path along which a model is a velocity, where the model's type says so by a
-/// member `scheduler_type`, as adapters do; void where it does not, as in a network.
+/// member `scheduler_type`, as adapters do, or that of a model that it wraps does; void where none
+/// does, as in a network.
 template <class M>
 using velocity_scheduler_t = typename decltype(detail::velocity_scheduler<M>())::type;
 

@@ -46,10 +46,7 @@ class PathNoisifier {
   template <class Condition>
   requires Coupling<CouplingT, Condition> Noised<Condition>
   operator()(const Batch<Condition>& batch, Rng& rng) const {
-    if (batch.x_1.defined() && !batch.x_1.is_floating_point()) {
-      throw ShapeError(
-          "data of an integer dtype cannot be mixed with noise; convert x_1 to float32 first");
-    }
+    check_floating(batch.x_1);
     Coupled<Condition> pair = coupling_(batch, rng);
     const at::Tensor t =
         time_(pair.x_1.size(0), pair.x_1.options().dtype(time_dtype(pair.x_1)), rng)

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/path/path.hpp"
 
@@ -67,7 +68,11 @@ class FiniteDifferenceTarget {
   /// x_{t+h} - x_t of a `sample` of the path [B, …].
   template <ProbPath Path>
   at::Tensor operator()(const Path& path, const PathSample& sample) const {
-    return path.sample(sample.x_0, sample.x_1, sample.t + h_).x_t - sample.x_t;
+    // In half precision the difference would be one of roundings.
+    const at::ScalarType exact = state_dtype(sample.x_1);
+    const at::Tensor x_0 = sample.x_0.to(exact), x_1 = sample.x_1.to(exact);
+    const at::Tensor later = path.sample(x_0, x_1, sample.t + h_).x_t;
+    return (later - path.sample(x_0, x_1, sample.t).x_t).to(sample.x_1.scalar_type());
   }
 
  private:

@@ -20,12 +20,12 @@ concept TimeSampler = std::copyable<T> &&
 };
 
 /// t ~ U[0, 1), clamped to [0, max]. The blog post's noisify has max = 0.999; the default clamps
-/// nothing. Throws OptionError unless 0 < max <= 1.
+/// nothing. Throws OptionError unless 0 < max <= 1 (but for roundings, 1e-12).
 class UniformTime {
  public:
   /// Times above `max` become `max`.
   explicit UniformTime(double max = 1) : max_(max) {
-    if (!(max > 0 && max <= 1)) {
+    if (!(max > 0 && max <= 1 + 1e-12)) {
       throw OptionError("uniform times clamped at " + number_text(max) +
                         "; choose a maximum in (0, 1]");
     }

@@ -27,9 +27,10 @@ class AffinePath {
 
   /// x_0, x_1 [B, …] of one shape, t [B] in [0, 1]; x_t and dx_t have their dtype. Coefficients and
   /// sums are of float32 at least, whatever that is: of t in bfloat16 only 1/256 would be left near
-  /// 1. Throws ShapeError when they do not fit.
+  /// 1. Throws ShapeError when they do not fit, or hold whole numbers.
   PathSample sample(const at::Tensor& x_0, const at::Tensor& x_1, const at::Tensor& t) const {
     check_same_shape(x_0, "x_0", x_1, "x_1");
+    check_floating(x_1);
     const at::ScalarType dtype = x_1.scalar_type();
     const at::ScalarType exact = state_dtype(x_1);
     const at::Tensor noise = x_0.to(exact);

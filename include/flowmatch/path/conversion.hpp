@@ -25,10 +25,11 @@
 namespace flowmatch { inline namespace v0 {
 
 /// A scheduler's coefficients at t [B], shaped [B, 1, …], in x_t's dtype, in float32 for half
-/// precision. Throws ShapeError if t does not fit x_t.
+/// precision of either. Throws ShapeError if t does not fit x_t, or x_t holds whole numbers.
 template <Scheduler S>
 Coefficients coefficients_at(const S& scheduler, const at::Tensor& t, const at::Tensor& x_t) {
-  Coefficients c = scheduler(expand_time(t, x_t));
+  check_floating(x_t);
+  Coefficients c = scheduler(expand_time(t, x_t).to(state_dtype(t)));
   const at::ScalarType dtype = state_dtype(x_t);
   return {c.alpha_t.to(dtype), c.sigma_t.to(dtype), c.d_alpha_t.to(dtype), c.d_sigma_t.to(dtype)};
 }
@@ -47,6 +48,15 @@ inline at::Tensor vanishes(const at::Tensor& denominator) {
 // D is positive inside (0, 1): alpha grows while sigma falls.
 inline at::Tensor determinant(const Coefficients& c) {
   return c.d_alpha_t * c.sigma_t - c.d_sigma_t * c.alpha_t;
+}
+
+/// The first time, to 1/1000, at which a twentieth of the data is in x_t: alpha_t >= 0.05. What is
+/// said of x_1 earlier divides by a smaller number, and a network's error grows by its inverse.
+template <Scheduler S>
+double data_shows_at(S scheduler) {
+  const at::Tensor t = at::linspace(0, 1, 1001, at::kDouble);
+  const at::Tensor shows = (scheduler(t).alpha_t >= 0.05).to(at::kInt);
+  return t[shows.argmax()].template item<double>();
 }
 
 }  // namespace detail

@@ -34,22 +34,27 @@ struct CondOTScheduler {
   at::Tensor snr_inverse(const at::Tensor& snr) const { return snr / (1 + snr); }
 };
 
-/// alpha_t = t^n, sigma_t = 1 - t^n with n > 0. Throws OptionError otherwise. (n below 1 has an
-/// infinite derivative at t = 0; it is evaluated at no t below 1e-5.)
+// A grid that was added up goes past its end by a rounding: under a root or a power that would be
+// NaN, so there the schedulers take the end.
+
+/// alpha_t = t^n, sigma_t = 1 - t^n with n >= 1. Throws OptionError otherwise: with n below 1 the
+/// velocity is infinite at t = 0, where sampling begins.
 class PolynomialScheduler {
  public:
   /// Of power n.
   explicit PolynomialScheduler(double n) : n_(n) {
-    if (!(n > 0) || !std::isfinite(n)) {
+    if (!(n >= 1) || !std::isfinite(n)) {
       throw OptionError("a polynomial scheduler of power " + number_text(n) +
-                        "; choose a finite power above 0");
+                        "; choose a finite power of at least 1: below it the velocity is infinite "
+                        "at t = 0");
     }
   }
 
   /// The coefficients at t, of any shape.
   Coefficients operator()(const at::Tensor& t) const {
-    const at::Tensor alpha = t.pow(n_);
-    const at::Tensor d_alpha = n_ * (n_ < 1 ? t.clamp_min(1e-5) : t).pow(n_ - 1);
+    const at::Tensor inside = t.clamp_min(0);
+    const at::Tensor alpha = inside.pow(n_);
+    const at::Tensor d_alpha = n_ * inside.pow(n_ - 1);
     return {alpha, 1 - alpha, d_alpha, -d_alpha};
   }
   /// The t with alpha_t / sigma_t = snr, for snr in [0, inf).
@@ -62,8 +67,9 @@ class PolynomialScheduler {
 /// The variance-preserving diffusion seen from noise to data (Song et al. 2021, eq. 11):
 /// alpha_t = exp(-T/2), sigma_t = sqrt(1 - exp(-T)), T = (1-t)^2 (beta_max - beta_min)/2 + (1-t)
 /// beta_min. At t = 0 a little data remains (alpha = 0.0066 with the defaults). d_sigma_t grows
-/// without bound as t goes to 1; its denominator is kept at `denominator_floor`. Throws OptionError
-/// unless 0 <= beta_min <= beta_max, beta_max > 0.
+/// without bound as t goes to 1 (to sqrt(beta_max / 2) where beta_min is 0); it is evaluated at no
+/// 1 - t below the dtype's machine epsilon. Throws OptionError unless 0 <= beta_min <= beta_max,
+/// beta_max > 0.
 class VPScheduler {
  public:
   static constexpr bool singular_at_end = true;  ///< see `Scheduler`
@@ -81,13 +87,17 @@ class VPScheduler {
 
   /// The coefficients at t, of any shape.
   Coefficients operator()(const at::Tensor& t) const {
-    const at::Tensor s = 1 - t;
-    const at::Tensor big_t = s.square() * (0.5 * (beta_max_ - beta_min_)) + s * beta_min_;
-    const at::Tensor d_big_t = -(s * (beta_max_ - beta_min_) + beta_min_);
-    const at::Tensor alpha = at::exp(-0.5 * big_t);
-    const at::Tensor sigma = at::sqrt(-at::expm1(-big_t));
-    const at::Tensor floored = sigma.clamp_min(denominator_floor(t.scalar_type()));
-    return {alpha, sigma, -0.5 * d_big_t * alpha, 0.5 * d_big_t * alpha.square() / floored};
+    const at::Tensor s = (1 - t).clamp_min(0);
+    const auto big_t = [&](const at::Tensor& u) {
+      return u.square() * (0.5 * (beta_max_ - beta_min_)) + u * beta_min_;
+    };
+    const auto rate = [&](const at::Tensor& u) { return u * (beta_max_ - beta_min_) + beta_min_; };
+    const auto sigma = [&](const at::Tensor& u) { return at::sqrt(-at::expm1(-big_t(u))); };
+    const at::Tensor alpha = at::exp(-0.5 * big_t(s));
+    const double floor = denominator_floor(t.scalar_type());
+    const at::Tensor beside = s.clamp_min(floor * floor);
+    return {alpha, sigma(s), 0.5 * rate(s) * alpha,
+            -0.5 * rate(beside) * alpha.square() / sigma(beside)};
   }
   /// The t with alpha_t / sigma_t = snr, for snr in [0, inf).
   at::Tensor snr_inverse(const at::Tensor& snr) const {
@@ -113,7 +123,7 @@ struct LinearVPScheduler {
 
   /// The coefficients at t, of any shape.
   Coefficients operator()(const at::Tensor& t) const {
-    const at::Tensor sigma = at::sqrt((1 - t) * (1 + t));
+    const at::Tensor sigma = at::sqrt((1 - t).clamp_min(0) * (1 + t));
     return {t, sigma, at::ones_like(t), -t / sigma.clamp_min(denominator_floor(t.scalar_type()))};
   }
   /// The t with alpha_t / sigma_t = snr, for snr in [0, inf).
