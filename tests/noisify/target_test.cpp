@@ -41,6 +41,18 @@ TEST_CASE("target: a finite difference is the change over the step") {
   CHECK(close(fm::FiniteDifferenceTarget(1e-6)(curved, bent) / 1e-6, bent.dx_t, 1e-4, 1e-4));
 }
 
+TEST_CASE(
+    "target: a finite difference in half precision is that of the numbers, not of roundings") {
+  const fm::LinearPath path;
+  const at::Tensor x_0 = torch::randn({64, 8}).to(torch::kBFloat16);
+  const at::Tensor x_1 = torch::randn({64, 8}).to(torch::kBFloat16);
+  const at::Tensor t = torch::rand({64});
+  const at::Tensor change = fm::FiniteDifferenceTarget()(path, path.sample(x_0, x_1, t));
+  CHECK(change.scalar_type() == torch::kBFloat16);
+  const at::Tensor exact = 0.01 * (x_1.to(torch::kDouble) - x_0.to(torch::kDouble));
+  CHECK(close(change.to(torch::kDouble), exact, 1.0 / 128, 1e-6));
+}
+
 TEST_CASE("target: steps out of range are an OptionError") {
   for (const double h : {0.0, -0.1, 1.5, std::numeric_limits<double>::quiet_NaN()}) {
     require_error<fm::OptionError>([&] { fm::FiniteDifferenceTarget target(h); }, "in (0, 1]");

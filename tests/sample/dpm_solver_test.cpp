@@ -150,3 +150,26 @@ TEST_CASE("dpm_solver: it steps states of the standard library, too") {
   CHECK(x[0] == Approx(0.5));
   CHECK(x[1] == Approx(-2));
 }
+
+TEST_CASE("dpm_solver: grids that were added up, and that stop beside the data, are as right") {
+  const auto spread = [](const fm::TimeGrid& grid, double eta) {
+    fm::Rng rng(3);
+    const at::Tensor x = fm::Sampler(flow, fm::DpmSolver<2>{eta}, grid).sample_from(noise(), rng);
+    return x.std().item<double>();
+  };
+  for (const double eta : {0.0, 1.0}) {
+    const double typed = spread(fm::TimeGrid::uniform(10), eta);
+    for (const double start : {0.0, 0.3 - 3 * 0.1, 1e-17}) {
+      std::vector<double> times{start};
+      for (int i = 1; i <= 10; ++i) times.push_back(times.back() + 0.1);
+      REQUIRE(times.back() < 1);
+      CHECK(spread(fm::TimeGrid::nodes(times), eta) == Approx(typed).epsilon(1e-9));
+    }
+    for (const double end : {0.99, 0.999, 1 - 1e-5, 1 - 1e-9}) {
+      CHECK(spread(fm::TimeGrid::uniform(20, 0, end), eta) ==
+            Approx(gaussian_flow::s).epsilon(0.15));
+    }
+  }
+  CHECK_NOTHROW(fm::DpmSolver<2>{1.0000000000000007});  // 0.01 added up a hundred times
+  CHECK_THROWS_AS(fm::DpmSolver<2>{1.0001}, fm::OptionError);
+}

@@ -256,3 +256,43 @@ TEST_CASE("likelihood: a tensor of no dimension is refused and a start near 0 is
   require_error<fm::ShapeError>([&] { likelihood.log_prob(torch::tensor(1.0)); },
                                 "floating tensor");
 }
+
+TEST_CASE("likelihood: half a solve has none") {
+  const fm::AdaptiveOptions few{
+      .rtol = 1e-8, .atol = 1e-8, .max_steps = 3, .at_limit = ode::AtLimit::stop};
+  fm::Likelihood likelihood(flow, ode::Dopri5{}, few);
+  require_error<fm::OptionError>([&] { likelihood.log_prob(torch::ones({2, 2})); }, "half a solve");
+}
+
+TEST_CASE("likelihood: without gradients none comes out, and the source's density is checked") {
+  const at::Tensor x_0 = torch::randn({3, 2}).requires_grad_();
+  fm::Likelihood likelihood(flow, ode::RK4{}, fm::TimeGrid::uniform(4));
+  CHECK_FALSE(likelihood.sample_from(x_0).log_prob.requires_grad());
+  CHECK_FALSE(likelihood.log_prob(x_0).log_prob.requires_grad());
+  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{3, 1}, {}}) {
+    fm::Likelihood other(
+        flow, ode::RK4{}, fm::TimeGrid::uniform(4), fm::ExactDivergence{},
+        {.source_log_prob = [&](const at::Tensor&) { return torch::zeros(shape); }});
+    require_error<fm::ShapeError>(
+        [&] {
+          other.log_prob(torch::ones({3, 2}));
+        },
+        "source_log_prob(x_0)");
+  }
+}
+
+TEST_CASE("likelihood: conditions made in InferenceMode serve, a network made there is refused") {
+  const auto labelled = [](const at::Tensor& x, const at::Tensor&, const at::Tensor& c) {
+    return (x * c.unsqueeze(1)).sin();
+  };
+  fm::Likelihood likelihood(labelled, ode::RK4{}, fm::TimeGrid::uniform(4), fm::Hutchinson{});
+  const at::Tensor x = torch::randn({3, 2});
+  const at::Tensor condition = torch::rand({3});
+  const at::Tensor right = likelihood.log_prob(x, condition).log_prob;
+  const c10::InferenceMode inference;
+  fm::Likelihood again(labelled, ode::RK4{}, fm::TimeGrid::uniform(4), fm::Hutchinson{});
+  CHECK(at::equal(again.log_prob(x, condition.clone()).log_prob, right));
+  networks::Mlp net(2, 16);
+  fm::Likelihood made_here(net, ode::RK4{}, fm::TimeGrid::uniform(4));
+  require_error<fm::OptionError>([&] { made_here.log_prob(x); }, "made in InferenceMode");
+}

@@ -801,3 +801,39 @@ TEST_CASE("sampler: a trajectory's start needs a dimension of samples") {
   require_error<fm::ShapeError>(
       [] { fm::Sampler(flow, ode::Dopri5{}).trajectory(torch::tensor(1.0)); }, "start from");
 }
+
+TEST_CASE("sampler: a sample does not depend on how many come after it") {
+  fm::Rng starts(1);
+  const at::Tensor x_0 = starts.normal({9000, 2});
+  fm::Sampler sampler(flow, fm::DpmSolver<2>{}, fm::TimeGrid::uniform(4));
+  const auto first = [&](std::int64_t n) {
+    fm::Rng rng(5);
+    return sampler.sample_from(x_0.slice(0, 0, n), rng);
+  };
+  const at::Tensor all = first(9000);
+  for (const std::int64_t n : {1, 7, 8, 9, 2048, 2049, 8195})
+    CHECK(close(first(n), all.slice(0, 0, n), 0, 1e-5));
+}
+
+TEST_CASE("sampler: a model that writes into its x is refused") {
+  const AnyModel writes = [](const at::Tensor& x, const at::Tensor&) {
+    return x.clone().mul_(0) - at::Tensor(x).relu_();
+  };
+  fm::Sampler sampler(writes, ode::Heun2{}, fm::TimeGrid::uniform(3));
+  require_error<fm::OptionError>([&] { sampler.sample_from(torch::randn({3, 2})); }, "x.clone()");
+}
+
+TEST_CASE("sampler: samples that the step limit left behind are not handed out for whole ones") {
+  const fm::AdaptiveOptions few{
+      .rtol = 1e-8, .atol = 1e-8, .max_steps = 3, .at_limit = ode::AtLimit::stop};
+  fm::Sampler sampler(flow, ode::Dopri5{}, few);
+  const at::Tensor x_0 = torch::randn({3, 2});
+  CHECK(sampler.solve(x_0).statistics.status == ode::Status::step_limit);
+  require_error<fm::SolverError>([&] { sampler.sample_from(x_0); }, "raise max_steps");
+}
+
+TEST_CASE("sampler: a final step of no length is refused") {
+  require_error<fm::OptionError>(
+      [] { fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(3), {.final_step = 1e-17}); },
+      "choose one in [0, 1)");
+}

@@ -90,7 +90,7 @@ enum class Probe { rademacher, gaussian };
 /// Hutchinson's estimate of the divergence, the mean of u^T J u over `probes` draws of u, which
 /// stay the same along a solve, so that it stays an ordinary differential equation, and are others
 /// in the next (Hutchinson 1989; Grathwohl et al. 2019, FFJORD, eq. 8). One pass forward and back
-/// whatever the dimension.
+/// whatever the dimension. One that is made anew for each solve needs a `seed` of its own.
 struct Hutchinson {
   std::int64_t probes = 1;          ///< draws of u for each sample
   Probe noise = Probe::rademacher;  ///< how u is distributed

@@ -25,14 +25,16 @@ namespace flowmatch { inline namespace v0 {
 /// before, h' earlier, and takes what it comes to in the middle of the step (Lu et al. 2022,
 /// DPM-Solver++ 2M, at eta 1 SDE-DPM-Solver++ 2M):
 ///   x_1 + h / (2 h') (x_1 - x_1');
-/// where h or h' is infinite, in the first two steps and the last, it is of order 1.
+/// where h or h' is infinite, in the first two steps and the last, it is of order 1, and so it is
+/// where h is longer than 5/2 h': far beyond the two points that it goes through, a line says
+/// nothing.
 ///
 /// With fresh noise a part of what earlier steps did wrong goes with the noise that is replaced;
 /// steps that shrink towards the data (TimeGrid::shifted) suit it. It is an ode::StochasticStepper,
 /// whatever eta: an integration gives it the source of its noise, the Sampler one that follows the
 /// Rng given to `sample`. A model that is a velocity of another path does not compile with it; take
 /// it through `Rescheduled`. Throws OptionError unless 0 <= eta <= 1, and for steps that do not go
-/// forward within [0, 1].
+/// forward within [0, 1]. Times and eta may be off by roundings (1e-12).
 template <int Order = 2>
 class DpmSolver {
   static_assert(Order == 1 || Order == 2, "flowmatch: DpmSolver is of order 1 or 2");
@@ -46,8 +48,8 @@ class DpmSolver {
   using scheduler_type = CondOTScheduler;
 
   /// `eta`: how much noise is fresh, from 0, none, to 1, as in DDPM.
-  explicit DpmSolver(double eta = 1) : eta_(eta) {
-    if (!(eta >= 0 && eta <= 1)) {
+  explicit DpmSolver(double eta = 1) : eta_(std::clamp(eta, 0.0, 1.0)) {
+    if (!(eta >= -rounding && eta <= 1 + rounding)) {
       throw OptionError("DPM-Solver with eta " + number_text(eta) + "; choose one in [0, 1]");
     }
   }
@@ -56,14 +58,13 @@ class DpmSolver {
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;
-    // Computed ends may lie a rounding error outside.
-    constexpr double rounding = 1e-12;
     if (!(t >= -rounding && dt > 0 && t + dt <= 1 + rounding)) {
       throw OptionError("DPM-Solver goes from noise at 0 to data at 1, not from " + number_text(t) +
                         " to " + number_text(t + dt));
     }
-    t = std::max(t, 0.0);
-    const double s = std::min(t + dt, 1.0);
+    // Beside an end lambda is large and says nothing.
+    if (t <= rounding) t = 0;
+    const double s = t + dt >= 1 - rounding ? 1 : t + dt;
     if (w.k.empty()) w.k.resize(1);
     ode::evaluate(f, w, x, t, 0);
     const double forward[1] = {1 - t};
@@ -74,7 +75,7 @@ class DpmSolver {
     double ahead = 0;
     if constexpr (Order == 2) {
       const double h = -std::log(decay);
-      if (w.past > 0 && std::isfinite(h)) ahead = h / (2 * w.last_dt);
+      if (w.past > 0 && std::isfinite(h) && h <= 2.5 * w.last_dt) ahead = h / (2 * w.last_dt);
       if (w.history.empty()) w.history.resize(1);
       w.past = 1;
       w.last_dt = h;  // of lambda
@@ -102,6 +103,9 @@ class DpmSolver {
   }
 
  private:
+  // Computed ends may lie a rounding error beside the true ones.
+  static constexpr double rounding = 1e-12;
+
   double eta_;
 };
 

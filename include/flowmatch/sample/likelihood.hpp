@@ -56,8 +56,8 @@ struct LikelihoodResult {
 /// dtypes are taken as the Sampler takes them; models must treat samples independently, as networks
 /// in evaluation mode do, and be differentiable by x. Methods that draw fresh noise do not compile.
 /// Works under NoGradGuard and InferenceMode. Throws OptionError for a grid that does not go from 0
-/// to 1 and for a model whose derivative autograd did not record; ShapeError, SolverError as the
-/// Sampler does.
+/// to 1, for AtLimit::stop, for a network made in InferenceMode and for a model whose derivative
+/// autograd did not record at all; ShapeError, SolverError as the Sampler does.
 template <class Model, class Method, class Plan, class Divergence = ExactDivergence>
 class Likelihood {
   static constexpr bool adaptive = std::is_same_v<Plan, AdaptiveOptions>;
@@ -85,14 +85,14 @@ class Likelihood {
   template <Condition C = NoCondition>
   LikelihoodResult log_prob(const at::Tensor& x_1, const C& condition = C{}) {
     auto [x_0, integral, statistics] = solve(x_1, condition, /*backwards=*/true);
-    return {options_.source_log_prob(x_0) + integral, x_0, statistics};
+    return {source_log_prob(x_0, integral) + integral, x_0, statistics};
   }
 
   /// Samples x_1 from starts x_0 [B, …] together with their log p_1, in one solve from 0 to 1.
   template <Condition C = NoCondition>
   LikelihoodResult sample_from(const at::Tensor& x_0, const C& condition = C{}) {
     auto [x_1, integral, statistics] = solve(x_0, condition, /*backwards=*/false);
-    return {options_.source_log_prob(x_0.to(integral.scalar_type())) - integral, x_1, statistics};
+    return {source_log_prob(x_0.to(integral.scalar_type()), integral) - integral, x_1, statistics};
   }
 
  private:
@@ -102,18 +102,36 @@ class Likelihood {
     ode::Statistics statistics;
   };
 
+  at::Tensor source_log_prob(const at::Tensor& x_0, const at::Tensor& integral) const {
+    const c10::InferenceMode recording(false);
+    const at::AutoGradMode gradients(options_.gradients);
+    const at::Tensor p = options_.source_log_prob(options_.gradients ? x_0 : x_0.detach());
+    check_same_shape(p, "source_log_prob(x_0)", integral, "a number a sample");
+    return p;
+  }
+
   template <class C>
-  Solved solve(const at::Tensor& x, const C& condition, bool backwards) {
+  Solved solve(const at::Tensor& x, const C& given, bool backwards) {
     static_assert(VelocityModel<Model, C>,
                   "flowmatch: this model cannot be called as forward(x, t) or, with a condition, "
                   "forward(x, t, condition), giving a tensor; see model/velocity_model.hpp");
     if (!x.defined() || x.dim() < 1 || !x.is_floating_point()) {
       throw ShapeError("a likelihood needs a floating tensor [B, …]; got " + shape_text(x));
     }
-    check_condition_size(condition, x.size(0));
+    check_condition_size(given, x.size(0));
     check_plan();
     const c10::InferenceMode recording(false);  // in which autograd would record nothing
     const at::AutoGradMode gradients(options_.gradients);
+    for (const at::Tensor& p : parameters_in(model_)) {
+      if (p.is_inference()) {
+        throw OptionError(
+            "the network was made in InferenceMode, and autograd records nothing of it; make it "
+            "outside");
+      }
+    }
+    // A copy: autograd saves no tensor that was made in InferenceMode.
+    const C condition = condition_traits<C>::index_select(
+        given, at::arange(x.size(0), x.options().dtype(at::kLong).requires_grad(false)));
     const EvalScope eval(model_);
     const std::optional<Placement> placement = placement_of(model_);
     const bool exact = placement && placement->dtype == at::kDouble;
@@ -156,12 +174,16 @@ class Likelihood {
   void check_plan() const {
     if constexpr (adaptive) {
       plan_.validate();
+      if (plan_.at_limit == ode::AtLimit::stop) {
+        throw OptionError(
+            "half a solve has no density; leave AtLimit::stop out, and raise max_steps where they "
+            "do not do");
+      }
     } else if (!plan_.contiguous() || !ode::detail::same_time(plan_.t0(), 0, 0, 1) ||
                !ode::detail::same_time(plan_.t1(), 1, 0, 1)) {
       throw OptionError(
           "a likelihood is solved from one end to the other: its time grid must go from 0 to 1 "
-          "step "
-          "by step, not from " +
+          "step by step, not from " +
           number_text(plan_.t0()) + " to " + number_text(plan_.t1()) +
           (plan_.contiguous() ? "" : " as the post's does") + "; use TimeGrid::uniform(n)");
     }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -57,9 +58,9 @@ inline constexpr bool paths_agree = [] {
 /// float64 networks, else float32.
 ///
 /// A method that draws fresh noise (an ode::StochasticStepper, such as DpmSolver<2>{}) gets it by
-/// way of the Rng given to `sample`, `sample_from`, `solve` or `trajectory`: the samples depend on
-/// that and on the number of samples, not on batch size, threads or what was drawn by others
-/// before.
+/// way of the Rng given to `sample`, `sample_from`, `solve` or `trajectory`: a sample depends on
+/// that, its start and its place among all, not on batch size, threads, how many come after it or
+/// what was drawn by others before.
 ///
 /// `Sampler(net, ode::Euler{}, TimeGrid::uniform(100))` makes fixed steps; `Sampler(net,
 /// ode::Dopri5{})` and `Sampler(net, ode::Dopri5{}, AdaptiveOptions{…})` choose them by tolerance.
@@ -96,11 +97,9 @@ class Sampler {
       throw OptionError("batch_size is " + std::to_string(options_.batch_size) +
                         "; choose at least 1, or 0 for all");
     }
-    if (!(options_.final_step >= 0 && options_.final_step < 1)) {
-      throw OptionError("final_step is " + number_text(options_.final_step) +
-                        "; choose one in [0, 1)");
-    }
     const double last = options_.final_step;
+    if (!(last == 0 || (last > 0 && last < 1 && 1 - last < 1)))
+      throw OptionError("final_step is " + number_text(last) + "; choose one in [0, 1)");
     if constexpr (adaptive) {
       plan_.validate();
       if (last > 0 || ends_by_euler) euler_from_ = 1 - (last > 0 ? last : 0.02);
@@ -111,8 +110,9 @@ class Sampler {
                           number_text(plan_.t1()));
       }
       euler_from_ = plan_.t1();
-    } else if (ends_by_euler && plan_.contiguous() && ode::detail::same_time(plan_.t1(), 1, 0, 1)) {
+    } else if (ends_by_euler && plan_.contiguous() && 1 - plan_.t1() < plan_.steps().back().dt) {
       euler_from_ = plan_.steps().back().t;
+      end_ = std::min(plan_.t1(), 1.0);
       if (plan_.steps().size() > 1) plan_ = plan_.without_last();
     }
   }
@@ -138,11 +138,11 @@ class Sampler {
   /// need an Rng, here and below; with others it may be left out, and is not used.
   template <Condition C = NoCondition>
   at::Tensor sample_from(const at::Tensor& x_0, Rng& rng, const C& condition = C{}) {
-    return solve(x_0, rng, condition).x;
+    return whole(solve(x_0, rng, condition));
   }
   template <Condition C = NoCondition>
   at::Tensor sample_from(const at::Tensor& x_0, const C& condition = C{}) {
-    return solve(x_0, condition).x;
+    return whole(solve(x_0, condition));
   }
   /// @}
   /// @{ The same, with the evaluations and steps that it took (summed over batches).
@@ -184,6 +184,17 @@ class Sampler {
     return nullptr;
   }
 
+  /// Where only the samples are asked for, nothing else tells that they are not at their end.
+  static at::Tensor whole(SampleResult result) {
+    if (result.statistics.status == ode::Status::step_limit) {
+      throw SolverError(
+          "the step limit is used up before the samples are at their end; raise max_steps or the "
+          "tolerances, or call solve, whose statistics tell of it",
+          std::numeric_limits<double>::quiet_NaN(), result.statistics.smallest_step,
+          result.statistics.evaluations);
+    }
+    return std::move(result.x);
+  }
   static SampleResult joined(std::vector<Part> parts) {
     SampleResult result;
     std::vector<at::Tensor> ends;
@@ -264,8 +275,7 @@ class Sampler {
         return !stopped;
       };
       if constexpr (stochastic) {
-        part.statistics =
-            integrate(part.x, own, asked, observe, FreshNoise(*fresh, first, samples));
+        part.statistics = integrate(part.x, own, asked, observe, FreshNoise(*fresh, first));
       } else {
         part.statistics = integrate(part.x, own, asked, observe);
       }
@@ -289,7 +299,14 @@ class Sampler {
       if (!ode::detail::exclusive(time))
         time = at::empty({x.size(0)}, x.options().dtype(time_dtype(seen)));
       time.fill_(t);
-      return call_model(model_, seen, time, condition);
+      const std::uint32_t version = version_of(seen);
+      at::Tensor v = call_model(model_, seen, time, condition);
+      if (version_of(seen) != version) {
+        throw OptionError(
+            "the model writes into the x that it is given, which is the solver's; let it work on "
+            "x.clone()");
+      }
+      return v;
     };
     ode::Statistics statistics;
     if constexpr (adaptive) {
@@ -299,10 +316,15 @@ class Sampler {
       statistics = ode::integrate(method_, velocity, x, plan_, noise..., observer);
     }
     if (euler_from_ && statistics.status == ode::Status::finished) {
-      statistics +=
-          ode::integrate(ode::Euler{}, velocity, x, TimeGrid::nodes({*euler_from_, 1}), observer);
+      statistics += ode::integrate(ode::Euler{}, velocity, x, TimeGrid::nodes({*euler_from_, end_}),
+                                   observer);
     }
     return statistics;
+  }
+
+  /// Counts what writes into a tensor; tensors of InferenceMode do not count.
+  static std::uint32_t version_of(const at::Tensor& x) {
+    return x.is_inference() ? 0 : static_cast<std::uint32_t>(x._version());
   }
 
   /// How many samples go through the model together.
@@ -338,6 +360,7 @@ class Sampler {
   Plan plan_;
   SamplerOptions options_;
   std::optional<double> euler_from_{};  // where the method's own steps end and Euler's begins
+  double end_ = 1;                      // where that one ends
 };
 
 template <class M, class Method>
