@@ -151,3 +151,23 @@ TEST_CASE("tensor_state: after its first step a solve allocates nothing of its o
     });
   }
 }
+
+TEST_CASE("tensor_state: memory that was lent to LibTorch is neither kept nor written over") {
+  std::vector<float> buffer = {1, 2, 3};
+  const at::Tensor x = torch::ones({3});
+  const auto answer = [&] { return at::from_blob(buffer.data(), {3}); };
+  for (const bool gradients : {false, true}) {
+    const at::AutoGradMode mode(gradients);
+    at::Tensor k = answer();
+    Traits::own(k, x);
+    CHECK(k.data_ptr() != buffer.data());
+    CHECK(at::equal(k, answer()));
+  }
+  const at::NoGradGuard no_grad;
+  at::Tensor state = answer();
+  ode::integrate(
+      ode::Heun2{}, [](const at::Tensor& y, double) { return y.clone(); }, state,
+      ode::TimeGrid::uniform(2));
+  CHECK(buffer == std::vector<float>{1, 2, 3});
+  CHECK(state[0].item<double>() == Approx(1.625 * 1.625));
+}

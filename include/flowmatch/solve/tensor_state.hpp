@@ -17,10 +17,15 @@ namespace flowmatch { inline namespace v0 { namespace ode {
 
 namespace detail {
 
+/// Whether a tensor's memory was lent to LibTorch (at::from_blob, mapped files, other runtimes'
+/// buffers): it has an owner whom no count shows, who may write over it at any time.
+inline bool lent(const at::Tensor& x) { return !x.storage().unsafeGetStorageImpl()->resizable(); }
+
 /// Whether nobody else holds a tensor or its values, so that writing over them changes nothing that
 /// was handed out: what a model or an observer keeps stays as it was.
 inline bool exclusive(const at::Tensor& x) {
-  return x.defined() && x.use_count() == 1 && x.has_storage() && x.storage().use_count() == 1;
+  return x.defined() && x.use_count() == 1 && x.has_storage() && x.storage().use_count() == 1 &&
+         !lent(x);
 }
 
 /// Whether a loop over x's values does what LibTorch's operations would: they lie on the CPU, as
@@ -143,14 +148,16 @@ struct state_traits<at::Tensor> {
     return (tolerance.norm == ErrorNorm::max ? r.max() : r.square_().mean().sqrt_()).item<double>();
   }
 
-  /// A model may return its input, a constant, or the same buffer each time, all of which the
-  /// solver or the model would write over; whatever has another owner is copied.
+  /// A model may return its input, a constant, or the same buffer each time (a tensor's, or its own
+  /// by at::from_blob), all of which the solver or the model would write over; whatever has another
+  /// owner is copied.
   static void own(at::Tensor& k, const at::Tensor& used) {
     check_same_shape(k, "the model's output", used, "its input x");
     // In the state's precision: of an error estimate in half precision only rounding is left.
     if (k.scalar_type() != used.scalar_type()) k = k.to(used.scalar_type());
     // What carries a gradient may share its values with what autograd keeps for the way back.
-    const bool shared = k.use_count() > 1 || (!k.requires_grad() && k.storage().use_count() > 1);
+    const bool shared =
+        k.use_count() > 1 || detail::lent(k) || (!k.requires_grad() && k.storage().use_count() > 1);
     if (shared) k = k.clone();
   }
 
