@@ -155,3 +155,48 @@ TEST_CASE("adjoint: what the field keeps of its inputs stays as it was") {
   fm::odeint_adjoint(falling, x_0, doubles({0, 1}), {}, ode::Dopri5{}, tight)[1].sum().backward();
   for (const auto& [x, then] : kept) CHECK(at::equal(x.detach(), then));
 }
+
+TEST_CASE("adjoint: a parameter that is named twice has its gradient once") {
+  const at::Tensor w = torch::full({2}, 0.5, torch::kDouble).requires_grad_();
+  const auto driven = [&](const at::Tensor& x, double) { return w * at::ones_like(x); };
+  fm::odeint_adjoint(driven, torch::ones({2}, torch::kDouble), doubles({0, 2}), {w, w},
+                     ode::Dopri5{}, tight)[1]
+      .sum()
+      .backward();
+  CHECK(close(w.grad(), torch::full({2}, 2.0, torch::kDouble), 1e-9, 1e-9));
+}
+
+TEST_CASE("adjoint: second derivatives and solves that may end early are refused") {
+  at::Tensor x_0 = torch::ones({2}, torch::kDouble).requires_grad_();
+  const auto falling = [](const at::Tensor& x, double) { return -x; };
+  const at::Tensor x = fm::odeint_adjoint(falling, x_0, doubles({0, 1}), {})[1];
+  require_error<fm::OptionError>(
+      [&] {
+        torch::autograd::grad({x.sum()}, {x_0}, {}, /*retain_graph=*/true, /*create_graph=*/true);
+      },
+      "no second derivatives");
+  require_error<fm::OptionError>(
+      [&] {
+        fm::odeint_adjoint(falling, x_0, doubles({0, 1}), {}, ode::Dopri5{},
+                           {.at_limit = ode::AtLimit::stop});
+      },
+      "where AtLimit::stop may not come");
+}
+
+TEST_CASE("adjoint: a hidden derivative is found beside a large state, and NaN is called so") {
+  const auto hidden = [](const at::Tensor& x, double) { return x.detach() * 1e-8; };
+  for (const double size : {0.0, 1.0, 1e7, -1e7}) {
+    INFO(size);
+    at::Tensor x_0 = torch::full({2}, size, torch::kFloat).requires_grad_();
+    const at::Tensor x = fm::odeint_adjoint(hidden, x_0, doubles({0, 1}), {})[1];
+    require_error<fm::OptionError>([&] { x.sum().backward(); }, "recorded no derivative");
+  }
+  bool spoiled = false;
+  const auto nan = [&](const at::Tensor& x, double) {
+    return at::full_like(x.detach(), spoiled ? nan_value : 1.0);
+  };
+  at::Tensor x_0 = torch::ones({2}, torch::kDouble).requires_grad_();
+  const at::Tensor x = fm::odeint_adjoint(nan, x_0, doubles({0, 1}), {})[1];
+  spoiled = true;
+  CHECK_THROWS_AS(x.sum().backward(), fm::SolverError);
+}

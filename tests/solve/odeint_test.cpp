@@ -363,3 +363,54 @@ TEST_CASE("odeint: half precision is summed in float32") {
   fm::odeint(one, start, {0, 1}, ode::RK4{}, {.steps = 4}).x[1].sum().backward();
   CHECK(at::equal(start.grad(), torch::ones({4}, torch::kBFloat16)));
 }
+
+TEST_CASE("odeint: a model that answers in memory of its own is solved as any other") {
+  // As other runtimes do: each call's tensor is a new one over the same memory.
+  std::vector<float> buffer(8);
+  const Velocity plain = [](const at::Tensor& x, double t) { return (-x + t).contiguous(); };
+  const Velocity lent = [&](const at::Tensor& x, double t) {
+    const at::Tensor v = plain(x, t);
+    std::copy_n(v.const_data_ptr<float>(), 8, buffer.begin());
+    return at::from_blob(buffer.data(), x.sizes());
+  };
+  const at::Tensor x_0 = torch::ones({4, 2});
+  for (const bool gradients : {false, true}) {
+    const at::AutoGradMode mode(gradients);
+    for (const char* name :
+         {"euler", "heun2", "rk4", "explicit_adams", "implicit_adams", "dopri5"}) {
+      INFO(name);
+      ode::with_method(name, [&](auto method) {
+        const fm::OdeOptions options{.steps = 6};
+        const at::Tensor x = fm::odeint(lent, x_0, {0, 0.5, 1}, method, options).x;
+        CHECK(at::equal(x, fm::odeint(plain, x_0, {0, 0.5, 1}, method, options).x));
+        // 2 exp(-1), since x = t - 1 + 2 exp(-t).
+        CHECK(close(x[2], torch::full({4, 2}, 2 * std::exp(-1.0F)), method.order == 1 ? 0.2 : 5e-3,
+                    0));
+      });
+    }
+  }
+}
+
+TEST_CASE("odeint: a solve that may end early is refused") {
+  require_error<fm::OptionError>(
+      [&] {
+        fm::odeint(decay, torch::ones({2}), {0, 1}, ode::Dopri5{},
+                   {.adaptive = {.at_limit = ode::AtLimit::stop}});
+      },
+      "where AtLimit::stop may not come");
+}
+
+TEST_CASE("odeint: complex half precision is summed in complex64") {
+  const auto one = [](const at::Tensor& x, double) {
+    REQUIRE(x.dtype() == torch::kComplexHalf);
+    return at::ones_like(x);
+  };
+  const at::Tensor x_0 = torch::zeros({2}, torch::kComplexHalf);
+  for (const bool grad : {false, true}) {
+    const at::AutoGradMode mode(grad);
+    const at::Tensor end = fm::odeint(one, x_0, {0, 1}, ode::Euler{}, {.steps = 5000}).x[1];
+    CHECK(end.dtype() == torch::kComplexHalf);
+    CHECK(at::equal(at::view_as_real(end.to(at::kComplexFloat)),
+                    torch::tensor({{1.0F, 0.0F}, {1.0F, 0.0F}})));
+  }
+}

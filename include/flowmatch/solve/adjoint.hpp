@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/ode/integrate.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
+#include "flowmatch/solve/odeint.hpp"
 #include "flowmatch/solve/recorded.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
@@ -56,6 +58,11 @@ struct AdjointFunction : torch::autograd::Function<AdjointFunction> {
   }
 
   static Tensors backward(Context* context, Tensors gradients) {
+    if (at::GradMode::is_enabled()) {
+      throw OptionError(
+          "odeint_adjoint has no second derivatives, which create_graph asks for; use odeint, "
+          "whose steps are differentiable, or call backward without create_graph");
+    }
     const Tensors saved = context->get_saved_variables();
     const auto held =
         c10::static_intrusive_pointer_cast<Held>(context->saved_data["problem"].toCapsule());
@@ -127,7 +134,8 @@ struct AdjointFunction : torch::autograd::Function<AdjointFunction> {
 /// [T] on the CPU. On the way back the parameters take no part in the error norm (Kidger et al.
 /// 2021). Returns x at the times, [T, …]. The gradients are those of the exact solution, so they
 /// agree with odeint's within the tolerance. Throws as odeint does; ShapeError for times that are
-/// no float64 vector; on the way back OptionError where autograd did not record what f does with x.
+/// no float64 vector; on the way back OptionError where autograd did not record what f does with x,
+/// and for second derivatives (create_graph).
 template <class Method = ode::Dopri5, class F>
 at::Tensor odeint_adjoint(F f, const at::Tensor& x_0, const at::Tensor& times,
                           const std::vector<at::Tensor>& parameters, const Method& method = {},
@@ -145,11 +153,14 @@ at::Tensor odeint_adjoint(F f, const at::Tensor& x_0, const at::Tensor& times,
   const auto* first = times.const_data_ptr<double>();
   ode::TimeGrid::nodes(
       std::vector<double>(first, first + times.size(0)));  // throws unless in order
-  options.validate();
+  detail::check_solved_whole(options);
   auto problem = std::make_shared<detail::AdjointProblem>();
   std::vector<at::Tensor> flat = {at::empty({0}, x_0.options().requires_grad(false))};
   for (const at::Tensor& p : parameters) {
-    if (!p.requires_grad()) continue;
+    const auto is_same = [&](const at::Tensor& taken) { return taken.is_same(p); };
+    const std::vector<at::Tensor>& all = problem->parameters;
+    // LibTorch's parameters() names a tied one as often as it is tied.
+    if (!p.requires_grad() || std::any_of(all.begin(), all.end(), is_same)) continue;
     problem->parameters.push_back(p);
     flat.push_back(p.flatten().to(x_0.options()));
   }

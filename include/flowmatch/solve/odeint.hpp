@@ -30,6 +30,17 @@ struct OdeOptions {
 
 namespace detail {
 
+/// Throws OptionError for options out of range, and where a solve might end before its last time:
+/// what was asked for would be missing, or be that of another time.
+inline void check_solved_whole(const ode::AdaptiveOptions& options) {
+  options.validate();
+  if (options.at_limit == ode::AtLimit::stop) {
+    throw OptionError(
+        "x is asked for at the last time, where AtLimit::stop may not come; choose AtLimit::fail, "
+        "a larger max_steps, or ode::integrate, which gives the state that it got to");
+  }
+}
+
 /// `odeint` from an x_0 in whose dtype the solution is summed.
 template <class Method, class F>
 OdeResult solve_at_times(F& f, const at::Tensor& x_0, const std::vector<double>& times,
@@ -48,6 +59,7 @@ OdeResult solve_at_times(F& f, const at::Tensor& x_0, const std::vector<double>&
   };
   ode::Statistics statistics;
   if constexpr (ode::ErrorStepper<Method, at::Tensor>) {
+    check_solved_whole(options.adaptive);
     statistics = ode::integrate_times(
         method, f, x, times, options.adaptive, [&](double, const at::Tensor& now) { keep(now); },
         options.output);
@@ -78,8 +90,8 @@ OdeResult solve_at_times(F& f, const at::Tensor& x_0, const std::vector<double>&
 /// others make `options.steps` between two times. f is never called outside the times. x_0 stays as
 /// it is. Half precision is summed in float32, f gets and the result has x_0's dtype. With
 /// gradients on, the result carries them to x_0 and to whatever f uses. Throws OptionError,
-/// SolverError as ode::integrate does, ShapeError where x_0 holds no floating numbers or f changes
-/// the shape.
+/// SolverError as ode::integrate does, OptionError also for AtLimit::stop, which might end before
+/// the last time; ShapeError where x_0 holds no floating numbers or f changes the shape.
 template <class Method = ode::Dopri5, class F>
 requires ode::Stepper<Method, at::Tensor> && ode::System<F, at::Tensor> OdeResult
 odeint(F&& f, const at::Tensor& x_0, const std::vector<double>& times,
