@@ -111,3 +111,20 @@ TEST_CASE(
   CHECK_FALSE(at::equal(c.split().normal({5}), first));
   CHECK_FALSE(at::equal(fm::Rng(3).normal({5}), first));
 }
+
+TEST_CASE("random: every bit of a seed counts, and small seeds are LibTorch's own") {
+  std::set<double> numbers;
+  for (int bit = 0; bit < 64; ++bit) {
+    for (const std::uint64_t low : {0U, 1U}) {
+      const std::uint64_t seed = (std::uint64_t{1} << static_cast<unsigned>(bit)) ^ low;
+      numbers.insert(fm::Rng(seed).uniform({}, torch::kDouble).item<double>());
+    }
+  }
+  CHECK(numbers.size() == 128);
+  at::Generator own = at::detail::createCPUGenerator(0xffffffffU);
+  CHECK(at::equal(fm::Rng(0xffffffffU).normal({8}), at::randn({8}, own)));
+  // Forks draw as they did.
+  const fm::Rng fork = fm::Rng(42).fork("noise", 7);
+  at::Generator forked = at::detail::createCPUGenerator(0x58530430fd997e7aU);
+  CHECK(at::equal(fm::Rng(fork).normal({8}), at::randn({8}, forked)));
+}

@@ -28,13 +28,14 @@ class Rng {
  public:
   /// The same seed gives the same numbers on one type of device.
   explicit Rng(std::uint64_t seed, c10::Device device = c10::kCPU)
-      : seed_(seed), device_(device), generator_(make_generator(seed, device)) {}
+      : Rng(seed, device, seed >> 32U == 0 ? seed : mix(seed)) {}
 
   /// An independent Rng by (seed, purpose, index) alone, on the same device.
   Rng fork(std::string_view purpose, std::uint64_t index = 0) const {
     std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a, so that a purpose is any text
     for (const char c : purpose) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-    return Rng(mix(mix(mix(seed_) ^ hash) ^ index), device_);
+    const std::uint64_t seed = mix(mix(mix(seed_) ^ hash) ^ index);
+    return Rng(seed, device_, seed);
   }
 
   /// An independent Rng, another one at each call: the n-th depends on (seed, n) alone.
@@ -61,6 +62,14 @@ class Rng {
   }
 
  private:
+  // LibTorch's generator on the CPU looks at the lower 32 bits of its seed only, into which `mix`
+  // folds all 64.
+  Rng(std::uint64_t seed, c10::Device device, std::uint64_t cpu_seed)
+      : seed_(seed),
+        device_(device),
+        generator_(device.is_cpu() ? at::detail::createCPUGenerator(cpu_seed)
+                                   : device_generator(seed, device)) {}
+
   // The finaliser of SplitMix64 (Steele, Lea & Flood 2014): neighbouring seeds give unrelated
   // streams.
   static std::uint64_t mix(std::uint64_t z) {
@@ -70,8 +79,7 @@ class Rng {
     return z ^ (z >> 31U);
   }
 
-  static at::Generator make_generator(std::uint64_t seed, c10::Device device) {
-    if (device.is_cpu()) return at::detail::createCPUGenerator(seed);
+  static at::Generator device_generator(std::uint64_t seed, c10::Device device) {
     // A clone of the device's default generator is of the right class, without that device's
     // headers.
     at::Generator generator = at::globalContext().defaultGenerator(device).clone();
