@@ -54,6 +54,8 @@ TEST_CASE("expand: sums over many steps are float32 for half precision") {
   CHECK(fm::state_dtype(torch::zeros({1}, torch::kFloat)) == torch::kFloat);
   CHECK(fm::state_dtype(torch::zeros({1}, torch::kDouble)) == torch::kDouble);
   CHECK(fm::state_dtype(torch::zeros({1}, torch::kComplexDouble)) == torch::kComplexDouble);
+  CHECK(fm::state_dtype(torch::zeros({1}, torch::kComplexFloat)) == torch::kComplexFloat);
+  CHECK(fm::state_dtype(torch::zeros({1}, torch::kComplexHalf)) == torch::kComplexFloat);
 }
 
 TEST_CASE("expand: shapes that differ are a ShapeError that names both tensors") {

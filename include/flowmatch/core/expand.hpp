@@ -25,8 +25,9 @@ inline at::ScalarType time_dtype(const at::Tensor& x) {
 }
 
 /// The dtype of sums over many steps of x's dtype: float32 for half precision, in which small steps
-/// are rounded away, and x's own otherwise.
+/// are rounded away (complex64 for its complex numbers), and x's own otherwise.
 inline at::ScalarType state_dtype(const at::Tensor& x) {
+  if (x.scalar_type() == at::kComplexHalf) return at::kComplexFloat;
   return at::isReducedFloatingType(x.scalar_type()) ? at::kFloat : x.scalar_type();
 }
 
