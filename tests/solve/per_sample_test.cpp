@@ -121,3 +121,29 @@ TEST_CASE("per_sample: bad input is refused with a remedy") {
       },
       "in sample 0");
 }
+
+TEST_CASE("per_sample: a model that answers in memory of its own is solved as any other") {
+  std::vector<double> buffer(6);
+  const at::Tensor rate = doubles({0.5, 20, 3});
+  const auto lent = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
+    const at::Tensor v = approach(x, t, r).contiguous();
+    std::copy_n(v.const_data_ptr<double>(), v.numel(), buffer.begin());
+    return at::from_blob(buffer.data(), x.sizes(), at::kDouble);
+  };
+  const at::Tensor x = fm::odeint_per_sample(lent, torch::ones({3, 2}, at::kDouble), {0, 1}, rate,
+                                             ode::Dopri5{}, fine)
+                           .x[1];
+  CHECK(close(x, exact(rate, 1).unsqueeze(1).expand({3, 2}), 1e-6, 1e-6));
+}
+
+TEST_CASE("per_sample: samples of no extent come through") {
+  const auto f = [](const at::Tensor& x, const at::Tensor&) { return -x; };
+  for (const auto kind : {ode::ErrorNorm::rms, ode::ErrorNorm::max}) {
+    for (const auto& shape : std::vector<std::vector<std::int64_t>>{{3, 0}, {2, 4, 0}, {0, 2}}) {
+      const auto r = fm::odeint_per_sample(f, torch::ones(shape), {0, 0.5, 1}, {}, ode::Dopri5{},
+                                           {.norm = kind});
+      CHECK(r.x.size(0) == 3);
+      CHECK(r.x[2].sizes() == at::IntArrayRef(shape));
+    }
+  }
+}

@@ -37,6 +37,7 @@ struct batch_traits<at::Tensor> {
   static std::vector<double> norms(const at::Tensor& v, std::span<const double> dt,
                                    const at::Tensor& a, const at::Tensor& b,
                                    const Tolerance& tolerance) {
+    if (v.numel() == 0) return std::vector<double>(dt.size());  // samples of no extent
     const at::Tensor size =
         at::maximum(a.abs(), b.abs()).to(at::kDouble).mul_(tolerance.rtol).add_(tolerance.atol);
     const at::Tensor r = (v.to(at::kDouble) * a_sample(dt, size)).div_(size).flatten(1);
