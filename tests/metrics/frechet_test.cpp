@@ -136,6 +136,14 @@ TEST_CASE("frechet: too few samples and features that do not fit are refused") {
   require_error<fm::ShapeError>(
       [] { fm::frechet_distance(origin, torch::eye(2), at::Tensor(), torch::eye(2)); },
       "the second mean has shape undefined");
+  const at::Tensor triangle = doubles({1, 0, 0.9, 1}).view({2, 2});
+  const at::Tensor whole = doubles({1, 0.9, 0.9, 1}).view({2, 2});
+  require_error<fm::DataError>([&] { fm::frechet_distance(origin, triangle.t(), origin, whole); },
+                               "the first covariance is not symmetric");
+  require_error<fm::DataError>([&] { fm::frechet_distance(origin, whole, origin, triangle); },
+                               "the second covariance is not symmetric");
+  const at::Tensor rounded = doubles({1, 0.9 + 1e-6, 0.9, 1}).view({2, 2});
+  CHECK(fm::frechet_distance(origin, rounded, origin, whole) == Approx(0).margin(1e-6));
   require_error<fm::DataError>(
       [] {
         fm::frechet_distance(origin, torch::eye(2), origin,

@@ -96,7 +96,8 @@ class FeatureMoments {
 /// `covariance_b` [D, D]. Roots are taken in float64 by eigen-decomposition, eigenvalues that
 /// rounding made negative count as 0, so covariances of any rank serve; each missing rank costs an
 /// error of about 1e-8 times the largest eigenvalue. Throws ShapeError for shapes that do not fit,
-/// DataError for a number that is not finite.
+/// DataError for a number that is not finite, and for a covariance that is not symmetric but for
+/// rounding (1e-4 of its largest element).
 ///
 /// Dowson & Landau 1982.
 inline double frechet_distance(const at::Tensor& mean_a, const at::Tensor& covariance_a,
@@ -112,10 +113,19 @@ inline double frechet_distance(const at::Tensor& mean_a, const at::Tensor& covar
       throw DataError(std::string(name) + " holds NaN or infinity; look at the features");
     return doubles;
   };
+  const auto symmetric = [&](const at::Tensor& x, const char* name) {
+    const at::Tensor s = checked(x, 2, name);
+    if ((s - s.t()).abs().max().item<double>() > 1e-4 * s.abs().max().item<double>()) {
+      throw DataError(std::string(name) +
+                      " is not symmetric, so it is none; pass the whole of it, not a triangle or a "
+                      "factor");
+    }
+    return (s + s.t()) / 2;
+  };
   const at::Tensor m_a = checked(mean_a, 1, "the first mean");
   const at::Tensor m_b = checked(mean_b, 1, "the second mean");
-  const at::Tensor s_a = checked(covariance_a, 2, "the first covariance");
-  const at::Tensor s_b = checked(covariance_b, 2, "the second covariance");
+  const at::Tensor s_a = symmetric(covariance_a, "the first covariance");
+  const at::Tensor s_b = symmetric(covariance_b, "the second covariance");
 
   const auto [values, vectors] = at::linalg_eigh(s_a);
   const at::Tensor root = at::mm(vectors * values.clamp_min(0).sqrt(), vectors.t());
