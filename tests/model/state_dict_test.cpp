@@ -390,3 +390,29 @@ TEST_CASE("state_dict: sparse tensors are loaded by their values") {
   CHECK(module.load(one(values.to_sparse())).empty());
   CHECK(at::equal(module("a").to_dense(), values));
 }
+
+TEST_CASE("state_dict: a module's own tensors by other names keep the values that they had") {
+  const auto full = [](float value) { return torch::full({2, 2}, value); };
+  AnyImpl module({{"a", full(1)}, {"b", full(2)}, {"c", full(3)}});
+  const fm::StateDict own = fm::state_dict(module);
+  CHECK(module.load({{"a", own.at("b")}, {"b", own.at("a")}, {"c", own.at("c")}}).empty());
+  CHECK(at::equal(module("a"), full(2)));
+  CHECK(at::equal(module("b"), full(1)));
+  CHECK(at::equal(module("c"), full(3)));
+  CHECK(module.load(own).empty());  // itself
+  CHECK(at::equal(module("a"), full(2)));
+
+  // Views of one another's memory, and of another dtype.
+  const at::Tensor base = torch::arange(4, torch::kFloat);
+  AnyImpl views(
+      {{"head", base.slice(0, 0, 2)}, {"tail", base.slice(0, 2)}, {"wide", doubles({8, 9})}});
+  const fm::StateDict parts = fm::state_dict(views);
+  CHECK(
+      views
+          .load(
+              {{"head", parts.at("tail")}, {"tail", parts.at("wide")}, {"wide", parts.at("head")}})
+          .empty());
+  CHECK(at::equal(views("head"), torch::tensor({2.0F, 3.0F})));
+  CHECK(at::equal(views("tail"), torch::tensor({8.0F, 9.0F})));
+  CHECK(at::equal(views("wide"), doubles({0, 1})));
+}

@@ -150,6 +150,13 @@ inline LoadReport load_state_dict(torch::nn::Module& module, const StateDict& st
         "trained with, map the names (NameMap), or load what fits (strict = false):\n" +
         report.text());
   }
+  for (auto& [name, stored] : fitting) {  // what another name's values would be written over
+    const at::Tensor& mine = own.at(name);
+    const bool itself = sharing.holds(stored) && stored.dtype() == mine.dtype() &&
+                        stored.const_data_ptr() == mine.const_data_ptr() &&
+                        stored.strides() == mine.strides();
+    if (sharing.holds(stored) && !itself) stored = stored.clone();
+  }
   const auto load = [&, &fitting = fitting](const std::string& name, at::Tensor& mine) {
     const at::NoGradGuard no_grad;
     const auto found = fitting.find(name);

@@ -65,6 +65,10 @@ class MemorySharing {
     if (!has_plain_values(tensor) || tensor.numel() == 0) return;
     members_[tensor.storage().unsafeGetStorageImpl()].push_back({name, tensor});
   }
+  /// Whether this tensor, of the module or not, lies in a member's memory.
+  bool holds(const at::Tensor& tensor) const {
+    return has_plain_values(tensor) && members_.count(tensor.storage().unsafeGetStorageImpl()) != 0;
+  }
   /// Whether this one has all of its memory for itself, each element once.
   bool is_alone(const at::Tensor& tensor) const {
     if (!has_plain_values(tensor)) return false;
