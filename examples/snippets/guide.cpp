@@ -63,7 +63,7 @@ TORCH_MODULE(NoiseNet);
 
 struct Guided {  // by a weaker network
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& t) {
-    return 2 * strong->forward(x, t) - weak->forward(x, t);
+    return 2 * fm::call_model(strong, x, t) - fm::call_model(weak, x, t);
   }
   auto models() { return std::tie(strong, weak); }
   NoiseNet strong, weak;

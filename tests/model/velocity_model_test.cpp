@@ -171,6 +171,62 @@ TEST_CASE("velocity_model: a module computes in its parameters' dtype, buffers o
   };
   const at::Tensor x = torch::zeros({2, 2}, torch::kHalf);
   OwnImpl with(true), without(false);
-  CHECK(fm::detail::input_dtype(with, x) == at::kFloat);
-  CHECK(fm::detail::input_dtype(without, x) == at::kDouble);
+  CHECK(fm::call_model(with, x, torch::zeros({2})).dtype() == at::kFloat);
+  CHECK(fm::call_model(without, x, torch::zeros({2})).dtype() == at::kDouble);
+}
+
+namespace {
+
+/// A condition that the library knows nothing about.
+struct Noted {
+  at::Tensor values;
+};
+/// x + t + c, all in the dtypes that it was given.
+struct AddImpl : torch::nn::Module {
+  explicit AddImpl(at::ScalarType dtype) { register_parameter("w", torch::zeros({1}, dtype)); }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) {
+    seen = {x.scalar_type(), t.scalar_type(), c.scalar_type()};
+    return x + t.unsqueeze(1) + c;
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const Noted& c) {
+    return forward(x, t, c.values);
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t,
+                     const std::tuple<at::Tensor, std::tuple<at::Tensor>, Noted>& c) {
+    return forward(x, t, std::get<0>(c)) + std::get<0>(std::get<1>(c)) + std::get<2>(c).values;
+  }
+  std::vector<at::ScalarType> seen{};
+};
+TORCH_MODULE(Add);
+
+}  // namespace
+
+TEST_CASE("velocity_model: a module gets times and floating conditions in its own dtype") {
+  using Types = std::vector<at::ScalarType>;
+  const at::Tensor x = torch::ones({2, 1});
+  const at::Tensor late = torch::full({2}, 0.5, at::kDouble);
+  const at::Tensor condition = torch::full({2, 1}, 0.25, at::kDouble);
+  Add single(at::kFloat), half(at::kBFloat16), wide(at::kDouble);
+  CHECK(at::equal(fm::call_model(single, x, late, condition), torch::full({2, 1}, 1.75F)));
+  CHECK(single->seen == Types{at::kFloat, at::kFloat, at::kFloat});
+  fm::call_model(half, x, late, condition.to(at::kFloat));
+  CHECK(half->seen == Types{at::kBFloat16, at::kFloat, at::kBFloat16});
+  fm::call_model(wide, x, late.to(at::kFloat), condition.to(at::kFloat));
+  CHECK(wide->seen == Types{at::kDouble, at::kDouble, at::kDouble});
+
+  // Whole numbers and a type of the user's own stay; tuples are looked into.
+  fm::call_model(single, x, late, torch::ones({2, 1}, at::kLong));
+  CHECK(single->seen == Types{at::kFloat, at::kFloat, at::kLong});
+  fm::call_model(single, x, late, Noted{condition});
+  CHECK(single->seen == Types{at::kFloat, at::kFloat, at::kDouble});
+  const std::tuple<at::Tensor, std::tuple<at::Tensor>, Noted> nested{
+      condition, {condition}, {torch::ones({2, 1})}};
+  CHECK(at::equal(fm::call_model(single, x, late, nested), torch::full({2, 1}, 3.0F)));
+
+  // What is no module gets all as it is.
+  auto lambda = [](const at::Tensor&, const at::Tensor& t, const at::Tensor& c) {
+    return (t.unsqueeze(1) + c).to(at::kDouble) * (c.scalar_type() == at::kDouble ? 1 : 0);
+  };
+  CHECK(at::equal(fm::call_model(lambda, x, late, condition),
+                  torch::full({2, 1}, 0.75, at::kDouble)));
 }

@@ -7,6 +7,7 @@
 #include <concepts>
 #include <functional>
 #include <memory>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -114,17 +115,23 @@ inline at::Tensor first_floating(const torch::nn::Module& module) {
   return parameter.defined() ? parameter : find(find, module, true);
 }
 
-/// The dtype that a model has to be given its x in: its module's own, where it has one and x is
-/// floating point, and otherwise x's.
-template <class M>
-at::ScalarType input_dtype(M& model, const at::Tensor& x) {
-  if constexpr (HoldsModule<M>) {
-    if (x.is_floating_point()) {
-      if (const at::Tensor own = first_floating(held_module(model)); own.defined())
-        return own.scalar_type();
-    }
+template <class C>
+inline constexpr bool is_tuple = false;
+template <class... Parts>
+inline constexpr bool is_tuple<std::tuple<Parts...>> = true;
+
+/// A condition whose floating tensors, also those in tuples, have this dtype. One of any other type
+/// stays as it is.
+template <class C>
+decltype(auto) with_dtype(const C& condition, at::ScalarType dtype) {
+  if constexpr (std::same_as<C, at::Tensor>) {
+    return condition.defined() && condition.is_floating_point() ? condition.to(dtype) : condition;
+  } else if constexpr (is_tuple<C>) {
+    return std::apply([&](const auto&... parts) { return C(with_dtype(parts, dtype)...); },
+                      condition);
+  } else {
+    return (condition);
   }
-  return x.scalar_type();
 }
 
 }  // namespace detail
@@ -148,9 +155,10 @@ template <class M, class C = NoCondition>
 concept TrainableModel = VelocityModel<M, C> && ModuleHandle<M>;
 
 /// Calls a model in whichever way it is held. x [B, …], t [B], the condition one entry a sample. A
-/// module is given x in its own dtype (of its first floating-point parameter), and t in float64
-/// where that is float64, else float32; so a state in float32 serves a network in bfloat16, and
-/// data in float64 one in float32. Other callables get both as they are.
+/// module is given x in its own dtype (of its first floating-point parameter), so are conditions
+/// that are floating tensors or tuples of them, and t in float64 where that is float64, else
+/// float32; so a state in float32 serves a network in bfloat16, and data in float64 one in float32.
+/// A condition of another type is the module's to cast. Other callables get all as they are.
 template <class M, class C = NoCondition>
 at::Tensor call_model(M& model, const at::Tensor& x, const at::Tensor& t,
                       const C& condition = C{}) {
@@ -159,15 +167,21 @@ at::Tensor call_model(M& model, const at::Tensor& x, const at::Tensor& t,
       "flowmatch: this model cannot be called as forward(x, t) or, with a condition, forward(x, t, "
       "condition), giving a tensor; see model/velocity_model.hpp");
   if constexpr (VelocityModel<M, C>) {
-    const at::ScalarType dtype = detail::input_dtype(model, x);
-    if (dtype != x.scalar_type()) {
-      const at::Tensor cast = x.to(dtype);
-      return call_model(model, cast, t.to(time_dtype(cast)), condition);
-    }
-    if constexpr (std::same_as<C, NoCondition> && detail::Answers<M>) {
-      return detail::answer(model, x, t);
+    const auto answer = [&](const at::Tensor& x_, const at::Tensor& t_, const C& condition_) {
+      if constexpr (std::same_as<C, NoCondition> && detail::Answers<M>) {
+        return detail::answer(model, x_, t_);
+      } else {
+        return detail::answer(model, x_, t_, condition_);
+      }
+    };
+    if constexpr (detail::HoldsModule<M>) {
+      const at::Tensor own =
+          x.is_floating_point() ? detail::first_floating(detail::held_module(model)) : at::Tensor();
+      if (!own.defined()) return answer(x, t.to(time_dtype(x)), condition);
+      return answer(x.to(own.scalar_type()), t.to(time_dtype(own)),
+                    detail::with_dtype(condition, own.scalar_type()));
     } else {
-      return detail::answer(model, x, t, condition);
+      return answer(x, t, condition);
     }
   } else {
     return {};
