@@ -102,6 +102,12 @@ TEST_CASE("pickle: what would be called is told and not called") {
     CHECK(all.nodes[object.items[0]].text == "os.system");
     CHECK(all.nodes[all.nodes[object.items[1]].items[0]].integer == 1);
   }
+  // An object's attributes belong to it; an OrderedDict's (_metadata) do not.
+  const fm::Pickle built = fm::parse_pickle("cos\nsystem\n)R}K\x05K\x06sb.");
+  REQUIRE(built.nodes[built.root].items.size() == 3);
+  const fm::PickleNode& state = built.nodes[built.nodes[built.root].items[2]];
+  CHECK(state.kind == Kind::dict);
+  CHECK(built.nodes[state.items.at(1)].integer == 6);
   CHECK(root("K\x01Q").kind == Kind::persistent);
   // Types that LibTorch's writer puts around values.
   CHECK(numbers("ctorch.jit._pickle\nrestore_type_tag\n(K\x01K\x02lK\x03\x86R") ==

@@ -145,6 +145,7 @@ TEST_CASE("state_dict_file: plain values beside the tensors are passed over in e
     CHECK(same(state.at("step"), torch::tensor(4)));
     CHECK(fm::read_state_dict(python / file, "empty").empty());
   }
+  CHECK(fm::read_state_dict(python / "plain_objects.pt").size() == 1);
 }
 
 TEST_CASE("state_dict_file: a part may lie in another one and be named by a number") {
@@ -273,6 +274,11 @@ TEST_CASE("state_dict_file: what Python saved of other things is refused by name
   refused("key.pt", "a tensor whose name is no text");
   refused("in_list.pt", "'w' is no tensor; name the part");
   refused("no_tensors.pt", "it holds no tensors; it holds 'epoch'");
+  refused("module_beside.pt", "'network' is no tensor; name the part");
+  refused("parameters_beside.pt", "'parameters' is no tensor");
+  refused("namespace_beside.pt", "'args' is no tensor");
+  refused("optimizer_beside.pt", "'optimizer' is no tensor");
+  refused("same_name.pt", "by the number 0 and by the text '0'");
 }
 
 TEST_CASE("state_dict_file: elements beyond the stored bytes are found") {

@@ -34,7 +34,8 @@ struct PickleNode {
   double real = 0;           ///< its value
   std::string text{};        ///< its value in UTF-8; of a global "module.name"
   /// Indices of nodes: of a sequence its elements; of a dict keys and values in turn; of an object
-  /// what is called, its arguments, and what was added to it; of a persistent its identity.
+  /// what is called, its arguments, what was added to it and its attributes; of a persistent its
+  /// identity.
   std::vector<std::uint32_t> items{};
 };
 
@@ -224,7 +225,12 @@ class PickleReader {
         push_call(call[0], call[1]);
         break;
       }
-      case 'b': pop(); top(); break;                            // BUILD: an object's attributes
+      case 'b': {                                               // BUILD: an object's attributes
+        const std::uint32_t state = pop();
+        PickleNode& node = nodes_[top()];
+        if (node.kind == Kind::object) node.items.push_back(state);
+        break;
+      }
       case 'Q': push({Kind::persistent, 0, 0, {}, pop(1)}); break;  // BINPERSID
       case 'q': memo_[number(1)] = top(); break;                // BINPUT
       case 'r': memo_[number(4)] = top(); break;                // LONG_BINPUT

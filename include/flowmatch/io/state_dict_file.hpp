@@ -51,9 +51,9 @@ class PythonDict {
     for (std::size_t i = 0; i + 1 < node.items.size(); i += 2) {
       const PickleNode& key = tensors.node(node.items[i]);
       if (key.kind == PickleNode::Kind::text) {
-        put(key.text, node.items[i + 1]);
+        put(key.text, key.kind, node.items[i + 1]);
       } else if (key.kind == PickleNode::Kind::integer) {
-        put(std::to_string(key.integer), node.items[i + 1]);
+        put(std::to_string(key.integer), key.kind, node.items[i + 1]);
       } else if (tensors.holds_tensors(node.items[i + 1])) {
         throw DataError("it holds a tensor whose name is no text; rename it in Python");
       }
@@ -88,10 +88,20 @@ class PythonDict {
   }
 
  private:
-  void put(const std::string& name, std::uint32_t value) {  // the last one counts, as in Python
+  void put(const std::string& name, PickleNode::Kind kind, std::uint32_t value) {
     const auto [known, is_new] = index_.emplace(name, entries_.size());
-    if (is_new) entries_.emplace_back(name, value);
-    entries_[known->second].second = value;
+    if (is_new) {
+      entries_.emplace_back(name, value);
+      kinds_.push_back(kind);
+      return;
+    }
+    std::uint32_t& before = entries_[known->second].second;
+    if (kinds_[known->second] != kind &&
+        (tensors_->holds_tensors(before) || tensors_->holds_tensors(value))) {
+      throw DataError("it holds tensors by the number " + name + " and by the text '" + name +
+                      "', one name here; rename one in Python");
+    }
+    before = value;  // the last one counts, as in Python
   }
   std::string names() const {
     std::string text;
@@ -102,6 +112,7 @@ class PythonDict {
 
   PythonTensors* tensors_;
   std::vector<std::pair<std::string, std::uint32_t>> entries_{};
+  std::vector<PickleNode::Kind> kinds_{};  // of their keys
   std::map<std::string, std::size_t> index_{};
 };
 

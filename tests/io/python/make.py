@@ -5,7 +5,9 @@
 
 Tensor i of a state dict holds i, i + 1, i + 2, ...
 """
-from collections import OrderedDict
+from argparse import Namespace
+from collections import Counter, OrderedDict
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,8 @@ loop.append(loop)
 everything = {**plain, "loop": loop, "weight": counting([2, 3]), "step": torch.tensor(4)}
 for protocol in range(2, 6):
     torch.save(everything, here / f"plain_{protocol}.pt", pickle_protocol=protocol)
+torch.save({"args": Namespace(lr=1e-3), "when": datetime(2024, 1, 2), "counts": Counter("aab"), 0: 1, "0": 2,
+            "weight": counting([2])}, here / "plain_objects.pt")
 optimizer = torch.optim.Adam(network.parameters())
 network(torch.ones(1, 1, 4, 4)).sum().backward()
 optimizer.step()
@@ -91,6 +95,12 @@ torch.save({"w": torch.empty(2, device="meta")}, refused / "meta.pt")
 torch.save({(1, 2): counting([2])}, refused / "key.pt")
 torch.save({"w": [counting([2])]}, refused / "in_list.pt")
 torch.save({"epoch": 3}, refused / "no_tensors.pt")
+beside = {"weight": counting([2])}
+torch.save({"network": nn.Linear(2, 3), **beside}, refused / "module_beside.pt")
+torch.save({"parameters": nn.ParameterList([nn.Parameter(counting([2]))]), **beside}, refused / "parameters_beside.pt")
+torch.save({"args": Namespace(lr=1e-3, mean=counting([2])), **beside}, refused / "namespace_beside.pt")
+torch.save({"optimizer": torch.optim.SGD([nn.Parameter(counting([2]))]), **beside}, refused / "optimizer_beside.pt")
+torch.save({0: counting([2]), "0": counting([2], 1)}, refused / "same_name.pt")
 
 types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
          "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
