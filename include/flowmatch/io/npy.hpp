@@ -57,7 +57,7 @@ at::Tensor npy_tensor(const NpyHeader& header, const std::string& name, F&& make
 
 /// Writes a tensor in C order, under a temporary name first, so that an older file survives a
 /// failure. Throws DataError for what NumPy has no type for (bfloat16, float8, sparse and quantised
-/// tensors) and where the file can't be written.
+/// tensors), more than 64 dimensions, and where the file can't be written.
 inline void save_npy(const std::filesystem::path& path, const at::Tensor& tensor) {
   const auto* const type =
       has_plain_values(tensor)
@@ -69,6 +69,11 @@ inline void save_npy(const std::filesystem::path& path, const at::Tensor& tensor
         (tensor.defined() ? tensor.toString() : std::string("an undefined tensor")) +
         " is not supported; convert to a dense tensor of a type that NumPy has, such as "
         "float32, first");
+  }
+  if (tensor.dim() > static_cast<std::int64_t>(npy_dimensions)) {
+    throw DataError("a .npy file of " + std::to_string(tensor.dim()) +
+                    " dimensions is not supported; reshape to at most " +
+                    std::to_string(npy_dimensions) + " first");
   }
   std::string shape;
   for (const std::int64_t size : tensor.sizes()) shape += std::to_string(size) + ", ";

@@ -37,6 +37,9 @@ inline constexpr std::array<NpyType, 14> npy_types{{{"<f4", 4},
                                                     {"<c8", 8},
                                                     {"<c16", 16}}};
 
+/// The most dimensions of an array that are read and written, which are NumPy's.
+inline constexpr std::size_t npy_dimensions = 64;
+
 /// What a .npy file says of itself.
 struct NpyHeader {
   std::size_t type = 0;               ///< which of `npy_types`
@@ -88,8 +91,12 @@ class NpyDict {
     while (!accept(')')) {
       std::int64_t size = -1;
       const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), size);
-      if (error != std::errc{} || size < 0 || sizes.size() == 16)
+      if (error != std::errc{} || size < 0)
         throw DataError("its shape has a size that is no count");
+      if (sizes.size() == npy_dimensions) {
+        throw DataError("its shape has more than " + std::to_string(npy_dimensions) +
+                        " dimensions; reshape it before it is written");
+      }
       text_.remove_prefix(static_cast<std::size_t>(end - text_.data()));
       accept('L');  // Python 2's long numbers
       sizes.push_back(size);
