@@ -161,7 +161,9 @@ TEST_CASE("safetensors: what such a file cannot hold is refused and an older fil
   const auto path = folder.path() / "a.safetensors";
   fm::save_safetensors(path, one(torch::ones({3})));
   for (const at::Tensor& tensor :
-       {torch::ones({2}, torch::kComplexDouble), torch::ones({2, 2}).to_sparse(), at::Tensor()}) {
+       {torch::ones({2}, torch::kComplexDouble), torch::ones({2, 2}).to_sparse(), at::Tensor(),
+        torch::empty({2}, at::kMeta), at::quantize_per_tensor(torch::ones({2}), 0.5, 0, at::kQInt8),
+        at::_nested_tensor_from_tensor_list({torch::ones({2}), torch::ones({3})})}) {
     require_error<fm::CheckpointError>([&] { fm::save_safetensors(path, one(tensor)); },
                                        "can't hold 'a'");
   }

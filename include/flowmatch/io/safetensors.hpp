@@ -23,6 +23,7 @@
 #include "flowmatch/io/map_file.hpp"
 #include "flowmatch/io/read_file.hpp"
 #include "flowmatch/io/safetensors_header.hpp"
+#include "flowmatch/io/tensor_values.hpp"
 #include "flowmatch/io/write_file.hpp"
 
 /// Weights in .safetensors files, the exchange format of Python's `safetensors.torch`.
@@ -105,14 +106,15 @@ inline Safetensors map_safetensors(const std::filesystem::path& path) {
 /// Writes tensors, from any device and in C order, and notes (`metadata`); the widest types first
 /// and equally wide ones by name, so that all are aligned. Under a temporary name first, so that an
 /// older file survives a failure. Throws CheckpointError for tensors that such a file can't hold
-/// (sparse, quantised, complex128), names that are not UTF-8, and where it can't be written.
+/// (sparse, quantised, nested, without values, complex128), names that are not UTF-8, and where it
+/// can't be written.
 inline void save_safetensors(const std::filesystem::path& path, const StateDict& tensors,
                              const std::map<std::string, std::string>& metadata = {}) {
   SafetensorsHeader header;
   header.metadata = metadata;
   for (const auto& item : tensors) {
     const at::Tensor& tensor = item.value();
-    const auto type = tensor.defined() && tensor.layout() == at::kStrided
+    const auto type = has_plain_values(tensor)
                           ? std::find(detail::safetensors_dtypes.begin(),
                                       detail::safetensors_dtypes.end(), tensor.scalar_type())
                           : detail::safetensors_dtypes.end();
@@ -143,8 +145,7 @@ inline void save_safetensors(const std::filesystem::path& path, const StateDict&
   write_file<CheckpointError>(path, [&](std::ostream& file) {
     file << header_bytes;
     for (const SafetensorsEntry& entry : header.tensors) {
-      const at::Tensor values =
-          tensors.at(entry.name).detach().cpu().resolve_conj().resolve_neg().contiguous();
+      const at::Tensor values = plain_values(tensors.at(entry.name)).contiguous();
       file.write(static_cast<const char*>(values.const_data_ptr()),
                  static_cast<std::streamsize>(values.nbytes()));
     }
