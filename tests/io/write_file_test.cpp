@@ -52,6 +52,19 @@ TEST_CASE("write_file: a link leads to what is written and a device stays one") 
   save(folder.path() / "link", "new");
   CHECK(fs::is_symlink(folder.path() / "link"));
   CHECK(bytes_of(folder.path() / "target") == "new");
+  // Also to where nothing is yet, and through several.
+  fs::create_directory(folder.path() / "in");
+  fs::create_symlink("in/between", folder.path() / "first");
+  fs::create_symlink(folder.path() / "new target", folder.path() / "in" / "between");
+  save(folder.path() / "first", "made");
+  CHECK(fs::is_symlink(folder.path() / "first"));
+  CHECK(fs::is_symlink(folder.path() / "in" / "between"));
+  CHECK(bytes_of(folder.path() / "new target") == "made");
+  fs::create_symlink("circle", folder.path() / "circle");
+  require_error<fm::DataError>([&] { save(folder.path() / "circle", "x"); }, "cannot write");
+  fs::create_symlink("nowhere/a", folder.path() / "lost");
+  require_error<fm::DataError>([&] { save(folder.path() / "lost", "x"); }, "cannot write");
+  CHECK(fs::is_symlink(folder.path() / "lost"));
   save("/dev/null", "gone");
   CHECK(fs::is_character_file("/dev/null"));
   require_error<fm::DataError>([] { save("/dev/full", "too much"); }, "cannot write /dev/full");

@@ -23,6 +23,20 @@ template <class E>
           "; check that the folder exists, is writable and has room");
 }
 
+/// What a name leads to through links, whether or not that is there yet. Throws an E for links that
+/// lead to each other.
+template <class E>
+std::filesystem::path followed(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path target = path;
+  for (int links = 0; fs::is_symlink(fs::symlink_status(target, error)); ++links) {
+    if (links == 40) cannot_write<E>(path);  // as many as Linux follows
+    target = target.parent_path() / fs::read_symlink(target, error);
+  }
+  return target;
+}
+
 /// A file by `write(std::ostream&)`, with numbers as C++ spells them whatever the program's locale.
 template <class F>
 bool write_through(const std::filesystem::path& path, F&& write) {
@@ -56,12 +70,11 @@ void write_file(const std::filesystem::path& path, F&& write) {
   namespace fs = std::filesystem;
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
-  const fs::path resolved = fs::canonical(path, error);
-  const fs::path target = error ? path : resolved;  // a new one
   if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status)) {
-    if (!detail::write_through(target, std::forward<F>(write))) detail::cannot_write<E>(path);
+    if (!detail::write_through(path, std::forward<F>(write))) detail::cannot_write<E>(path);
     return;
   }
+  const fs::path target = detail::followed<E>(path);
   fs::path temporary = target;
   temporary += ".writing";
   const PathLock lock(temporary, O_WRONLY | O_CREAT, PathLock::Wait::yes);
