@@ -495,6 +495,27 @@ TEST_CASE("integrate: statistics of solves add up") {
   CHECK(a.status == ode::Status::stopped);
 }
 
+TEST_CASE("integrate: steps that there were not have no size") {
+  ode::Statistics none;
+  CHECK(std::isnan(none.smallest_step));
+  CHECK(std::isnan(none.largest_step));
+  none += ode::Statistics{};
+  CHECK(std::isnan(none.smallest_step));
+  CHECK(std::isnan(none.largest_step));
+  none += ode::Statistics{6, 1, 0, 0.05, 0.1};
+  none += ode::Statistics{};
+  CHECK(none.smallest_step == 0.05);
+  CHECK(none.largest_step == 0.1);
+  double x = 1;
+  const auto s = ode::integrate(
+      ode::Dopri5{}, [](double y, double) { return -1e6 * y; }, x, 0, 1,
+      {.first_step = 1, .max_steps = 1, .at_limit = ode::AtLimit::stop});
+  CHECK(s.accepted == 0);
+  CHECK(s.rejected == 1);
+  CHECK(std::isnan(s.smallest_step));
+  CHECK(std::isnan(s.largest_step));
+}
+
 TEST_CASE("integrate: at the step limit the last state comes back where that is asked for") {
   double x = 1;
   double last = 0;

@@ -13,8 +13,8 @@
 namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// The arithmetic of a batch of samples that each have a time and a step size of their own,
-/// specialised for std::vector<std::array<double, N>> here and for tensors in solve/batch.hpp. For
-/// a type of your own, specialise it with:
+/// specialised for std::vector<std::array<double, N>> here and for tensors in solve/per_sample.hpp.
+/// For a type of your own, specialise it with:
 ///
 ///   size(x)                          samples in x
 ///

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 namespace flowmatch { inline namespace v0 { namespace ode {
@@ -18,18 +19,20 @@ enum class Status {
 
 /// What a solve took.
 struct Statistics {
-  std::int64_t evaluations = 0;      ///< of the right-hand side
-  std::int64_t accepted = 0;         ///< steps that count
-  std::int64_t rejected = 0;         ///< attempts that were repeated
-  double smallest_step = 0;          ///< of the accepted ones, as sizes
-  double largest_step = 0;           ///< of the accepted ones
+  std::int64_t evaluations = 0;  ///< of the right-hand side
+  std::int64_t accepted = 0;     ///< steps that count
+  std::int64_t rejected = 0;     ///< attempts that were repeated
+  /// @{ Of the accepted ones, as sizes; NaN where there is none.
+  double smallest_step = std::numeric_limits<double>::quiet_NaN();
+  double largest_step = std::numeric_limits<double>::quiet_NaN();
+  /// @}
   Status status = Status::finished;  ///< how the solve ended
 
   /// Adds up solves that belong together.
   Statistics& operator+=(const Statistics& s) {
     if (s.accepted > 0) {
       smallest_step = accepted == 0 ? s.smallest_step : std::min(smallest_step, s.smallest_step);
-      largest_step = std::max(largest_step, s.largest_step);
+      largest_step = accepted == 0 ? s.largest_step : std::max(largest_step, s.largest_step);
     }
     evaluations += s.evaluations;
     accepted += s.accepted;
@@ -92,7 +95,7 @@ class Clamped {
 inline void count_step(Statistics& s, double dt) {
   const double size = std::abs(dt);
   s.smallest_step = s.accepted == 0 ? size : std::min(s.smallest_step, size);
-  s.largest_step = std::max(s.largest_step, size);
+  s.largest_step = s.accepted == 0 ? size : std::max(s.largest_step, size);
   ++s.accepted;
 }
 
