@@ -10,14 +10,14 @@ using networks::Conditional;
 using networks::ConditionalImpl;
 using networks::Mlp;
 using networks::MlpImpl;
-using Pair = std::tuple<at::Tensor, at::Tensor>;
+using Tensors = std::tuple<at::Tensor, at::Tensor>;
 
 struct TakesPair {
-  at::Tensor operator()(const at::Tensor& x, const at::Tensor&, const Pair& c) const {
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor&, const Tensors& c) const {
     return x + std::get<0>(c) * std::get<1>(c);
   }
 };
-struct Both {
+struct EitherWay {
   at::Tensor operator()(const at::Tensor& x, const at::Tensor&) const { return x; }
   at::Tensor operator()(const at::Tensor& x, const at::Tensor&, const at::Tensor& c) const {
     return x + c;
@@ -50,8 +50,8 @@ TEST_CASE("velocity_model: the concept knows every way to hold a model") {
   static_assert(fm::VelocityModel<Conditional, at::Tensor>);
   static_assert(fm::VelocityModel<std::shared_ptr<ConditionalImpl>, at::Tensor>);
   static_assert(fm::VelocityModel<decltype(labelled), at::Tensor>);
-  static_assert(fm::VelocityModel<TakesPair, Pair>);
-  static_assert(fm::VelocityModel<Both> && fm::VelocityModel<Both, at::Tensor>);
+  static_assert(fm::VelocityModel<TakesPair, Tensors>);
+  static_assert(fm::VelocityModel<EitherWay> && fm::VelocityModel<EitherWay, at::Tensor>);
 
   static_assert(!fm::VelocityModel<Mlp, at::Tensor>);
   static_assert(!fm::VelocityModel<Conditional>);
@@ -121,11 +121,11 @@ TEST_CASE("velocity_model: callables answer as they are") {
 TEST_CASE("velocity_model: conditions of any type reach the model") {
   const at::Tensor x = torch::ones({2, 3});
   const at::Tensor t = torch::rand({2});
-  Both both;
+  EitherWay both;
   CHECK(at::equal(fm::call_model(both, x, t), x));
   CHECK(at::equal(fm::call_model(both, x, t, at::Tensor(x * 4)), 5 * x));
   TakesPair pair;
-  CHECK(at::equal(fm::call_model(pair, x, t, Pair{2 * x, 3 * x}), 7 * x));
+  CHECK(at::equal(fm::call_model(pair, x, t, Tensors{2 * x, 3 * x}), 7 * x));
   Conditional network;
   network->eval();
   const at::Tensor images = torch::randn({2, 1, 4, 4});
@@ -153,7 +153,7 @@ TEST_CASE("velocity_model: objects are kept by address and handles by value") {
   static_assert(std::is_same_v<fm::model_storage_t<Mlp>, Mlp>);
   static_assert(
       std::is_same_v<fm::model_storage_t<std::shared_ptr<MlpImpl>&>, std::shared_ptr<MlpImpl>>);
-  static_assert(std::is_same_v<fm::model_storage_t<Both&>, Both>);
+  static_assert(std::is_same_v<fm::model_storage_t<EitherWay&>, EitherWay>);
   MlpImpl module;
   fm::model_storage_t<MlpImpl&> kept(module);
   CHECK(&fm::module_of(kept) == &module);
