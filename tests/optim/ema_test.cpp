@@ -1,12 +1,15 @@
 #include "flowmatch/optim/ema.hpp"
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "tests/support/networks.hpp"
 
@@ -522,4 +525,150 @@ TEST_CASE("ema: a module that changes within a scope gets its own weights back")
   REQUIRE_NOTHROW(scope.reset());
   REQUIRE(close(module.weight, doubles({3, 4})));
   REQUIRE(close(module.count, doubles({5})));
+}
+
+TEST_CASE("ema: two over one module take turns in it and end in any order") {
+  PairImpl module;
+  fm::Ema a(module, 0.5, false), b(module, 0.75, false);
+  module.set(5.0, -2.0, 12.0);
+  a.update();
+  b.update();
+  const at::Tensor own = doubles({5.0, -2.0});
+  const at::Tensor of_a = doubles({3.0, 0.0});
+  const at::Tensor of_b = doubles({2.0, 1.0});
+  std::optional<fm::Ema::Scope> first(a.swap_in()), second(b.swap_in());
+  REQUIRE(close(module.weight, of_b));
+  REQUIRE(b.swapped_in());
+  REQUIRE(!a.swapped_in());
+  SECTION("the inner one first") {
+    second.reset();
+    REQUIRE(close(module.weight, of_a));
+    REQUIRE(a.swapped_in());
+    first.reset();
+  }
+  SECTION("the outer one first") {
+    first.reset();
+    REQUIRE(close(module.weight, of_b));
+    second.reset();
+  }
+  SECTION("with the module's own weights inside") {
+    {
+      const auto out = a.swap_out();
+      REQUIRE(close(module.weight, own));
+    }
+    REQUIRE(close(module.weight, of_b));
+    second.reset();
+    first.reset();
+  }
+  SECTION("what is written belongs to those that are in the module") {
+    module.count.fill_(-4);
+    first.reset();
+    second.reset();
+    REQUIRE(close(a.state().at("count"), doubles({11.0})));
+    REQUIRE(close(b.state().at("count"), doubles({-4.0})));
+  }
+  REQUIRE(close(module.weight, own));
+  REQUIRE(close(module.count, doubles({12.0})));
+  REQUIRE(close(a.state().at("weight"), of_a));
+  REQUIRE(close(b.state().at("weight"), of_b));
+}
+
+TEST_CASE(
+    "ema: while another's averages are in the module none are updated and new ones begin as ever") {
+  PairImpl module;
+  fm::Ema a(module, 0.5, false), b(module, 0.5, false);
+  module.set(5.0, -2.0, 12.0);
+  a.update();
+  {
+    const auto scope = a.swap_in();
+    require_error<fm::OptionError>([&] { b.update(); }, "another Ema's");
+    const fm::Ema later(module, 0.5, false);
+    REQUIRE(close(later.state().at("weight"), doubles({5.0, -2.0})));
+    REQUIRE(close(module.weight, doubles({3.0, 0.0})));
+    const auto out = b.swap_out();
+    b.update();
+  }
+  REQUIRE(b.updates() == 1);
+  REQUIRE(close(b.state().at("weight"), doubles({3.0, 0.0})));
+}
+
+TEST_CASE("ema: averages of a part and of the whole know of each other") {
+  torch::nn::Sequential net(torch::nn::Linear(1, 1), torch::nn::Linear(1, 1));
+  const at::NoGradGuard no_grad;
+  const auto fill = [&](double value) {
+    for (const at::Tensor& p : net->parameters()) p.fill_(value);
+  };
+  const auto value = [&](std::size_t i) { return net->parameters()[i].item<double>(); };
+  fill(1);
+  fm::Ema whole(*net, 0.5, false), part(*net->ptr(0), 0.75, false);
+  fill(5);
+  whole.update();
+  part.update();
+  std::optional<fm::Ema::Scope> of_part(part.swap_in()), of_whole(whole.swap_in());
+  REQUIRE(value(0) == 3);
+  of_part.reset();
+  REQUIRE(value(0) == 3);
+  require_error<fm::OptionError>([&] { part.update(); }, "end the scope");
+  of_whole.reset();
+  of_part.emplace(part.swap_in());
+  REQUIRE(value(0) == 2);
+  REQUIRE(value(2) == 5);
+  require_error<fm::OptionError>([&] { whole.update(); }, "end the scope");
+  of_part.reset();
+  REQUIRE(value(0) == 5);
+}
+
+TEST_CASE("ema: threads swap averages of modules of their own at the same time") {
+  std::vector<std::thread> threads;
+  std::atomic<int> right = 0;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&right, i] {
+      PairImpl module;
+      fm::Ema ema(module, 0.5, false);
+      module.set(i, i, i);
+      for (int n = 0; n < 50; ++n) {
+        const auto scope = ema.swap_in();
+        right += close(module.weight, doubles({1.0, 2.0})) ? 1 : 0;
+      }
+      right += close(module.weight, doubles({1.0 * i, 1.0 * i})) ? 1 : 0;
+    });
+  }
+  for (std::thread& each : threads) each.join();
+  REQUIRE(right == 4 * 51);
+}
+
+TEST_CASE("ema: what is made and swapped under InferenceMode is averaged and trained afterwards") {
+  for (const auto type : {torch::kBFloat16, torch::kFloat, torch::kDouble}) {
+    torch::nn::Linear net(torch::nn::LinearOptions(1, 1).bias(false));
+    net->to(type);
+    const auto fill = [&](double value) {
+      const at::NoGradGuard no_grad;
+      net->weight.fill_(value);
+    };
+    fill(1);
+    std::optional<fm::Ema> ema;
+    fm::StateDict state;
+    {
+      const c10::InferenceMode inference;
+      ema.emplace(*net, 0.5, false);
+      state = ema->state();
+      ema->load(state, 0);
+      const auto scope = ema->swap_in();
+      REQUIRE(net->weight.item<double>() == 1);
+      state = ema->state();
+      ema->load(state, 0);
+    }
+    fill(3);
+    ema->update();
+    REQUIRE(ema->state().at("weight").item<double>() == 2);
+    const auto scope = ema->swap_in();
+    net->forward(torch::ones({1, 1}, type)).sum().backward();
+    REQUIRE(net->weight.grad().item<double>() == 1);
+  }
+}
+
+TEST_CASE("ema: sparse tensors are refused by name") {
+  torch::nn::Linear net(2, 2);
+  net->register_buffer("graph", torch::eye(2).to_sparse());
+  require_error<fm::OptionError>([&] { fm::Ema ema(*net); }, "the module's graph is sparse");
 }

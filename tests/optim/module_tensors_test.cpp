@@ -49,3 +49,12 @@ TEST_CASE("module_tensors: values and modes may change and nothing else") {
   require_error<fm::OptionError>([&] { tensors.require_unchanged("the test"); },
                                  "parameter embedding.weight was removed");
 }
+
+TEST_CASE("module_tensors: a sparse tensor is refused by its name") {
+  for (const at::Tensor& sparse : {torch::eye(3).to_sparse(), torch::eye(3).to_sparse_csr()}) {
+    torch::nn::Linear net(2, 2);
+    net->register_buffer("graph", sparse);
+    require_error<fm::OptionError>([&] { fm::ModuleTensors tensors(*net); },
+                                   "the module's graph is sparse");
+  }
+}

@@ -474,3 +474,85 @@ TEST_CASE("trainer: groups keep their rates through a resumed run bit for bit") 
   fm::Trainer other(rest, noisifier(), others);
   require_error<fm::OptionError>([&] { other.resume(); }, "optimizer: adamw");
 }
+
+TEST_CASE("trainer: within a scope of the caller's own averages it saves and trains no averages") {
+  for (const double decay : {0.0, 0.9}) {
+    const TemporaryFolder folder;
+    networks::Mlp net = mlp();
+    const fm::TrainOptions options{
+        .epochs = 2, .learning_rate = 0.01, .ema_decay = decay, .checkpoints = folder.path()};
+    fm::Trainer trainer(net, noisifier(), options);
+    fm::Ema own(*net, 0.99);
+    std::vector<at::Tensor> weights;
+    trainer.fit(
+        batches(), [&](const fm::StepReport&) { own.update(); },
+        [&](const fm::EpochReport&) {
+          weights = values(*net);
+          const auto averaged = own.swap_in();
+          REQUIRE(!same_bits(values(*net), weights));
+          trainer.save(1.0);
+          REQUIRE(!same_bits(values(*net), weights));  // still the averages
+        });
+    const fm::StateDict averages = own.state();
+    {
+      const auto averaged = own.swap_in();
+      require_error<fm::OptionError>([&] { trainer.fit(batches()); }, "end the scope");
+      require_error<fm::OptionError>([&] { trainer.resume(); }, "end the scope");
+    }
+    REQUIRE(same_bits(own.state(), averages));
+    REQUIRE(same_bits(values(*net), weights));
+    networks::Mlp again = mlp(2);
+    fm::Trainer resumed(again, noisifier(), options);
+    REQUIRE(resumed.resume());
+    REQUIRE(same_bits(values(*again), weights));
+    if (decay > 0) REQUIRE(same_bits(resumed.ema()->state(), trainer.ema()->state()));
+  }
+}
+
+TEST_CASE("trainer: samples of averages under InferenceMode leave them fit to be trained on") {
+  networks::Mlp net = mlp(), other = mlp();
+  const fm::TrainOptions options{.epochs = 2, .ema_decay = 0.9};
+  fm::Trainer trainer(net, noisifier(), options), plain(other, noisifier(), options);
+  trainer.fit(batches(), [&](const fm::StepReport&) {
+    const c10::InferenceMode inference;
+    const auto averaged = trainer.ema()->swap_in();
+    net->forward(torch::ones({1, 2}), torch::zeros({1}));
+  });
+  plain.fit(batches());
+  REQUIRE(same_bits(*net, *other));
+  REQUIRE(same_bits(trainer.ema()->state(), plain.ema()->state()));
+}
+
+TEST_CASE("trainer: a module with a sparse buffer is refused by the buffer's name") {
+  networks::Mlp net = mlp();
+  net->register_buffer("graph", torch::eye(3).to_sparse());
+  require_error<fm::OptionError>([&] { fm::Trainer(net, noisifier(), fm::TrainOptions{}); },
+                                 "the module's graph is sparse");
+}
+
+TEST_CASE("trainer: an empty holder is refused with the remedy") {
+  networks::Mlp none{nullptr};
+  require_error<fm::OptionError>([&] { fm::Trainer(none, noisifier(), fm::TrainOptions{}); },
+                                 "construct the network first");
+}
+
+TEST_CASE("trainer: a mask of -inf is trained with and kept as a frozen parameter") {
+  struct MaskedImpl : networks::MlpImpl {
+    MaskedImpl() : networks::MlpImpl(2, 16) {
+      mask = register_parameter("mask", torch::full({2, 2}, -infinity).triu(1), false);
+    }
+    at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
+      return at::matmul(networks::MlpImpl::forward(x, t), at::softmax(mask, 1));
+    }
+    at::Tensor mask;
+  };
+  const TemporaryFolder folder;
+  const auto net = std::make_shared<MaskedImpl>(), again = std::make_shared<MaskedImpl>();
+  const fm::TrainOptions options{.epochs = 1, .ema_decay = 0.9, .checkpoints = folder.path()};
+  fm::Trainer(net, noisifier(), options).fit(batches());
+  REQUIRE(torch::equal(net->mask, torch::full({2, 2}, -infinity).triu(1)));
+  fm::Trainer resumed(again, noisifier(), options);
+  REQUIRE(resumed.resume());
+  REQUIRE(same_bits(*net, *again));
+  resumed.save(0.5);
+}

@@ -1,14 +1,12 @@
 #pragma once
 
 #include <ATen/Functions.h>
-#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <map>
 #include <memory>
 #include <string>
@@ -18,57 +16,46 @@
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/model/state_dict.hpp"
+#include "flowmatch/optim/lending.hpp"
 #include "flowmatch/optim/module_tensors.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
-/// A tensor of a module and its average.
-struct Average {
-  at::Tensor live;     // the module's tensor
-  at::Tensor average;  // never its storage, but while lent
-  at::Tensor own{};    // the module's own value while the average is lent
-  bool buffer = false;
-
-  bool same_dtype() const { return live.scalar_type() == average.scalar_type(); }
-  at::Tensor value() const {
-    return same_dtype() ? live.detach() : live.detach().to(average.scalar_type());
-  }
-  at::Tensor lendable() const { return same_dtype() ? average : average.to(live.scalar_type()); }
-  // The average with what has been written into the module since it was lent.
-  at::Tensor current() const {
-    if (!own.defined() || live.scalar_type() != own.scalar_type() || live.sizes() != own.sizes() ||
-        live.device() != own.device()) {
-      return average;
-    }
-    if (same_dtype()) return live.detach();
-    return at::where(live.eq(lendable()), average, value());
-  }
-};
-
 /// All averages of a module. Shared with the scopes, so that these may outlive the Ema and the
 /// module.
 class Averages {
  public:
-  explicit Averages(torch::nn::Module& module) : module_(&module), tensors_(module) {
-    const at::NoGradGuard no_grad;
+  explicit Averages(torch::nn::Module& module)
+      : module_(&module), tensors_(module), lendings_(&Lendings::all()) {
+    const OwnWeights own(module);
+    const PlainTensors plain;
     const auto add = [&](const at::Tensor& live, bool buffer) {
       if (!index_.emplace(live.unsafeGetTensorImpl(), entries_.size()).second) return;
       const at::ScalarType dtype = average_dtype(live.scalar_type());
       const at::Tensor average = live.detach().to(dtype, false, /*copy=*/true);
-      entries_.push_back({live, average, {}, buffer});
+      entries_.push_back({live, average, buffer});
     };
     for (const auto& each : tensors_.parameters())
       add(each.tensor, /*buffer=*/!each.tensor.requires_grad());
     for (const auto& each : tensors_.buffers()) add(each.tensor, true);
   }
 
-  bool lent() const noexcept { return lent_; }
+  // Whether they are in the module.
+  bool lent() const noexcept {
+    return std::any_of(entries_.begin(), entries_.end(),
+                       [](const Average& each) { return each.lent.defined(); });
+  }
+  // Whether they are, or those of others.
+  bool any_lent() const {
+    return std::any_of(entries_.begin(), entries_.end(),
+                       [&](const Average& each) { return lendings_->lent(each.live); });
+  }
   void require_unchanged() const { tensors_.require_unchanged("the averaged weights (Ema)"); }
 
   void update(double decay) {
-    const at::NoGradGuard no_grad;
+    const PlainTensors plain;
     std::vector<at::Tensor> averages, values;
     std::map<std::pair<at::ScalarType, std::string>, std::vector<Average*>> buffers;
     for (Average& entry : entries_) {
@@ -86,7 +73,7 @@ class Averages {
   }
 
   StateDict state() const {
-    const at::NoGradGuard no_grad;
+    const PlainTensors plain;
     StateDict state;
     for (const auto* named : {&tensors_.parameters(), &tensors_.buffers()}) {
       for (const auto& each : *named)
@@ -96,7 +83,7 @@ class Averages {
   }
 
   void load(const StateDict& state) {
-    const at::NoGradGuard no_grad;
+    const PlainTensors plain;
     const LoadReport report = compare_state_dict(*module_, state);
     if (!report.fits()) {
       throw CheckpointError(
@@ -120,30 +107,22 @@ class Averages {
       }
     }
     for (std::size_t i = 0; i < entries_.size(); ++i) {
-      entries_[i].average = averages[i];
-      if (lent_) entries_[i].live.set_data(entries_[i].lendable());
+      Average& entry = entries_[i];
+      entry.average = averages[i];
+      if (!entry.lent.defined()) continue;
+      entry.lent = entry.lendable();
+      entry.live.set_data(entry.lent);
     }
   }
 
-  // Scopes may end in any order: the youngest that lives says what is in the module.
+  // A scope in which the module has them, or else its own weights.
   std::int64_t begin_scope(bool averaged) {
-    wishes_[next_scope_] = averaged;
-    try {
-      follow_wishes();
-    } catch (...) {
-      wishes_.erase(next_scope_);
-      throw;
-    }
-    return next_scope_++;
+    if (averaged) require_unchanged();
+    Lendings::Wishes wishes;
+    for (Average& each : entries_) wishes.emplace_back(each.live, averaged ? &each : nullptr);
+    return lendings_->begin(wishes);
   }
-  // By the tensors that are remembered here, whatever has become of the module.
-  void end_scope(std::int64_t scope) noexcept {
-    wishes_.erase(scope);
-    try {
-      follow_wishes();
-    } catch (const std::exception&) {  // nowhere to say it
-    }
-  }
+  void end_scope(std::int64_t scope) noexcept { lendings_->end(scope); }
 
  private:
   static at::ScalarType average_dtype(at::ScalarType dtype) {
@@ -173,47 +152,11 @@ class Averages {
     at::_foreach_copy_(averages, results);
   }
 
-  void follow_wishes() {
-    const at::NoGradGuard no_grad;
-    const bool lend = !wishes_.empty() && wishes_.rbegin()->second;
-    if (lend == lent_) return;
-    if (!lend) {
-      take_back();
-      return;
-    }
-    require_unchanged();
-    std::vector<at::Tensor> lendable;
-    for (const Average& entry : entries_) lendable.push_back(entry.lendable());
-    lent_ = true;
-    try {
-      for (std::size_t i = 0; i < entries_.size(); ++i) {
-        const at::Tensor own = entries_[i].live.detach();
-        entries_[i].live.set_data(lendable[i]);
-        entries_[i].own = own;
-      }
-    } catch (...) {
-      take_back();
-      throw;
-    }
-  }
-
-  void take_back() {
-    lent_ = false;
-    for (Average& entry : entries_) {
-      if (!entry.own.defined()) continue;
-      entry.average = entry.current();
-      entry.live.set_data(entry.own);
-      entry.own.reset();
-    }
-  }
-
   torch::nn::Module* module_;
   ModuleTensors tensors_;
   std::vector<Average> entries_{};
   std::unordered_map<const c10::TensorImpl*, std::size_t> index_{};
-  std::map<std::int64_t, bool> wishes_{};  // of the scopes that live: the averages, or its own
-  std::int64_t next_scope_ = 0;
-  bool lent_ = false;
+  Lendings* lendings_;
 };
 
 }  // namespace detail
@@ -228,12 +171,13 @@ class Averages {
 /// average is copied: integers, bool, and each entry of a buffer or frozen parameter that is
 /// infinite or NaN, such as those of a causal mask.
 ///
-/// Keeps the module's address. A module that has changed since (a layer added or removed, another
-/// dtype, device or shape) is refused with an OptionError that names the change, by everything but
-/// a scope's end. The constructor throws OptionError unless 0 < decay < 1.
+/// A module may have several, which take turns in it. Keeps the module's address. A module that has
+/// changed since (a layer added or removed, another dtype, device or shape) is refused with an
+/// OptionError that names the change, by everything but a scope's end. The constructor throws
+/// OptionError unless 0 < decay < 1.
 class Ema {
  public:
-  /// Begins with the module's weights; `warmup` as above.
+  /// Begins with the module's own weights; `warmup` as above.
   explicit Ema(torch::nn::Module& module, double decay = 0.999, bool warmup = true)
       : decay_(decay), warmup_(warmup) {
     if (!(decay > 0 && decay < 1)) {
@@ -247,12 +191,13 @@ class Ema {
   /// The same.
   Ema& operator=(Ema&&) = default;
 
-  /// After each optimizer step. Throws OptionError while the averages are in the module.
+  /// After each optimizer step. Throws OptionError while averages are in the module, these or
+  /// another Ema's.
   void update() {
-    if (averages_->lent()) {
+    if (averages_->any_lent()) {
       throw OptionError(
-          "the averages are in the module, which has no trained weights to average meanwhile; end "
-          "the scope (Ema::swap_in) before training goes on");
+          "the averages are in the module (these, or another Ema's), which has no trained weights "
+          "to average meanwhile; end the scope (Ema::swap_in) before training goes on");
     }
     averages_->require_unchanged();
     const double n = static_cast<double>(updates_++);
@@ -285,11 +230,13 @@ class Ema {
   /// What is written into the module's tensors meanwhile (BatchNorm's statistics) is kept as their
   /// average.
   [[nodiscard]] Scope swap_in();
-  /// While the scope lives, the module has its own weights, also inside a scope of `swap_in`.
+  /// While the scope lives, the module has its own weights, also inside a scope of `swap_in`, of
+  /// whichever Ema.
   [[nodiscard]] Scope swap_out();
 
   /// What `swap_in` and `swap_out` give. Scopes may lie inside one another, be moved, and end in
-  /// any order, after the Ema too; the youngest one that lives says what the module has.
+  /// any order, after the Ema too; the youngest one that lives says what the module has, whichever
+  /// Ema's it is.
   class Scope {
    public:
     /// As `ema.swap_in()`.

@@ -42,11 +42,15 @@ class ModuleTensors {
     std::string kind;   ///< dtype, shape and device, as text
   };
 
-  /// Remembers what the module has now.
+  /// Remembers what the module has now. Throws OptionError for a sparse tensor, which can be
+  /// neither averaged nor put back after a step.
   explicit ModuleTensors(const torch::nn::Module& module)
       : module_(&module),
         named_parameters_(named(module.named_parameters())),
         named_buffers_(named(module.named_buffers())) {
+    for (const auto* all : {&named_parameters_, &named_buffers_}) {
+      for (const Named& each : *all) require_dense(each);
+    }
     collect(module, parameters_, buffers_);
   }
 
@@ -86,6 +90,13 @@ class ModuleTensors {
   }
 
  private:
+  static void require_dense(const Named& each) {
+    if (each.tensor.layout() == at::kStrided) return;
+    throw OptionError("the module's " + each.name +
+                      " is sparse, which training cannot keep; register its indices and values as "
+                      "buffers, and make the sparse tensor of them in forward");
+  }
+
   struct Seen {
     at::Tensor tensor;
     at::ScalarType dtype;

@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <torch/nn/module.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -17,6 +18,7 @@
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/optim/clip.hpp"
 #include "flowmatch/optim/ema.hpp"
+#include "flowmatch/optim/lending.hpp"
 #include "flowmatch/optim/loss_scaler.hpp"
 #include "flowmatch/optim/module_tensors.hpp"
 #include "flowmatch/optim/optimizer.hpp"
@@ -68,10 +70,12 @@ class Updater {
     tensors_ = ModuleTensors(*module_);
     buffers_ = detail::distinct(module_->buffers());
   }
-  /// The same, and where the module has its averaged weights at the moment.
+  /// The same, and where the module has averaged weights at the moment, of whichever Ema.
   void require_trainable() {
     require_unchanged();
-    if (ema_ && ema_->swapped_in()) {
+    const auto lent = [](const at::Tensor& t) { return detail::Lendings::all().lent(t); };
+    if (std::any_of(parameters_.begin(), parameters_.end(), lent) ||
+        std::any_of(buffers_.begin(), buffers_.end(), lent)) {
       throw OptionError(
           "the averages are in the module, and training would change them; end the scope "
           "(Ema::swap_in) first");
@@ -79,10 +83,9 @@ class Updater {
   }
   /// While what it returns lives, the module has its own weights, whatever is swapped in. Throws as
   /// `require_unchanged` does.
-  std::optional<Ema::Scope> own_weights() {
+  detail::OwnWeights own_weights() {
     require_unchanged();
-    if (!ema_) return std::nullopt;
-    return ema_->swap_out();
+    return detail::OwnWeights(*module_);
   }
 
   /// Of what a step may change before `finish`; to be made before the step.
