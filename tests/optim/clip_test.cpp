@@ -126,3 +126,23 @@ TEST_CASE("clip: gradients without elements have no norm") {
   REQUIRE(!fm::grad_norm({p}).defined());
   REQUIRE(!fm::clip_grad_norm({p}, 1).defined());
 }
+
+TEST_CASE("clip: gradients that autograd has conjugated or negated lazily are clipped") {
+  const at::Tensor conjugated =
+      torch::full({2}, c10::complex<double>(3, 4), torch::kComplexDouble).requires_grad_();
+  const at::Tensor negated = torch::ones({2}, torch::kDouble).requires_grad_();
+  const auto gradients = [&] {
+    at::Tensor(conjugated).mutable_grad() =
+        torch::full({2}, c10::complex<double>(3, 4), torch::kComplexDouble).conj();
+    at::Tensor(negated).mutable_grad() = at::_neg_view(torch::full({2}, 5.0, torch::kDouble));
+  };
+  gradients();
+  REQUIRE(conjugated.grad().is_conj());
+  REQUIRE(negated.grad().is_neg());
+  REQUIRE(fm::grad_norm({conjugated, negated}).item<double>() == Approx(10));
+  gradients();
+  REQUIRE(fm::clip_grad_norm({conjugated, negated}, 5).item<double>() == Approx(10));
+  REQUIRE(at::view_as_real(conjugated.grad())[1][0].item<double>() == Approx(1.5));
+  REQUIRE(at::view_as_real(conjugated.grad())[1][1].item<double>() == Approx(-2));
+  REQUIRE(negated.grad()[0].item<double>() == Approx(-2.5));
+}

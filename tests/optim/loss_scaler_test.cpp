@@ -97,3 +97,14 @@ TEST_CASE("loss_scaler: gradients of every kind are unscaled") {
   at::view_as_real(complex.grad())[1][1] = infinity;
   REQUIRE(scaler.unscale(all).item<float>() == 1);
 }
+
+TEST_CASE("loss_scaler: gradients that autograd has conjugated lazily are unscaled") {
+  const fm::LossScaler scaler(c10::kCPU);
+  at::Tensor weight = torch::ones({2}, torch::kComplexFloat).requires_grad_();
+  weight.mutable_grad() =
+      torch::full({2}, c10::complex<double>(65536, 131072), torch::kComplexFloat).conj();
+  REQUIRE(weight.grad().is_conj());
+  REQUIRE(scaler.unscale({weight}).item<float>() == 0);
+  REQUIRE(
+      torch::equal(at::view_as_real(weight.grad()), torch::tensor({{1.0F, -2.0F}, {1.0F, -2.0F}})));
+}

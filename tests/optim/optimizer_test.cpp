@@ -222,35 +222,64 @@ TEST_CASE("optimizer: a parameter whose elements share memory is refused by its 
                                  "no parameters to train");
 }
 
-TEST_CASE("optimizer: a schedule multiplies each group's own rate") {
-  auto parameters = some_parameters();
-  std::vector<torch::optim::OptimizerParamGroup> groups;
-  groups.emplace_back(std::vector<at::Tensor>{parameters[0]});
-  groups.emplace_back(std::vector<at::Tensor>{parameters[1]},
-                      std::make_unique<torch::optim::AdamWOptions>(
-                          torch::optim::AdamWOptions(0.125).betas({0.5, 0.75})));
-  fm::FusedAdamW adamw(groups, torch::optim::AdamWOptions(0.5));
-  const auto rate = [&](std::size_t i) { return adamw.param_groups()[i].options().get_lr(); };
-  const auto betas = [&](std::size_t i) {
-    return static_cast<torch::optim::AdamWOptions&>(adamw.param_groups()[i].options()).betas();
-  };
-  fm::GroupRates rates(adamw);
-  REQUIRE(rate(0) == 0.5);
-  REQUIRE(rate(1) == 0.125);
-  for (const double factor : {0.5, 0.25, 1.0, 0.0, 0.75}) {
-    rates.scale(adamw, {factor, 0.875});
-    REQUIRE(rate(0) == 0.5 * factor);
-    REQUIRE(rate(1) == 0.125 * factor);
-    REQUIRE(betas(1) == std::make_tuple(0.875, 0.75));
-    REQUIRE(betas(0) == std::make_tuple(0.875, 0.999));
+TEST_CASE("optimizer: overlapping parameters are refused and those with gaps are not") {
+  const auto trained = [](at::Tensor t) { return t.set_requires_grad(true); };
+  for (const at::Tensor& overlapping :
+       {torch::zeros({6}).unfold(0, 3, 1), torch::zeros({1}).expand({2}),
+        torch::zeros({7}).as_strided({3, 3}, {1, 2})}) {
+    require_error<fm::OptionError>(
+        [&] { fm::make_optimizer(fm::sgd(), {trained(overlapping)}, 0.1); }, "share memory");
   }
-  adamw.param_groups()[1].options().set_lr(2);  // the caller's word
-  rates.scale(adamw, {0.5, {}});
-  REQUIRE(rate(0) == 0.25);
-  REQUIRE(rate(1) == 1);
-  adamw.param_groups()[0].options().set_lr(0.375);  // as a saved state does
-  rates.keep(adamw);
-  rates.scale(adamw, {1, {}});
-  REQUIRE(rate(0) == 0.5);
-  REQUIRE(rate(1) == 2);
+  for (const at::Tensor& apart :
+       {torch::zeros({6}).unfold(0, 3, 3), torch::zeros({4, 4}).t().slice(0, 1, 4, 2),
+        torch::zeros({11}).as_strided({3, 3}, {2, 3}), torch::zeros({0, 3}), torch::zeros({})}) {
+    REQUIRE_NOTHROW(fm::make_optimizer(fm::sgd(), {trained(apart)}, 0.1));
+  }
+}
+
+TEST_CASE("optimizer: sparse gradients that have no step are refused with the remedy") {
+  const auto with_sparse_gradient = [] {
+    const at::Tensor table = torch::ones({5, 1}).requires_grad_();
+    torch::embedding(table, torch::tensor({1, 1, 3}), -1, false, true).sum().backward();
+    return table;
+  };
+  for (const auto& factory : {fm::rmsprop(), fm::sgd(0, 0.1), fm::adam(), fm::adamw()}) {
+    const auto optimizer = fm::make_optimizer(factory, {with_sparse_gradient()}, 0.5);
+    require_error<fm::OptionError>([&] { optimizer->step(); }, "sparse(false)");
+  }
+  const at::Tensor table = with_sparse_gradient();
+  fm::make_optimizer(fm::sgd(), {table}, 0.25)->step();
+  REQUIRE(torch::equal(table, torch::tensor({1.0F, 0.5F, 1.0F, 0.75F, 1.0F}).view({5, 1})));
+}
+
+TEST_CASE("optimizer: lazily conjugated and negated views are trained as their values") {
+  for (const auto& factory :
+       {fm::adam(), fm::adamw({.weight_decay = 0.1, .amsgrad = true}), fm::sgd(0.9, 0.1)}) {
+    const auto numbers = [] {
+      return torch::complex(torch::tensor({1.0F, -2.0F}), torch::tensor({0.5F, 3.0F}));
+    };
+    at::Tensor plain = numbers().requires_grad_();
+    at::Tensor lazy = numbers().conj().resolve_conj().conj().set_requires_grad(true);
+    at::Tensor plain_real = torch::tensor({1.0F, -2.0F}).requires_grad_();
+    at::Tensor lazy_real = at::_neg_view(torch::tensor({-1.0F, 2.0F})).set_requires_grad(true);
+    REQUIRE(lazy.is_conj());
+    REQUIRE(lazy_real.is_neg());
+    const auto one = fm::make_optimizer(factory, {plain, plain_real}, 0.1);
+    const auto two = fm::make_optimizer(factory, {lazy, lazy_real}, 0.1);
+    for (int i = 0; i < 20; ++i) {
+      const auto loss = [](const at::Tensor& w, const at::Tensor& r) {
+        return (w - c10::complex<float>(0.5F, 0.25F)).abs().square().sum() + (r * r.sin()).sum();
+      };
+      one->zero_grad();
+      two->zero_grad();
+      loss(plain, plain_real).backward();
+      loss(lazy, lazy_real).backward();
+      one->step();
+      two->step();
+    }
+    REQUIRE(!close(plain_real, torch::tensor({1.0F, -2.0F}), 0, 0.1));
+    REQUIRE(close(at::view_as_real(lazy.detach().resolve_conj()), at::view_as_real(plain.detach()),
+                  1e-5, 1e-6));
+    REQUIRE(close(lazy_real.detach().resolve_neg(), plain_real.detach(), 1e-5, 1e-6));
+  }
 }

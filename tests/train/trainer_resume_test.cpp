@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "flowmatch/optim/parameter_groups.hpp"
 #include "flowmatch/train/trainer.hpp"
 #include "tests/support/kill_at_system_call.hpp"
 #include "tests/train/training.hpp"
@@ -375,4 +376,63 @@ TEST_CASE("trainer: killed at any system call of a run, it goes on bit for bit")
   }
   CHECK(resumed > 50);
   CHECK(calls > resumed + 50);
+}
+
+TEST_CASE("trainer: learning rates that the caller has set resume bit for bit") {
+  fm::TrainOptions options = two_epochs();
+  options.optimizer = fm::with_groups(fm::adam(), {{.prefix = "layers.0", .rate_factor = 0.25}});
+  options.checkpoint_every = 4;
+  const auto set = [](auto& trainer) {
+    return [&trainer](const fm::StepReport& r) {
+      if (r.step == 2) trainer.optimizer().param_groups()[1].options().set_lr(1.0 / 3000);
+    };
+  };
+  const TemporaryFolder whole_folder, killed_folder, stopped_folder;
+  options.checkpoints = whole_folder.path();
+  networks::Mlp whole = mlp();
+  fm::Trainer straight(whole, noisifier(), options);
+  straight.fit(batches(), set(straight));
+  for (const bool killed : {true, false}) {
+    options.checkpoints = killed ? killed_folder.path() : stopped_folder.path();
+    fm::Trainer first(mlp(), noisifier(), options);
+    if (killed) {
+      train_until_killed(first, batches(), 5, set(first));
+    } else {  // before the schedule has met the new rate
+      first.fit(batches(), set(first), stop_after(2));
+    }
+    networks::Mlp again = mlp(2);
+    fm::Trainer second(again, noisifier(), options);
+    REQUIRE(second.resume());
+    REQUIRE(second.steps() == (killed ? 4 : 2));
+    second.fit(batches());
+    REQUIRE(same_bits(*whole, *again));
+  }
+}
+
+TEST_CASE("trainer: a resume that is refused changes neither weights nor averages nor optimizer") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.ema_decay = 0.9;
+  options.checkpoints = folder.path();
+  fm::Trainer(mlp(), noisifier(), options).fit(batches());
+  // Groups that the optimizer's description does not tell apart.
+  const auto plain = options.optimizer;
+  options.optimizer.make = [plain](std::vector<at::Tensor> parameters, double learning_rate) {
+    const at::Tensor last = parameters.back();
+    parameters.pop_back();
+    auto optimizer = plain.make(std::move(parameters), learning_rate);
+    optimizer->add_param_group(torch::optim::OptimizerParamGroup({last}));
+    return optimizer;
+  };
+  networks::Mlp net = mlp(2);
+  fm::Trainer trainer(net, noisifier(), options);
+  const auto before = values(*net);
+  const fm::StateDict averages = trainer.ema()->state();
+  trainer.optimizer().param_groups()[0].options().set_lr(0.5);
+  require_error<fm::CheckpointError>([&] { trainer.resume(); }, "is of another optimizer");
+  REQUIRE(same_bits(values(*net), before));
+  REQUIRE(same_bits(trainer.ema()->state(), averages));
+  REQUIRE(trainer.ema()->updates() == 0);
+  REQUIRE(trainer.optimizer().param_groups()[0].options().get_lr() == 0.5);
+  REQUIRE(trainer.steps() == 0);
 }

@@ -1,9 +1,11 @@
 #include "flowmatch/train/updater.hpp"
 
+#include <cmath>
 #include <limits>
 
 #include "flowmatch/optim/parameter_groups.hpp"
 #include "tests/support/networks.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace {
 
@@ -175,4 +177,54 @@ TEST_CASE("updater: groups keep their own learning rates") {
   step(0.5);
   REQUIRE(close(module.a, doubles({-0.75})));
   REQUIRE(close(module.b, doubles({-0.075})));
+}
+
+TEST_CASE("updater: complex weights that are used conjugated are clipped and trained") {
+  for (const auto precision : {fm::Precision::float32, fm::Precision::float16}) {
+    struct ComplexImpl : torch::nn::Module {
+      ComplexImpl() {
+        weight = register_parameter(
+            "weight", torch::full({2}, c10::complex<double>(1, 1), torch::kComplexFloat));
+      }
+      at::Tensor weight;
+    } module;
+    fm::TrainOptions options = descent();
+    options.clip_norm = 1;
+    options.precision = precision;
+    fm::Updater updater(module, options);
+    updater.begin({});
+    const at::Tensor parts = at::view_as_real(module.weight.conj().resolve_conj());
+    updater.backward((parts * torch::tensor({3.0F, 4.0F})).sum());
+    REQUIRE(module.weight.grad().is_conj());
+    REQUIRE(finish(updater, torch::tensor(1.0)));
+    const double norm = std::sqrt(50.0);
+    REQUIRE(updater.norm().item<double>() == Approx(norm));
+    const at::Tensor after = at::view_as_real(module.weight.detach());
+    REQUIRE(after[0][0].item<double>() == Approx(1 - 0.5 * 3 / norm).epsilon(1e-5));
+    REQUIRE(after[0][1].item<double>() == Approx(1 + 0.5 * 4 / norm).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("updater: a checkpoint of before there were own rates is restored with the factory's") {
+  WeightImpl module;
+  fm::Updater updater(module, descent());
+  fm::Manifest manifest;
+  updater.describe(manifest);
+  REQUIRE(manifest.get("learning_rates") == "0.5");
+  const TemporaryFolder folder;
+  fm::save_optimizer(folder.path() / "optimizer.pt", updater.optimizer());
+  const auto rate_after = [&](const fm::Manifest& of) {
+    updater.restore({folder.path(), of});
+    updater.begin({0.5, {}});
+    return updater.optimizer().param_groups()[0].options().get_lr();
+  };
+  REQUIRE(rate_after(manifest) == 0.25);
+  manifest.set("learning_rates", "0.125");
+  REQUIRE(rate_after(manifest) == 0.0625);
+  fm::Manifest old;
+  old.set("skipped", 0);
+  fm::Updater fresh(module, descent());
+  fresh.restore({folder.path(), old});
+  fresh.begin({0.5, {}});
+  REQUIRE(fresh.optimizer().param_groups()[0].options().get_lr() == 0.25);
 }

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -160,15 +161,27 @@ inline void save_optimizer(const std::filesystem::path& path,
 }
 
 /// Gives the optimizer the state that a checkpoint holds. Throws CheckpointError where it is of
-/// another optimizer.
+/// another optimizer; nothing has changed then.
 inline void load_optimizer(const std::filesystem::path& checkpoint,
                            torch::optim::Optimizer& optimizer, c10::Device device) {
+  std::vector<std::unique_ptr<torch::optim::OptimizerOptions>> options;
+  for (const auto& group : optimizer.param_groups()) options.push_back(group.options().clone());
+  // Without what was there: a parameter may have had no gradient yet.
+  auto state = std::exchange(optimizer.state(), {});
+  const auto put_back = [&] {
+    optimizer.state() = std::move(state);
+    for (std::size_t i = 0; i < options.size(); ++i)
+      optimizer.param_groups()[i].set_options(std::move(options[i]));
+  };
   try {
     torch::serialize::InputArchive archive;
     archive.load_from((checkpoint / "optimizer.pt").string(), device);
-    optimizer.state().clear();  // a parameter may have had no gradient yet
     optimizer.load(archive);
+  } catch (const CheckpointError&) {
+    put_back();
+    throw;
   } catch (const c10::Error& error) {
+    put_back();
     throw CheckpointError("checkpoint " + checkpoint.string() + " is of another optimizer: " +
                           error.what_without_backtrace() + "; give the one that it was made with");
   }

@@ -14,10 +14,16 @@ namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
+/// Those that there are. What autograd has put off is done: operations on lists change no tensor in
+/// place that is a lazily conjugated or negated view.
 inline std::vector<at::Tensor> gradients(const std::vector<at::Tensor>& parameters) {
   std::vector<at::Tensor> grads;
   for (const at::Tensor& p : parameters) {
-    if (p.grad().defined()) grads.push_back(p.grad());
+    const at::Tensor& grad = p.grad();
+    if (!grad.defined()) continue;
+    if (grad.is_conj() || grad.is_neg())
+      at::Tensor(p).mutable_grad() = grad.resolve_conj().resolve_neg();
+    grads.push_back(p.grad());
   }
   return grads;
 }

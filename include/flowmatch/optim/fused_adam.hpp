@@ -38,7 +38,8 @@ class StepMask {
 /// its gradient and its averages do not lie in memory alike, LibTorch's own step runs.
 ///
 /// A complex parameter is two real ones to it, as to Python's (LibTorch's own squares the complex
-/// gradient). Throws OptionError for sparse gradients.
+/// gradient); one that is a lazily conjugated or negated view moves what it is a view of. Throws
+/// OptionError for sparse gradients.
 template <class Base, class Options, class State>
 class FusedOptimizer : public Base, public StepMask {
  public:
@@ -97,6 +98,13 @@ class FusedOptimizer : public Base, public StepMask {
   // What the arithmetic is done on.
   static at::Tensor real(const at::Tensor& t) {
     return t.is_complex() ? at::view_as_real(t.resolve_conj()) : t;
+  }
+  // The same of p, or of its gradient, as p's memory has it: where p is a lazily conjugated or
+  // negated view, the numbers there have other signs, and so have their steps.
+  static at::Tensor in_memory(at::Tensor t, const at::Tensor& p) {
+    if (p.is_conj()) t = t.conj();
+    if (p.is_neg()) t = at::_neg_view(t);
+    return real(t.resolve_neg());
   }
 
   // Whether elements have the same places in memory. The stride of a dimension of size 1 is never
@@ -161,8 +169,8 @@ class FusedOptimizer : public Base, public StepMask {
     } else {
       all.steps.push_back(all.steps.back());
     }
-    all.params.push_back(real(p));
-    all.grads.push_back(real(p.grad()));
+    all.params.push_back(in_memory(p, p));
+    all.grads.push_back(in_memory(p.grad(), p));
     all.means.push_back(real(state.exp_avg()));
     all.squares.push_back(real(state.exp_avg_sq()));
     if (options.amsgrad()) all.max_squares.push_back(real(state.max_exp_avg_sq()));

@@ -40,10 +40,12 @@ class LossScaler {
     const at::NoGradGuard no_grad;
     std::map<std::string, std::vector<at::Tensor>> by_device;
     for (const at::Tensor& p : parameters) {
-      if (!p.grad().defined()) continue;
       // A place that a sparse gradient names twice may overflow only as a sum.
-      if (p.grad().is_sparse()) at::Tensor(p).mutable_grad() = p.grad().coalesce();
-      at::Tensor grad = p.grad().is_sparse() ? p.grad().values() : p.grad();
+      if (p.grad().defined() && p.grad().is_sparse())
+        at::Tensor(p).mutable_grad() = p.grad().coalesce();
+    }
+    for (at::Tensor grad : detail::gradients(parameters)) {
+      if (grad.is_sparse()) grad = grad.values();
       if (grad.is_complex()) grad = at::view_as_real(grad);
       by_device[grad.device().str()].push_back(without_repetitions(grad));
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/Functions.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
 #include <torch/optim/adagrad.h>
@@ -9,11 +10,10 @@
 #include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -110,6 +110,37 @@ inline void refuse_complex(const std::vector<at::Tensor>& parameters) {
   }
 }
 
+/// LibTorch's class with an OptionError for the sparse gradients that it has no step for: any with
+/// RMSprop, those of groups with weight decay with SGD.
+template <class Base>
+class DenseGradients : public Base {
+ public:
+  using Base::Base;
+  at::Tensor step(typename Base::LossClosure closure = nullptr) override {
+    for (auto& group : this->param_groups_) {
+      const auto* sgd = dynamic_cast<torch::optim::SGDOptions*>(&group.options());
+      if (sgd != nullptr && sgd->weight_decay() == 0) continue;
+      for (const at::Tensor& p : group.params()) {
+        if (!p.grad().defined() || !p.grad().is_sparse()) continue;
+        throw OptionError(
+            "this optimizer changes whole parameters, and one has a sparse gradient; make the "
+            "embedding with sparse(false), or train with sgd() without weight decay");
+      }
+    }
+    return Base::step(std::move(closure));
+  }
+};
+
+/// Whether two of a tensor's elements lie in one place, as those of `expand` and `unfold` do.
+inline bool overlaps_itself(const at::Tensor& t) {
+  if (t.layout() != at::kStrided || t.numel() == 0 || t.is_non_overlapping_and_dense())
+    return false;
+  std::int64_t last = 0;
+  for (std::int64_t d = 0; d < t.dim(); ++d) last += (t.size(d) - 1) * t.stride(d);
+  const at::Tensor places = at::arange(last + 1).as_strided(t.sizes(), t.strides());
+  return std::get<0>(at::_unique(places)).numel() != t.numel();
+}
+
 template <class Optimizer, class Options>
 OptimizerFactory adam_factory(const char* name, AdamSettings s) {
   check(name, s);
@@ -149,11 +180,11 @@ inline OptimizerFactory sgd(double momentum = 0, double weight_decay = 0, bool n
   }
   return {description, [=](std::vector<at::Tensor> parameters, double learning_rate) {
             detail::refuse_half_precision(parameters);
-            return std::make_unique<torch::optim::SGD>(std::move(parameters),
-                                                       torch::optim::SGDOptions(learning_rate)
-                                                           .momentum(momentum)
-                                                           .weight_decay(weight_decay)
-                                                           .nesterov(nesterov));
+            return std::make_unique<detail::DenseGradients<torch::optim::SGD>>(
+                std::move(parameters), torch::optim::SGDOptions(learning_rate)
+                                           .momentum(momentum)
+                                           .weight_decay(weight_decay)
+                                           .nesterov(nesterov));
           }};
 }
 
@@ -171,7 +202,7 @@ inline OptimizerFactory rmsprop(double alpha = 0.99, double momentum = 0, double
   return {description, [=](std::vector<at::Tensor> parameters, double learning_rate) {
             detail::refuse_half_precision(parameters);
             detail::refuse_complex(parameters);
-            return std::make_unique<torch::optim::RMSprop>(
+            return std::make_unique<detail::DenseGradients<torch::optim::RMSprop>>(
                 std::move(parameters), torch::optim::RMSpropOptions(learning_rate)
                                            .alpha(alpha)
                                            .momentum(momentum)
@@ -194,7 +225,7 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerFa
     all.push_back(p);
     if (!p.requires_grad()) continue;
     trained.push_back(p);
-    if (without_repetitions(p).numel() != p.numel()) {
+    if (overlaps_itself(p)) {
       throw OptionError(fmt::format(
           "elements of the parameter {} {} share memory, so none can be trained; register a "
           "clone() of it, or one without repetitions that forward expands",
@@ -230,8 +261,8 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerFa
 /// Makes the optimizer of a module's parameters. Throws OptionError for a factory that is empty or
 /// gives none, for optimizers whose step needs a closure (LBFGS: a flow-matching loss is another
 /// sample each time it is evaluated), for a module without a parameter to train or with one whose
-/// elements share memory (`expand`), and for complex ones where LibTorch's class squares their
-/// gradients as complex numbers.
+/// elements share memory (`expand`, `unfold`), and for complex ones where LibTorch's class squares
+/// their gradients as complex numbers.
 inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerFactory& factory,
                                                                torch::nn::Module& module,
                                                                double learning_rate) {
@@ -261,40 +292,5 @@ inline void set_rates(torch::optim::Optimizer& optimizer, double learning_rate,
     if (momentum) detail::set_momentum(group.options(), *momentum);
   }
 }
-
-/// The learning rates that an optimizer's groups were made with, which a schedule multiplies. A
-/// rate that somebody else sets between two calls becomes that group's from then on.
-class GroupRates {
- public:
-  /// Begins with the rates that the groups have.
-  explicit GroupRates(torch::optim::Optimizer& optimizer) { scale(optimizer, Rates{}); }
-
-  /// Sets each group's learning rate to its own times the factor, and every group's momentum if one
-  /// is given (as PyTorch's OneCycleLR does).
-  void scale(torch::optim::Optimizer& optimizer, const Rates& rates) {
-    auto& groups = optimizer.param_groups();
-    groups_.resize(groups.size());
-    for (std::size_t i = 0; i < groups.size(); ++i) {
-      auto& options = groups[i].options();
-      auto& [own, set] = groups_[i];
-      if (options.get_lr() != set) own = options.get_lr();
-      set = own * rates.factor;
-      options.set_lr(set);
-      if (rates.momentum) detail::set_momentum(options, *rates.momentum);
-    }
-  }
-  /// After a saved state has been loaded, which brings the rates of its last step.
-  void keep(torch::optim::Optimizer& optimizer) {
-    for (std::size_t i = 0; i < std::min(groups_.size(), optimizer.param_groups().size()); ++i)
-      groups_[i].set = optimizer.param_groups()[i].options().get_lr();
-  }
-
- private:
-  struct Group {
-    double own = 0;
-    double set = std::numeric_limits<double>::quiet_NaN();  // by us, at last
-  };
-  std::vector<Group> groups_{};
-};
 
 }}  // namespace flowmatch

@@ -57,10 +57,12 @@ inline std::optional<Position> resume_run(
   updater.require_trainable();
   options.require_same(found->manifest);
   const Position position = Position::from(found->manifest);
-  load_state_dict(module, read_state_dict(found->path / "model.pt"));
-  updater.restore(*found);
-  if (generators)
-    restore_generators(read_state_dict(found->path / "generators.pt"), updater.device());
+  const StateDict weights = read_state_dict(found->path / "model.pt");
+  const StateDict states = read_state_dict(found->path / "generators.pt");
+  // First what may still be refused; weights that do not fit are so below, before any change.
+  if (compare_state_dict(module, weights).fits()) updater.restore(*found);
+  load_state_dict(module, weights);
+  if (generators) restore_generators(states, updater.device());
   folder.adopt(found->manifest);
   return position;
 }

@@ -18,6 +18,7 @@
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/optim/clip.hpp"
 #include "flowmatch/optim/ema.hpp"
+#include "flowmatch/optim/group_rates.hpp"
 #include "flowmatch/optim/lending.hpp"
 #include "flowmatch/optim/loss_scaler.hpp"
 #include "flowmatch/optim/module_tensors.hpp"
@@ -119,6 +120,7 @@ class Updater {
 
   /// The numbers of its state go into a checkpoint's manifest, all else into its files.
   void describe(Manifest& manifest) const {
+    manifest.set("learning_rates", rates_.text(*optimizer_));
     manifest.set("ema_updates", ema_ ? ema_->updates() : 0);
     manifest.set("skipped", watch_.skipped());
     if (!scaler_) return;
@@ -128,9 +130,12 @@ class Updater {
   /// Goes on from a checkpoint. Throws CheckpointError.
   void restore(const Checkpoint& from) {
     const Manifest& manifest = from.manifest;
-    if (ema_) ema_->load(read_state_dict(from.path / "ema.pt"), manifest.get_int("ema_updates"));
+    const StateDict averages = ema_ ? read_state_dict(from.path / "ema.pt") : StateDict();
     load_optimizer(from.path, *optimizer_, device());
-    rates_.keep(*optimizer_);
+    // The first checkpoints did not keep the groups' own rates.
+    const bool rates = manifest.contains("learning_rates");
+    rates_.keep(*optimizer_, rates ? manifest.get("learning_rates") : "");
+    if (ema_) ema_->load(averages, manifest.get_int("ema_updates"));
     if (scaler_)
       scaler_->restore(manifest.get_double("loss_scale"), manifest.get_int("loss_scale_steps"));
     watch_.set_skipped(manifest.contains("skipped") ? manifest.get_int("skipped") : 0);
