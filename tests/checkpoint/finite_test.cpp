@@ -60,3 +60,18 @@ TEST_CASE("finite: every dtype and shape that a module can register passes") {
     buffer.copy_(before);
   }
 }
+
+TEST_CASE("finite: a frozen parameter may hold infinity where it did and a trained one may not") {
+  torch::nn::Module module;
+  at::Tensor mask = module.register_parameter("mask", torch::full({2, 2}, -infinity).triu(1),
+                                              /*requires_grad=*/false);
+  module.register_parameter("weight", torch::ones({2}));
+  const fm::NonfiniteBuffers known(module);
+  const auto check = [&] { fm::check_finite(module, 5, known); };
+  REQUIRE_NOTHROW(check());
+  mask[1][0].fill_(-infinity);
+  require_error<fm::TrainingError>(check, "before the trainer is made");
+  mask[1][0].fill_(0);
+  mask.set_requires_grad(true);
+  require_error<fm::TrainingError>(check, "after 5 steps");
+}
