@@ -30,3 +30,36 @@ TEST_CASE("channels_last: weights that are laid out so already keep their memory
   fm::to_channels_last(*conv);
   CHECK(conv->weight.const_data_ptr() == memory);
 }
+
+TEST_CASE("channels_last: weights that share their memory stay tied") {
+  struct SharingImpl : torch::nn::Module {
+    SharingImpl() {
+      viewed = register_module("viewed", torch::nn::Conv2d(2, 4, 3));
+      kernel = register_buffer("kernel", viewed->weight.detach());
+      part = register_parameter("part", viewed->weight.detach()[0]);
+      tied = register_module("tied", torch::nn::Conv2d(2, 4, 3));
+      register_module("same", tied);
+    }
+    torch::nn::Conv2d viewed{nullptr}, tied{nullptr};
+    at::Tensor kernel, part;
+  } net;
+  fm::to_channels_last(net);
+  const at::NoGradGuard no_grad;
+  net.viewed->weight.fill_(5);
+  REQUIRE(torch::equal(net.kernel, torch::full({4, 2, 3, 3}, 5.0F)));
+  REQUIRE(torch::equal(net.part, torch::full({2, 3, 3}, 5.0F)));
+  REQUIRE(net.viewed->weight.is_contiguous());
+  // Under two names it is one tensor.
+  REQUIRE(net.tied->weight.is_contiguous(at::MemoryFormat::ChannelsLast));
+}
+
+TEST_CASE("channels_last: weights that are laid out under InferenceMode can be trained") {
+  torch::nn::Conv2d conv(2, 4, 3);
+  {
+    const c10::InferenceMode inference;
+    fm::to_channels_last(*conv);
+  }
+  REQUIRE(conv->weight.is_contiguous(at::MemoryFormat::ChannelsLast));
+  conv->forward(torch::ones({1, 2, 3, 3})).sum().backward();
+  REQUIRE(conv->weight.grad().sum().item<double>() == 72);
+}
