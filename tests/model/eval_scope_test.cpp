@@ -79,3 +79,32 @@ TEST_CASE("eval_scope: modes come back after an exception too") {
   CHECK(network->is_training());
   CHECK(network->layers->is_training());
 }
+
+TEST_CASE("eval_scope: a train() that throws leaves the other modes right and ends no program") {
+  struct ThrowingImpl : torch::nn::Module {
+    void train(bool on = true) override {
+      if (on == throws_at) throw std::runtime_error("its own train()");
+      torch::nn::Module::train(on);
+    }
+    bool throws_at = true;
+  };
+  struct RootImpl : torch::nn::Module {
+    RootImpl() {
+      first = register_module("first", torch::nn::Linear(1, 1));
+      throwing = register_module("throwing", std::make_shared<ThrowingImpl>());
+      last = register_module("last", torch::nn::Linear(1, 1));
+    }
+    torch::nn::Linear first{nullptr}, last{nullptr};
+    std::shared_ptr<ThrowingImpl> throwing;
+  } root;
+  { const fm::EvalScope scope(root); }
+  CHECK(root.first->is_training());
+  CHECK(root.last->is_training());
+  root.throwing->throws_at = false;
+  root.train();
+  REQUIRE_THROWS_AS(fm::EvalScope(root), std::runtime_error);
+  CHECK(root.is_training());
+  CHECK(root.first->is_training());
+  CHECK(root.throwing->is_training());
+  CHECK(root.last->is_training());
+}

@@ -4,6 +4,7 @@
 #include <torch/nn/modules/batchnorm.h>
 
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <string>
 #include <unordered_set>
@@ -66,6 +67,19 @@ class MeasuringScope {
     });
   }
   ~MeasuringScope() {
+    try {
+      put_back();
+    } catch (const std::exception&) {  // the error that is under way is the one to hear of
+    }
+  }
+  MeasuringScope(const MeasuringScope&) = delete;
+  MeasuringScope& operator=(const MeasuringScope&) = delete;
+
+  bool has_layers() const { return !before_.empty(); }
+  void keep() noexcept { keep_ = true; }
+
+ private:
+  void put_back() {
     const at::NoGradGuard no_grad;
     auto before = before_.begin();
     for_each_batch_norm(*model_, [&](auto& layer) {
@@ -79,13 +93,7 @@ class MeasuringScope {
       ++before;
     });
   }
-  MeasuringScope(const MeasuringScope&) = delete;
-  MeasuringScope& operator=(const MeasuringScope&) = delete;
 
-  bool has_layers() const { return !before_.empty(); }
-  void keep() noexcept { keep_ = true; }
-
- private:
   struct Layer {
     at::Tensor mean, variance, batches;
     std::optional<double> momentum;
