@@ -230,3 +230,24 @@ TEST_CASE("velocity_model: a module gets times and floating conditions in its ow
   CHECK(at::equal(fm::call_model(lambda, x, late, condition),
                   torch::full({2, 1}, 0.75, at::kDouble)));
 }
+
+TEST_CASE("velocity_model: empty holders and pointers are refused with the remedy") {
+  const at::Tensor x = torch::ones({2, 2});
+  const at::Tensor t = torch::zeros({2});
+  Mlp holder{nullptr};
+  std::shared_ptr<MlpImpl> shared;
+  std::unique_ptr<MlpImpl> unique;
+  MlpImpl* pointer = nullptr;
+  Mlp* to_holder = &holder;
+  torch::nn::AnyModule any;
+  const auto refused = [](const auto& f) {
+    require_error<fm::OptionError>(f, "construct the network first");
+  };
+  refused([&] { fm::call_model(holder, x, t); });
+  refused([&] { fm::call_model(shared, x, t); });
+  refused([&] { fm::call_model(unique, x, t); });
+  refused([&] { fm::call_model(pointer, x, t); });
+  refused([&] { fm::call_model(to_holder, x, t); });
+  refused([&] { static_cast<void>(fm::module_of(holder)); });
+  refused([&] { static_cast<void>(fm::detail::held_module(any)); });
+}

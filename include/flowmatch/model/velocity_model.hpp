@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/types.hpp"
 
@@ -18,22 +19,37 @@ namespace flowmatch { inline namespace v0 {
 
 namespace detail {
 
+inline OptionError no_model() {
+  return OptionError(
+      "the model is an empty holder or pointer; construct the network first, and give it then");
+}
+
+template <class Pointer>
+auto& dereferenced(Pointer&& pointer) {
+  if constexpr (requires { pointer == nullptr; }) {
+    if (pointer == nullptr) throw no_model();
+  }
+  return *pointer;
+}
+
 /// The object that a handle stands for: what a module holder, a pointer of any kind or a
-/// reference_wrapper points to, through several of them, and otherwise the object itself.
+/// reference_wrapper points to, through several of them, and otherwise the object itself. Throws
+/// OptionError where a handle is empty.
 template <class M>
 auto& pointee(M& model) {
   if constexpr (std::derived_from<std::remove_const_t<M>, torch::nn::Module>) {
     return model;
   } else if constexpr (std::is_pointer_v<std::remove_const_t<M>> &&
                        std::is_object_v<std::remove_pointer_t<M>>) {
-    return pointee(*model);
+    return pointee(dereferenced(model));
   } else if constexpr (requires {
                          typename M::ContainedType;
                          *model.ptr();
                        }) {
+    if (model.is_empty()) throw no_model();
     return pointee(*model.ptr());
   } else if constexpr (requires { *model.get(); }) {
-    return pointee(*model.get());
+    return pointee(dereferenced(model.get()));
   } else if constexpr (requires { static_cast<typename M::type&>(model.get()); }) {
     return pointee(model.get());
   } else {
@@ -95,7 +111,11 @@ auto& held_module(M& model) {
   if constexpr (ModuleHandle<M>) {
     return module_of(model);
   } else {
-    return *pointee(model).ptr();
+    auto& any = pointee(model);
+    if constexpr (requires { any.is_empty(); }) {
+      if (any.is_empty()) throw no_model();
+    }
+    return *any.ptr();
   }
 }
 

@@ -67,7 +67,7 @@ class Trainer {
                 "flowmatch: the fifth argument is how ranks talk; see parallel/communicator.hpp");
 
  public:
-  /// Of its parts. Throws OptionError for options out of range.
+  /// Of its parts. Throws OptionError for options out of range, and for an empty holder.
   Trainer(Model model, NoisifierT noisifier, TrainOptions options = {}, ObjectiveT objective = {},
           CommunicatorT communicator = CommunicatorT())
       : model_(std::move(model)),
@@ -144,7 +144,7 @@ class Trainer {
   }
 
   /// @{ What is trained, its optimizer, averages (nullptr without `ema_decay`), options and steps.
-  auto& module() noexcept { return module_of(model_); }
+  auto& module() { return module_of(model_); }
   const NoisifierT& noisifier() const noexcept { return noisifier_; }
   torch::optim::Optimizer& optimizer() noexcept { return updater_.optimizer(); }
   Ema* ema() noexcept { return updater_.ema(); }
