@@ -7,7 +7,7 @@
 
 namespace {
 
-std::vector<at::Tensor> some_parameters() {
+std::vector<at::Tensor> two_parameters() {
   return {torch::ones({3}, torch::kDouble).requires_grad_(),
           torch::full({2, 2}, 0.5, torch::kDouble).requires_grad_()};
 }
@@ -15,7 +15,7 @@ std::vector<at::Tensor> some_parameters() {
 }  // namespace
 
 TEST_CASE("group_rates: a schedule multiplies each group's own rate") {
-  auto parameters = some_parameters();
+  auto parameters = two_parameters();
   std::vector<torch::optim::OptimizerParamGroup> groups;
   groups.emplace_back(std::vector<at::Tensor>{parameters[0]});
   groups.emplace_back(std::vector<at::Tensor>{parameters[1]},
@@ -48,7 +48,7 @@ TEST_CASE("group_rates: a schedule multiplies each group's own rate") {
 }
 
 TEST_CASE("group_rates: groups' own rates are kept as text and come back with every digit") {
-  auto parameters = some_parameters();
+  auto parameters = two_parameters();
   std::vector<torch::optim::OptimizerParamGroup> groups;
   groups.emplace_back(std::vector<at::Tensor>{parameters[0]});
   groups.emplace_back(std::vector<at::Tensor>{parameters[1]},

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "flowmatch/optim/group_rates.hpp"
 #include "tests/support/networks.hpp"
 
 namespace {
