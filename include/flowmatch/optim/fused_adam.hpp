@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -28,8 +29,7 @@ class StepMask {
   virtual void settle() = 0;
 
  protected:
-  at::Tensor found_inf_{};     ///< 1 where the next update is to be left out
-  at::Tensor masked_steps_{};  ///< since the last settle
+  at::Tensor found_inf_{};  ///< 1 where the next update is to be left out
 };
 
 /// LibTorch's Adam or AdamW with its options and saved state, whose step is one fused operation
@@ -54,12 +54,10 @@ class FusedOptimizer : public Base, public StepMask {
     }
     const at::NoGradGuard no_grad;
     if (fusable()) {
-      if (found_inf_.defined() && !masked_steps_.defined())
-        masked_steps_ = at::zeros_like(found_inf_);
       for (auto& group : this->param_groups_)
         step_group(group.params(), static_cast<Options&>(group.options()));
-      if (found_inf_.defined()) masked_steps_ += found_inf_;
     } else if (!found_inf_.defined() || found_inf_.template item<float>() == 0) {
+      settle();  // that step knows nothing of masked ones
       step_one_by_one();
     }
     return loss;
@@ -69,6 +67,7 @@ class FusedOptimizer : public Base, public StepMask {
   /// CheckpointError for one of parameters of other shapes or dtypes.
   void load(torch::serialize::InputArchive& archive) override {
     Base::load(archive);
+    masked_.clear();
     for (const auto& group : this->param_groups_) {
       for (const at::Tensor& p : group.params()) {
         const auto slot = this->state_.find(p.unsafeGetTensorImpl());
@@ -84,14 +83,16 @@ class FusedOptimizer : public Base, public StepMask {
   }
 
   void settle() override {
-    if (!masked_steps_.defined()) return;
-    const auto count = static_cast<std::int64_t>(masked_steps_.template item<float>());
-    masked_steps_.zero_();
-    if (count == 0) return;
-    for (auto& [parameter, slot] : this->state_) {
-      auto& state = static_cast<State&>(*slot);
-      state.step(state.step() - count);
+    std::unordered_map<const c10::TensorImpl*, std::int64_t> read;  // each count once
+    for (const auto& [parameter, count] : masked_) {
+      const auto [known, is_new] = read.try_emplace(count.unsafeGetTensorImpl());
+      if (is_new) known->second = static_cast<std::int64_t>(count.template item<float>());
+      const auto slot = this->state_.find(parameter);
+      if (slot == this->state_.end()) continue;
+      auto& state = static_cast<State&>(*slot->second);
+      state.step(state.step() - known->second);
     }
+    masked_.clear();
   }
 
  private:
@@ -144,7 +145,10 @@ class FusedOptimizer : public Base, public StepMask {
   // The fused operation's lists, one entry a parameter.
   struct Operands {
     std::vector<at::Tensor> params{}, grads{}, means{}, squares{}, max_squares{}, steps{};
+    // Of the last parameter: its count of steps, how many of them were masked before this one, and
+    // with this one.
     std::int64_t last_step = 0;
+    at::Tensor last_masked{}, now_masked{};
   };
 
   void step_group(const std::vector<at::Tensor>& parameters, const Options& options) {
@@ -160,15 +164,21 @@ class FusedOptimizer : public Base, public StepMask {
     if (!slot) slot = fresh_state(p, options.amsgrad());
     auto& state = static_cast<State&>(*slot);
     state.step(state.step() + 1);
-    // Parameters that have always stepped together share one tensor for the count.
-    if (all.steps.empty() || all.last_step != state.step()) {
+    const auto found = masked_.find(p.unsafeGetTensorImpl());
+    const at::Tensor masked = found == masked_.end() ? at::Tensor{} : found->second;
+    // Parameters that have always stepped together share one tensor for each count.
+    if (all.steps.empty() || all.last_step != state.step() || !all.last_masked.is_same(masked)) {
       all.last_step = state.step();
+      all.last_masked = masked;
       all.steps.push_back(at::full({}, static_cast<double>(state.step()),
                                    at::TensorOptions(at::kFloat).device(p.device())));
-      if (masked_steps_.defined()) all.steps.back() -= masked_steps_;
+      if (masked.defined()) all.steps.back() -= masked;
+      if (found_inf_.defined())
+        all.now_masked = masked.defined() ? masked + found_inf_ : found_inf_.clone();
     } else {
       all.steps.push_back(all.steps.back());
     }
+    if (found_inf_.defined()) masked_[p.unsafeGetTensorImpl()] = all.now_masked;
     all.params.push_back(in_memory(p, p));
     all.grads.push_back(in_memory(p.grad(), p));
     all.means.push_back(real(state.exp_avg()));
@@ -237,6 +247,10 @@ class FusedOptimizer : public Base, public StepMask {
     if (amsgrad) state->max_exp_avg_sq(at::zeros_like(p, at::MemoryFormat::Preserve));
     return state;
   }
+
+  // Of the steps that each parameter's state counts since the last settle, those that were masked:
+  // a float32 scalar on the device.
+  std::unordered_map<void*, at::Tensor> masked_{};
 };
 
 /// Adam (Kingma & Ba 2015), with decay as a part of the gradient.
