@@ -182,7 +182,8 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
       losses.emplace(file, std::vector<std::string>{"loss"}, trainer.steps());
       if (o.patience > 0) stopping.emplace(o.patience);
       for (const auto& row : fm::read_metrics(file, "loss")) {
-        if (stopping) stopped_early = (*stopping)(row.value) == fm::Next::stop;
+        if (stopping && row.step <= trainer.steps())
+          stopped_early = (*stopping)(row.value) == fm::Next::stop;
       }
     }
     if (fm::any_rank(ranks, device, stopped_early)) return false;

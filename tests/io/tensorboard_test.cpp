@@ -64,13 +64,28 @@ TEST_CASE("tensorboard: a writer makes its folder and one file of whole records"
 
 TEST_CASE("tensorboard: a run that goes on tells TensorBoard from which step on to forget") {
   const TemporaryFolder folder;
-  const fm::TensorBoardWriter first(folder.path());
-  const fm::TensorBoardWriter second(folder.path(), 10);
+  fm::TensorBoardWriter first(folder.path());
+  fm::TensorBoardWriter second(folder.path(), 10);
   CHECK(first.path().filename() < second.path().filename());
-  CHECK(records(read(first.path())).size() == 1);
+  first.flush();
+  second.flush();
+  CHECK(fs::is_empty(folder.path()));  // a run that is refused makes it forget nothing
+  first.scalar("loss", 0.5, 1);
+  second.scalar("loss", 0.5, 11);
+  first.flush();
+  second.flush();
+  CHECK(records(read(first.path())).size() == 2);
   const std::vector<std::string> found = records(read(second.path()));
-  REQUIRE(found.size() == 2);
+  REQUIRE(found.size() == 3);
+  CHECK(found[0].find("brain.Event:2") != std::string::npos);
   CHECK(found[1].substr(9) == tb::event(0, 11, tb::start()));
+  CHECK(found[2].substr(9) == tb::event(0, 11, tb::scalar("loss", 0.5)));
+  second.restart(9);
+  second.restart(10);
+  second.scalar("loss", 0.5, 10);
+  second.flush();
+  CHECK(records(read(second.path()))[3].substr(9) == tb::event(0, 9, tb::start()));
+  CHECK(records(read(second.path())).size() == 5);
 }
 
 TEST_CASE("tensorboard: a file that cannot be written is a data error") {

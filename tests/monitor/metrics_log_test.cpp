@@ -75,12 +75,17 @@ TEST_CASE("metrics_log: a last row that was cut and lines that are none go on re
   const TemporaryFolder folder;
   const fs::path csv = folder.path() / "m.csv";
   put(csv, "step,loss\n1,0.5\njunk\n2,0.4\n3,0.");
-  fm::MetricsFile(csv, {"loss"}, 3);
-  CHECK(read(csv) == "step,loss\n1,0.5\n2,0.4\n");
+  fm::MetricsFile(csv, {"loss"}, 3).write(4, {1});
+  CHECK(read(csv) == "step,loss\n1,0.5\n2,0.4\n4,1\n");
+  CHECK(read(folder.path() / "m.1.csv") == "step,loss\n1,0.5\njunk\n2,0.4\n3,0.");  // not lost
   const fs::path json = folder.path() / "m.jsonl";
   put(json, "{\"step\": 1, \"loss\": 0.5}\n\n{\"step\": 2, \"lo");
-  fm::MetricsFile(json, {"loss"}, 3);
-  CHECK(read(json) == "{\"step\": 1, \"loss\": 0.5}\n");
+  fm::MetricsFile(json, {"loss"}, 3).write(4, {1});
+  CHECK(read(json) == "{\"step\": 1, \"loss\": 0.5}\n{\"step\": 4, \"loss\": 1}\n");
+  CHECK_FALSE(fs::exists(folder.path() / "m.1.jsonl"));
+  put(csv, "step,lo");  // a head that was cut
+  fm::MetricsFile(csv, {"loss"}, 3).write(4, {1});
+  CHECK(read(csv) == "step,loss\n4,1\n");
 }
 
 TEST_CASE("metrics_log: rows reach the file each few rows and on a flush") {
@@ -164,8 +169,8 @@ TEST_CASE("metrics_log: what cannot be is refused and an older file stays") {
   fm::MetricsFile file(folder.path() / "n.csv", {"loss"});
   require_error<fm::OptionError>([&] { file.write(1, {}); }, "0 values for the 1 columns");
   fs::create_symlink("/dev/full", folder.path() / "full.csv.writing");
-  require_error<fm::DataError>([&] { fm::MetricsFile(folder.path() / "full.csv", {"loss"}); },
-                               "has room");
+  require_error<fm::DataError>(
+      [&] { fm::MetricsFile(folder.path() / "full.csv", {"loss"}).write(1, {1}); }, "has room");
 }
 
 TEST_CASE("metrics_log: another run's rows stay beside those of a run that begins") {
@@ -179,7 +184,8 @@ TEST_CASE("metrics_log: another run's rows stay beside those of a run that begin
   CHECK(read(folder.path() / "m.1.csv") == "step,loss\n1,0.5\n");
   CHECK(read(folder.path() / "m.2.csv") == "step,loss\n1,1\n");
   put(folder.path() / "empty.csv", "step,loss\n");
-  fm::MetricsFile(folder.path() / "empty.csv", {"loss"});
+  fm::MetricsFile(folder.path() / "empty.csv", {"loss"}).write(1, {1});
+  CHECK(read(folder.path() / "empty.csv") == "step,loss\n1,1\n");
   CHECK_FALSE(fs::exists(folder.path() / "empty.1.csv"));
 }
 
@@ -224,6 +230,53 @@ TEST_CASE("metrics_log: a row of what was before the first step stays when a run
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "m.csv";
   put(path, "step,loss\n0,2.5\n1,0.5\n2,0.4\n");
-  fm::MetricsFile(path, {"loss"}, 1);
-  CHECK(read(path) == "step,loss\n0,2.5\n1,0.5\n");
+  fm::MetricsFile(path, {"loss"}, 1).write(2, {0.25});
+  CHECK(read(path) == "step,loss\n0,2.5\n1,0.5\n2,0.25\n");
+}
+
+TEST_CASE("metrics_log: before its first row it changes nothing") {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "m.csv";
+  {
+    // A rank that calls no hooks, and a program that was started twice, make one, too.
+    fm::MetricsLog first(path);
+    fm::MetricsLog second(path);
+    second.on_epoch({});
+    CHECK_FALSE(fs::exists(path));
+    first.on_step({.step = 1, .loss = 0.5, .learning_rate = 1});
+    fm::MetricsLog third(path, 1), fourth(path, 0);
+    first.on_step({.step = 2, .loss = 0.25, .learning_rate = 1});
+  }
+  const auto rows = fm::read_metrics(path, "loss");
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[1].value == 0.25);
+  CHECK_FALSE(fs::exists(folder.path() / "m.1.csv"));
+
+  // Where the program has gone to another folder, or the run back, before its first row.
+  const fs::path before = fs::current_path();
+  fs::current_path(folder.path());
+  fm::MetricsFile file("n.csv", {"loss"}, 6);
+  fs::current_path(before);
+  put(folder.path() / "n.csv", "step,loss\n3,1\n5,1\n6,1\n");
+  file.write(5, {2});
+  CHECK(read(folder.path() / "n.csv") == "step,loss\n3,1\n5,2\n");
+}
+
+TEST_CASE("metrics_log: JSON lines of others are set aside whole") {
+  const TemporaryFolder folder;
+  for (const std::string others :
+       {"{\"epoch\": 1, \"loss\": 0.5}\n", "{\"step\":1,\"loss\":0.5}\n", "[{\"step\": 1}]\n",
+        "{\"step\": -1, \"loss\": 1}\n", "{\"step\": 1x, \"loss\": 1}\n", "{\"step\": 1", "text"}) {
+    for (const std::int64_t done : {0, 1}) {
+      INFO(others << ", " << done);
+      if (done > 0 && others.back() != '\n') continue;  // a row that was cut
+      const fs::path path = folder.path() / "m.jsonl";
+      const std::string own = "{\"step\": 1, \"loss\": 0.25}\n";
+      put(path, own + others);
+      fm::MetricsFile(path, {"loss"}, done).write(2, {1});
+      CHECK(read(path) == (done > 0 ? own : "") + "{\"step\": 2, \"loss\": 1}\n");
+      CHECK(read(folder.path() / "m.1.jsonl") == own + others);
+      fs::remove(folder.path() / "m.1.jsonl");
+    }
+  }
 }

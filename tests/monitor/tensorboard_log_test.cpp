@@ -64,3 +64,26 @@ TEST_CASE("tensorboard_log: steps that a roll-back repeats are taken back first"
   CHECK(count(read(log), std::string("\x10\x02", 2) + start) == 1);  // with step = 2 before it
   CHECK(count(read(log), start) == 1);
 }
+
+TEST_CASE(
+    "tensorboard_log: another run's curves are forgotten with the first point and not before") {
+  const TemporaryFolder folder;
+  const std::string start = std::string("\x10\x01", 2) + fm::detail::tensorboard::start();
+  const auto files = [&] {
+    const std::filesystem::directory_iterator all(folder.path());
+    return std::distance(begin(all), end(all));
+  };
+  fm::TensorBoardLog first(folder.path());
+  CHECK(files() == 0);
+  first.on_step({.step = 1});
+  CHECK(count(read(first), start) == 0);
+  fm::TensorBoardLog refused(folder.path());
+  fm::TensorBoardLog second(folder.path());
+  refused.on_epoch({.step = 0});
+  CHECK(files() == 1);
+  second.writer().scalar("validation/loss", 0.5, 1);
+  second.on_step({.step = 1});
+  CHECK(count(read(second), start) == 1);
+  CHECK(read(second).find(start) < read(second).find("validation/loss"));
+  CHECK(files() == 2);
+}

@@ -2,12 +2,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -86,12 +88,13 @@ inline std::string record(std::string_view data) {
 /// Writes scalars and images for TensorBoard (`tensorboard --logdir FOLDER`) into a new file
 /// events.out.tfevents.… of the folder, which is made where missing; NaN and infinity are kept. A
 /// run that goes on at step `steps_done` opens a second file, whose beginning tells TensorBoard to
-/// forget what earlier files hold of later steps.
+/// forget what earlier files hold of later steps. The file is made for the first point or picture:
+/// a run that is refused before its first step makes TensorBoard forget nothing.
 ///
 /// Throws DataError where the file can't be written.
 class TensorBoardWriter {
  public:
-  /// Opens a file in the folder.
+  /// Of a file in the folder.
   explicit TensorBoardWriter(const std::filesystem::path& folder, std::int64_t steps_done = 0) {
     // TensorBoard reads a folder's files in the order of their names.
     const std::int64_t now = microseconds();
@@ -99,17 +102,17 @@ class TensorBoardWriter {
     std::snprintf(name, sizeof name, "events.out.tfevents.%010lld.%06lld.%ld",
                   static_cast<long long>(now / 1000000), static_cast<long long>(now % 1000000),
                   static_cast<long>(::getpid()));
-    path_ = folder / name;
-    std::error_code error;
+    std::error_code error;  // the program may go to another folder before the first event
+    const std::filesystem::path absolute = std::filesystem::absolute(folder, error);
+    path_ = (error ? folder : absolute) / name;
     std::filesystem::create_directories(folder, error);
-    file_.open(path_, std::ios::binary);
-    add(0, detail::tensorboard::version());
+    if (!std::filesystem::is_directory(folder, error)) fail();
     if (steps_done > 0) restart(steps_done + 1);
-    flush();
   }
 
-  /// Tells TensorBoard to forget what it has of this step and later ones: the run repeats them.
-  void restart(std::int64_t step) { add(step, detail::tensorboard::start()); }
+  /// Tells TensorBoard, before the next point or picture, to forget what it has of this step and
+  /// later ones: the run repeats them.
+  void restart(std::int64_t step) { restart_ = std::min(step, restart_.value_or(step)); }
 
   /// A point (step, value) of the curve `tag`; a tag's part before the first '/' is its group.
   void scalar(std::string_view tag, double value, std::int64_t step) {
@@ -125,10 +128,7 @@ class TensorBoardWriter {
 
   /// Hands everything to the operating system, for whoever reads along.
   void flush() {
-    if (!file_.flush()) {
-      throw DataError("cannot write " + path_.string() +
-                      "; check the folder's permissions and the free space");
-    }
+    if (file_.is_open() && !file_.flush()) fail();
   }
 
   /// The file that it writes.
@@ -140,13 +140,28 @@ class TensorBoardWriter {
                std::chrono::system_clock::now().time_since_epoch())
         .count();
   }
+  [[noreturn]] void fail() const {
+    throw DataError("cannot write " + path_.string() +
+                    "; check the folder's permissions and the free space");
+  }
   void add(std::int64_t step, const std::string& what) {
+    if (!file_.is_open()) {
+      file_.open(path_, std::ios::binary);
+      if (!file_.is_open()) fail();
+      write(0, detail::tensorboard::version());
+    }
+    if (restart_) write(*restart_, detail::tensorboard::start());
+    restart_.reset();
+    write(step, what);
+  }
+  void write(std::int64_t step, const std::string& what) {
     const double wall_time = static_cast<double>(microseconds()) * 1e-6;
     file_ << detail::tensorboard::record(detail::tensorboard::event(wall_time, step, what));
   }
 
   std::filesystem::path path_;
   std::ofstream file_;
+  std::optional<std::int64_t> restart_{};
 };
 
 }}  // namespace flowmatch

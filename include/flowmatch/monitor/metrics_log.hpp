@@ -37,7 +37,10 @@ namespace flowmatch { inline namespace v0 {
 /// (of steps that a run which resumes repeats) and a last row that was cut go. Likewise a row whose
 /// step is not beyond the last one, as after a roll-back, replaces those from its step on. Where no
 /// steps are done, rows that are there are another run's: their file stays beside the new one,
-/// `loss.csv` as `loss.1.csv`.
+/// `loss.csv` as `loss.1.csv`. So does, at any step, one with lines that are no such rows.
+///
+/// The first row opens the file. Before it nothing changes there: a run that is refused, and ranks
+/// that call no hooks, leave another's table as it is.
 ///
 /// Rows are handed to the operating system each `flush_every` rows and by `flush()`; what was not
 /// is lost where the program is killed.
@@ -47,12 +50,13 @@ namespace flowmatch { inline namespace v0 {
 /// other columns.
 class MetricsFile {
  public:
-  /// Opens the file, or goes on with it.
+  /// Of the file at `path`.
   MetricsFile(std::filesystem::path path, std::vector<std::string> columns,
               std::int64_t steps_done = 0, std::int64_t flush_every = 1)
-      : path_(std::move(path)),
+      : path_(absolute(std::move(path))),
         columns_(std::move(columns)),
         json_(path_.extension() == ".jsonl"),
+        steps_done_(steps_done),
         flush_every_(flush_every),
         head_("step") {
     if (flush_every < 1) throw OptionError("flush_every is below 1; choose at least 1 row");
@@ -65,8 +69,9 @@ class MetricsFile {
       }
       head_ += "," + name;
     }
-    if (steps_done == 0 && holds_rows()) set_aside();
-    keep_rows(steps_done);
+    std::error_code error;
+    if (!std::filesystem::is_directory(path_.parent_path(), error)) fail();
+    lines();
   }
 
   /// A row: a value, or none, for each column. Throws OptionError for another number of values.
@@ -75,7 +80,11 @@ class MetricsFile {
       throw OptionError(fmt::format("{} values for the {} columns of {}; give one for each",
                                     values.size(), columns_.size(), path_.string()));
     }
-    if (step <= last_step_) keep_rows(step - 1);
+    if (!file_.is_open()) {
+      open(std::min(steps_done_, step - 1));
+    } else if (step <= last_step_) {
+      keep_rows(path_, step - 1);
+    }
     last_step_ = step;
     file_ << (json_ ? fmt::format("{{\"step\": {}", step) : fmt::format("{}", step));
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -91,24 +100,52 @@ class MetricsFile {
 
   /// Hands all rows to the operating system.
   void flush() {
-    if (!file_.flush()) {
-      throw DataError("cannot write " + path_.string() +
-                      "; check the folder's permissions and the free space");
-    }
+    if (file_.is_open() && !file_.flush()) fail();
   }
 
  private:
-  bool holds_rows() const {
-    std::ifstream file(path_, std::ios::binary);
-    std::string line;
-    if (!json_ && std::getline(file, line) && line != head_) return false;
-    while (std::getline(file, line)) {
-      if (step_of(line) >= 0) return true;
-    }
-    return false;
+  // The program may go to another folder before the first row.
+  static std::filesystem::path absolute(std::filesystem::path path) {
+    std::error_code error;
+    std::filesystem::path whole = std::filesystem::absolute(path, error);
+    return error ? path : whole;
+  }
+  [[noreturn]] void fail() const {
+    throw DataError("cannot write " + path_.string() +
+                    "; check the folder's permissions and the free space");
   }
 
-  void set_aside() const {
+  struct Lines {
+    bool any = false;     // but for the head
+    bool others = false;  // whole ones that are no rows of such a file
+  };
+  Lines lines() const {
+    Lines found;
+    std::ifstream file(path_, std::ios::binary);
+    std::error_code error;
+    if (!file.is_open() && std::filesystem::exists(path_, error)) fail();
+    bool first = !json_;
+    for (std::string line; std::getline(file, line);) {
+      if (std::exchange(first, false)) {
+        if (line == head_ || (file.eof() && head_.rfind(line, 0) == 0)) continue;
+        throw DataError(path_.string() + " has the columns '" + line + "', not '" + head_ +
+                        "'; choose another name");
+      }
+      if (line.empty()) continue;
+      found.any = true;
+      if (!file.eof() && !step_of(line)) found.others = true;
+    }
+    return found;
+  }
+
+  void open(std::int64_t steps_done) {
+    const Lines found = lines();
+    const bool aside = steps_done_ == 0 ? found.any : found.others;
+    keep_rows(aside ? set_aside() : path_, steps_done_ == 0 ? -1 : steps_done);
+  }
+
+  // Gives its new name.
+  std::filesystem::path set_aside() const {
     std::error_code error;
     std::filesystem::path target = path_;
     for (std::int64_t n = 1; std::filesystem::exists(target, error); ++n) {
@@ -116,30 +153,24 @@ class MetricsFile {
                               path_.extension().string());
     }
     std::filesystem::rename(path_, target, error);
-    if (!error) return;
+    if (!error) return target;
     throw DataError("cannot move " + path_.string() + " to " + target.string() + ": " +
                     error.message() + "; check the folder's permissions");
   }
 
-  // The file is replaced as a whole: at no moment are its rows lost.
-  void keep_rows(std::int64_t steps_done) {
+  // The file is replaced as a whole, by the rows of `from`: at no moment are they lost.
+  void keep_rows(const std::filesystem::path& from, std::int64_t steps_done) {
     file_.close();
-    std::ifstream old(path_, std::ios::binary);
+    std::ifstream old(from, std::ios::binary);
     write_file<DataError>(path_, [&](std::ostream& kept) {
       if (!json_) kept << head_ << '\n';
-      bool first = true;
       for (std::string line; std::getline(old, line) && !old.eof();) {  // at the end: a cut row
-        if (!json_ && std::exchange(first, false)) {
-          if (line == head_) continue;
-          throw DataError(path_.string() + " has the columns '" + line + "', not '" + head_ +
-                          "'; choose another name");
-        }
-        const std::int64_t step = step_of(line);
-        if (step >= 0 && step <= steps_done) kept << line << '\n';
+        const std::optional<std::int64_t> step = step_of(line);
+        if (step && *step <= steps_done) kept << line << '\n';
       }
     });
     file_.open(path_, std::ios::app | std::ios::binary);
-    flush();
+    if (!file_.is_open()) fail();
   }
 
   std::string number(double value) const {
@@ -147,17 +178,23 @@ class MetricsFile {
     return std::isnan(value) ? "nan" : fmt::format("{:.9g}", value);  // NaN without its sign
   }
 
-  std::int64_t step_of(std::string_view line) const {
-    constexpr std::string_view begin = "{\"step\": ";
-    if (json_) line.remove_prefix(std::min(begin.size(), line.size()));
+  // None where the line is no row.
+  std::optional<std::int64_t> step_of(std::string_view line) const {
+    const std::string_view begin = json_ ? "{\"step\": " : "";
+    if (line.substr(0, begin.size()) != begin) return std::nullopt;
+    line.remove_prefix(begin.size());
     std::int64_t step = -1;
-    std::from_chars(line.data(), line.data() + line.size(), step);
-    return step;
+    const char* const last = line.data() + line.size();
+    const auto [end, error] = std::from_chars(line.data(), last, step);
+    const bool whole =
+        error == std::errc{} && end != last && (*end == ',' || (json_ && *end == '}'));
+    return whole && step >= 0 ? std::optional(step) : std::nullopt;
   }
 
   std::filesystem::path path_;
   std::vector<std::string> columns_;
   bool json_;
+  std::int64_t steps_done_;
   std::int64_t flush_every_;
   std::string head_;
   std::ofstream file_{};

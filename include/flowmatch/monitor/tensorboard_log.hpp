@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <system_error>
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/io/tensorboard.hpp"
@@ -28,12 +29,10 @@ class TensorBoardLog {
     if (flush_every < 1) throw OptionError("flush_every is below 1; choose at least 1 step");
     if (steps_done > 0) return;
     // Curves of another run in the folder would be drawn as one with this one's.
-    for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    std::error_code ignored;
+    for (const auto& file : std::filesystem::directory_iterator(folder, ignored)) {
       const bool events = file.path().filename().string().rfind("events.out.tfevents.", 0) == 0;
-      if (!events || file.path() == writer_.path()) continue;
-      writer_.restart(1);
-      writer_.flush();
-      return;
+      if (events) writer_.restart(1);
     }
   }
 
