@@ -1,5 +1,9 @@
 #include "flowmatch/data/batch_source.hpp"
 
+#include <cstddef>
+#include <optional>
+#include <vector>
+
 #include "tests/support/test.hpp"
 
 namespace {
@@ -61,4 +65,28 @@ TEST_CASE("source: an epoch starts wherever the source can") {
 TEST_CASE("source: one that ends early is found out") {
   Minimal plain;
   require_error<fm::DataError>([&] { fm::next_batch(plain, 0); }, "ended after 0 batches of 1");
+}
+
+TEST_CASE("source: batches without samples are told from those that are none of samples") {
+  struct Listed : Minimal {
+    std::vector<at::Tensor> all;
+    std::size_t given = 0;
+    std::optional<fm::Batch<>> next() {
+      if (given == all.size()) return std::nullopt;
+      return fm::Batch<>{all[given++]};
+    }
+  };
+  const at::Tensor none = at::zeros({0, 2});
+  Listed source{{}, {none, none, at::ones({3, 2}), none}};
+  const auto batch = fm::next_with_samples(source);
+  REQUIRE(batch.has_value());
+  REQUIRE(batch->x_1.size(0) == 3);
+  REQUIRE_FALSE(fm::next_with_samples(source).has_value());
+  Listed empty{{}, {none}};
+  require_error<fm::DataError>([&] { fm::next_batch(empty, 4); }, "batch 4 of the source has no");
+  for (const at::Tensor& bad : {at::Tensor(), at::zeros({})}) {
+    Listed other{{}, {bad, bad}};
+    require_error<fm::DataError>([&] { fm::next_batch(other, 0); }, "give it [B, …]");
+    require_error<fm::DataError>([&] { fm::next_with_samples(other); }, "give it [B, …]");
+  }
 }

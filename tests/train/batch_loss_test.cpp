@@ -63,3 +63,24 @@ TEST_CASE("batch_loss: the losses of the ranks add up to that of the batch") {
   for (std::int64_t rank = 0; rank < 7; ++rank) empty += loss(rank, 7).defined() ? 0 : 1;
   REQUIRE(empty == 2);
 }
+
+TEST_CASE("batch_loss: an objective gives one number") {
+  networks::Mlp net = training::mlp();
+  const auto loss = [&](const auto& objective) {
+    return fm::batch_loss(net, training::noisifier(), objective, fm::Batch<>{training::points(5)},
+                          fm::Rng(9));
+  };
+  const auto errors = [](auto& model, const fm::Noised<>& noised) {
+    return (fm::call_model(model, noised.x_t, noised.t) - noised.target).square();
+  };
+  require_error<fm::ShapeError>(
+      [&] { loss([&](auto& m, const fm::Noised<>& n) { return errors(m, n).mean(1); }); },
+      "a loss of shape [5]; give one number, the mean");
+  require_error<fm::ShapeError>(
+      [&] { loss([](auto&, const fm::Noised<>&) { return at::Tensor(); }); }, "give one number");
+  const at::Tensor one =
+      loss([&](auto& m, const fm::Noised<>& n) { return errors(m, n).mean().view({1}); });
+  CHECK(one.dim() == 0);
+  CHECK(
+      torch::equal(one, loss([&](auto& m, const fm::Noised<>& n) { return errors(m, n).mean(); })));
+}

@@ -3,8 +3,10 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <vector>
 
 #include "flowmatch/coupling/independent.hpp"
+#include "flowmatch/data/prefetch.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
 #include "flowmatch/path/affine.hpp"
@@ -161,4 +163,54 @@ TEST_CASE("batch norm: layers that are shared or have no parameters and modules 
   fm::measure_batch_norm(net, at_the_end(), three_batches());
   CHECK(close(net.first->running_mean, doubles({5})));
   CHECK(net.first->options.momentum() == 0.25);
+}
+
+TEST_CASE("batch norm: batches without samples do not count") {
+  struct Listed {
+    using condition_type = fm::NoCondition;
+    std::vector<at::Tensor> all;
+    std::size_t given = 0;
+    std::int64_t batches_per_epoch() const { return 1; }
+    void start_epoch(std::int64_t) { given = 0; }
+    std::optional<fm::Batch<>> next() {
+      if (given == all.size()) return std::nullopt;
+      return fm::Batch<>{all[given++]};
+    }
+  };
+  const at::Tensor none = torch::zeros({0, 1}, torch::kDouble);
+  const auto pair = [](double a, double b) { return doubles({a, b}).unsqueeze(1); };
+  Normed net;
+  fm::measure_batch_norm(net, at_the_end(),
+                         Listed{{none, pair(1, 3), none, pair(2, 6), pair(0, 1)}}, {.batches = 2});
+  CHECK(close(net->norm->running_mean, doubles({3})));
+  CHECK(close(net->norm->running_var, doubles({5})));
+  require_error<fm::DataError>(
+      [&] {
+        fm::measure_batch_norm(net, at_the_end(), Listed{{none, none}});
+      },
+      "with samples");
+  require_error<fm::DataError>(
+      [&] { fm::measure_batch_norm(net, at_the_end(), Listed{{at::Tensor()}}); }, "[B, …]");
+  require_error<fm::DataError>(
+      [&] {
+        fm::measure_batch_norm(net, at_the_end(), Listed{{pair(7, 9), torch::zeros({})}});
+      },
+      "[B, …]");
+  CHECK(close(net->norm->running_mean, doubles({3})));
+}
+
+TEST_CASE("batch norm: the hook measures on sources that can only be moved") {
+  struct FakeTrainer {
+    Normed net{};
+    decltype(at_the_end()) noisy = at_the_end();
+    auto& module() { return *net; }
+    const auto& noisifier() const { return noisy; }
+    fm::Ema* ema() { return nullptr; }
+  } trainer;
+  fm::MeasureBatchNorm hook{fm::Prefetch(three_batches())};
+  for (int epoch = 0; epoch < 2; ++epoch) {
+    trainer.net->norm->running_mean.fill_(7);
+    hook.before_checkpoint({}, trainer);
+    CHECK(close(trainer.net->norm->running_mean, doubles({5})));
+  }
 }

@@ -197,3 +197,18 @@ TEST_CASE("validation: an epoch's checkpoint gets the loss as its score") {
   CHECK(validation.before_checkpoint({}) != loss);
   CHECK(validation.before_checkpoint({}) == validation());
 }
+
+TEST_CASE("validation: a batch that is none of samples is a data error") {
+  struct Bare {
+    using condition_type = fm::NoCondition;
+    at::Tensor x_1;
+    std::int64_t batches_per_epoch() const { return 1; }
+    void start_epoch(std::int64_t) {}
+    std::optional<fm::Batch<>> next() { return fm::Batch<>{x_1}; }
+  };
+  for (const at::Tensor& bad : {at::Tensor(), torch::zeros({})}) {
+    Constant net;
+    fm::Validation validation(net, from_zero(), Bare{bad});
+    require_error<fm::DataError>([&] { validation(); }, "give it [B, …]");
+  }
+}

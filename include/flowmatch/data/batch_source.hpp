@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/types.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -48,12 +49,35 @@ void start_at(S& source, std::int64_t epoch, std::int64_t batch) {
   }
 }
 
-/// The source's next batch after `given` ones. Throws DataError where it has no more, or that one
-/// has no samples.
+namespace detail {
+
+/// How many samples a batch of a source has. Throws DataError where x_1 is none of samples.
+template <class C>
+std::int64_t samples_in(const Batch<C>& batch) {
+  if (!batch.x_1.defined() || batch.x_1.dim() == 0) {
+    throw DataError("a batch of the source has x_1 " + shape_text(batch.x_1) +
+                    "; give it [B, …], one entry a sample");
+  }
+  return batch.x_1.size(0);
+}
+
+}  // namespace detail
+
+/// The source's next batch that has samples; none at the epoch's end. Throws DataError for one
+/// whose x_1 is none of samples.
+template <BatchSource S>
+std::optional<Batch<typename S::condition_type>> next_with_samples(S& source) {
+  auto batch = source.next();
+  while (batch && detail::samples_in(*batch) == 0) batch = source.next();
+  return batch;
+}
+
+/// The source's next batch after `given` ones. Throws DataError where it has no more, that one has
+/// no samples, or its x_1 is none of samples.
 template <BatchSource S>
 Batch<typename S::condition_type> next_batch(S& source, std::int64_t given) {
   auto batch = source.next();
-  if (batch && batch->x_1.defined() && batch->x_1.dim() > 0 && batch->x_1.size(0) == 0) {
+  if (batch && detail::samples_in(*batch) == 0) {
     throw DataError("batch " + std::to_string(given) +
                     " of the source has no samples; leave such batches out");
   }

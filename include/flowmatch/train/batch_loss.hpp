@@ -6,6 +6,8 @@
 #include <cstdint>
 
 #include "flowmatch/core/condition.hpp"
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/optim/precision.hpp"
 #include "flowmatch/parallel/communicator.hpp"
@@ -17,7 +19,7 @@ namespace flowmatch { inline namespace v0 {
 /// noisified whole; the rank's part of it (`shard`) is given to the model under autocast and
 /// compared; and the mean over that part is weighted by its share of the samples, so that the
 /// ranks' losses add up to the mean over the batch. A scalar tensor; undefined where the batch has
-/// no sample for this rank.
+/// no sample for this rank. Throws ShapeError where the objective gives more than one number.
 template <class Model, class NoisifierT, class ObjectiveT, class C,
           Communicator Ranks = SingleProcess>
 at::Tensor batch_loss(Model& model, const NoisifierT& noisifier, const ObjectiveT& objective,
@@ -30,7 +32,12 @@ at::Tensor batch_loss(Model& model, const NoisifierT& noisifier, const Objective
   const std::int64_t part = mine.x_t.size(0);
   if (part == 0 && all > 0) return {};
   const AutocastScope scope(precision, device);
-  const at::Tensor loss = objective(model, mine);
+  at::Tensor loss = objective(model, mine);
+  if (!loss.defined() || loss.numel() != 1) {
+    throw ShapeError("the objective gave a loss of shape " + shape_text(loss) +
+                     "; give one number, the mean over the batch's samples");
+  }
+  if (loss.dim() > 0) loss = loss.reshape({});
   return part == all ? loss : loss * (static_cast<double>(part) / static_cast<double>(all));
 }
 

@@ -104,30 +104,21 @@ class MeasuringScope {
   bool keep_ = false;
 };
 
-}  // namespace detail
-
-/// Measures the statistics of BatchNorm layers anew, as the mean over the first batches of the
-/// source's epoch 0, noisified as in training.
-///
-/// Averaged weights gain by it: the statistics that come with them are averages of what other
-/// weights saw, whose activations are not theirs (Izmailov et al. 2018, section 3.2). The more the
-/// weights move in the average's window, the more it matters. All other layers are in evaluation
-/// mode, and no generator moves. Does nothing for a model without such layers. Throws OptionError
-/// for less than one batch, DataError for a source without one, and whatever source and model
-/// throw; nothing has changed then.
+/// `measure_batch_norm` on a source that is the caller's.
 template <class Model, class NoisifierT, BatchSource Source>
-void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source,
-                        MeasureBatchNormOptions options = {}) {
+void measure_batch_norm_on(Model& model, const NoisifierT& noisifier, Source& source,
+                           const MeasureBatchNormOptions& options) {
   if (options.batches < 1)
     throw OptionError("BatchNorm measured on " + std::to_string(options.batches) +
                       " batches; choose at least 1");
   source.start_epoch(0);
-  auto batch = source.next();
-  if (!batch) throw DataError("there is no batch to measure BatchNorm on; give at least one");
+  auto batch = next_with_samples(source);
+  if (!batch)
+    throw DataError("there is no batch to measure BatchNorm on; give at least one with samples");
   const at::NoGradGuard no_grad;
   std::optional<Ema::Scope> averaged;
   if (options.ema != nullptr) averaged.emplace(*options.ema);
-  detail::MeasuringScope<Model> measuring(model);
+  MeasuringScope<Model> measuring(model);
   if (!measuring.has_layers()) return;
   const std::optional<Placement> placement = placement_of(model);
   const Rng rng(options.seed, placement ? placement->device : c10::kCPU);
@@ -135,9 +126,26 @@ void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source
     batch_loss(model, noisifier, PredictionLoss<>{}, *batch,
                rng.fork("batch norm", static_cast<std::uint64_t>(i)));
     if (i + 1 == options.batches) break;  // before another batch is fetched
-    batch = source.next();
+    batch = next_with_samples(source);
   }
   measuring.keep();
+}
+
+}  // namespace detail
+
+/// Measures the statistics of BatchNorm layers anew, as the mean over the first batches of the
+/// source's epoch 0 that have samples, noisified as in training.
+///
+/// Averaged weights gain by it: the statistics that come with them are averages of what other
+/// weights saw, whose activations are not theirs (Izmailov et al. 2018, section 3.2). The more the
+/// weights move in the average's window, the more it matters. All other layers are in evaluation
+/// mode, and no generator moves. Does nothing for a model without such layers. Throws OptionError
+/// for less than one batch, DataError for a source without samples, and whatever source and model
+/// throw; nothing has changed then.
+template <class Model, class NoisifierT, BatchSource Source>
+void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source,
+                        MeasureBatchNormOptions options = {}) {
+  detail::measure_batch_norm_on(model, noisifier, source, options);
 }
 
 /// A hook that does so at each epoch's end, for the averaged weights where the trainer keeps some,
@@ -154,7 +162,7 @@ class MeasureBatchNorm {
   template <class Trainer>
   void before_checkpoint(const EpochReport&, Trainer& trainer) {
     options_.ema = trainer.ema();
-    measure_batch_norm(trainer.module(), trainer.noisifier(), source_, options_);
+    detail::measure_batch_norm_on(trainer.module(), trainer.noisifier(), source_, options_);
   }
 
  private:

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "flowmatch/checkpoint/position.hpp"
+#include "flowmatch/core/error.hpp"
 #include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/parallel/agree.hpp"
 #include "flowmatch/parallel/communicator.hpp"
@@ -26,7 +27,8 @@ struct Gradients {
 
 /// Adds up the gradients of the next `options.accumulate` batches, as far as the epoch of `batches`
 /// has them, in the parameters: by the `updater`, which scales losses, and over all ranks by the
-/// `buckets`. Throws what source, noisifier, model and objective throw.
+/// `buckets`. Throws what source, noisifier, model and objective throw, and OptionError for a loss
+/// without a gradient.
 template <class Model, class NoisifierT, class ObjectiveT, Communicator C, BatchSource Source>
 Gradients step_gradients(Model& model, const NoisifierT& noisifier, const ObjectiveT& objective,
                          const C& communicator, Source& source, std::int64_t batches,
@@ -42,6 +44,11 @@ Gradients step_gradients(Model& model, const NoisifierT& noisifier, const Object
                                        options.precision, communicator);
     if (part + 1 == sum.batches) buckets.start();
     if (!mine.defined()) continue;  // fewer samples than ranks
+    if (!mine.requires_grad()) {
+      throw OptionError(
+          "the objective's loss has no gradient; compute it from what the model gives, without "
+          "detach(), item() or NoGradGuard");
+    }
     const at::Tensor loss = mine / static_cast<double>(sum.batches);
     updater.backward(loss);
     sum.loss = sum.loss.defined() ? sum.loss + loss.detach() : loss.detach();

@@ -80,8 +80,7 @@ class Validation {
     std::vector<at::Tensor> losses;  // read all at once: a look at each would hold up a GPU
     std::vector<double> samples;
     source_.start_epoch(0);
-    while (const auto batch = source_.next()) {
-      if (batch->x_1.size(0) == 0) continue;  // whose mean is NaN
+    while (const auto batch = next_with_samples(source_)) {  // the mean of none is NaN
       losses.push_back(batch_loss(model_, noisifier_, objective_, *batch,
                                   rng.fork("validation", losses.size())));
       samples.push_back(static_cast<double>(batch->x_1.size(0)));
