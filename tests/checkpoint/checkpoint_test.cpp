@@ -97,6 +97,15 @@ TEST_CASE("checkpoint: they are listed in the order of their steps and others ar
   REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 100);
 }
 
+TEST_CASE("checkpoint: steps of ten digits come after those of nine") {
+  const TemporaryFolder folder;
+  Run run;
+  for (const std::int64_t step : {999999998, 999999999, 1000000000})
+    run.write(folder.path(), step, 2);
+  REQUIRE(names(folder.path()) == std::vector<std::string>{"step-999999999", "step-1000000000"});
+  REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 1000000000);
+}
+
 TEST_CASE("checkpoint: only the newest are kept and files of others stay") {
   const TemporaryFolder folder;
   write_bytes(folder.path() / "step-1-notes.txt", "mine");
@@ -271,6 +280,20 @@ TEST_CASE("checkpoint: where all are damaged the newest's problem is thrown") {
   for (const std::int64_t step : {1, 2}) fs::remove(run.write(folder.path(), step) / "model.pt");
   require_error<fm::CheckpointError>([&] { fm::latest_checkpoint(folder.path()); },
                                      "step-000000002");
+}
+
+TEST_CASE("checkpoint: a name that leads round in a circle is a damaged one") {
+  const TemporaryFolder folder;
+  Run run;
+  run.write(folder.path(), 5);
+  fs::create_symlink(folder.path() / "step-000000006", folder.path() / "step-000000006");
+  std::vector<std::string> damaged;
+  const auto found =
+      fm::latest_checkpoint(folder.path(), [&](const auto& d) { damaged.push_back(d); });
+  REQUIRE(found->manifest.get_int("step") == 5);
+  REQUIRE(damaged.size() == 1);
+  require_error<fm::CheckpointError>([&] { fm::open_checkpoint(folder.path() / "step-000000006"); },
+                                     "there is no such folder");
 }
 
 TEST_CASE("checkpoint: junk folders and other formats are refused") {

@@ -104,3 +104,17 @@ TEST_CASE("run_folder: what cannot be set aside is said and stays where it is") 
   fs::permissions(folder.path(), fs::perms(0755));
   CHECK(numbers_in(folder.path()) == Numbers{"step-000000001"});
 }
+
+TEST_CASE("run_folder: a relative one stays where it is when the program goes elsewhere") {
+  const TemporaryFolder folder;
+  const fs::path before = fs::current_path();
+  fs::current_path(folder.path());
+  fm::RunFolder run("run");
+  fs::current_path(before);
+  CHECK(fs::equivalent(run.path().parent_path(), folder.path()));
+  CHECK(run.path().is_absolute());
+  const auto lock = run.begin(0);
+  CHECK(fs::exists(folder.path() / "run"));
+  CHECK(fs::is_empty(folder.path() / "run"));
+  CHECK(fm::RunFolder("").empty());
+}

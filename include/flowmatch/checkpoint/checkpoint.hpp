@@ -66,7 +66,8 @@ inline Checkpoint open_checkpoint(const std::filesystem::path& path) {
     return CheckpointError("checkpoint " + path.string() + " cannot be used: " + what +
                            "; remove it to fall back on an older one, or restore it from a copy");
   };
-  if (!std::filesystem::is_directory(path)) throw damaged("there is no such folder");
+  std::error_code unknown;
+  if (!std::filesystem::is_directory(path, unknown)) throw damaged("there is no such folder");
   Checkpoint checkpoint{path, {}};
   try {
     checkpoint.manifest = Manifest::from_text(read_file<CheckpointError>(path / "manifest.txt"));
@@ -85,6 +86,18 @@ inline Checkpoint open_checkpoint(const std::filesystem::path& path) {
   return checkpoint;
 }
 
+namespace detail {
+
+/// The step of one that `list_checkpoints` names.
+inline std::int64_t step_of(const std::filesystem::path& checkpoint) {
+  const std::string name = checkpoint.filename().string();
+  std::int64_t step = std::numeric_limits<std::int64_t>::max();  // of one with too many digits
+  std::from_chars(name.data() + 5, name.data() + name.size(), step);
+  return step;
+}
+
+}  // namespace detail
+
 /// The checkpoints in a run's folder, oldest first, by name alone: `step-` and digits.
 inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder) {
   recover_replaced(folder);
@@ -97,7 +110,9 @@ inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem
       found.push_back(entry.path());
     }
   }
-  std::sort(found.begin(), found.end());
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+    return std::pair(detail::step_of(a), a) < std::pair(detail::step_of(b), b);
+  });
   return found;
 }
 
@@ -114,14 +129,6 @@ inline std::optional<std::string> run_of(const std::filesystem::path& checkpoint
   } catch (const CheckpointError&) {
     return std::nullopt;
   }
-}
-
-/// The step of one that `list_checkpoints` names.
-inline std::int64_t step_of(const std::filesystem::path& checkpoint) {
-  const std::string name = checkpoint.filename().string();
-  std::int64_t step = std::numeric_limits<std::int64_t>::max();  // of one with too many digits
-  std::from_chars(name.data() + 5, name.data() + name.size(), step);
-  return step;
 }
 
 }  // namespace detail
@@ -258,6 +265,13 @@ inline void prune_checkpoints(const std::filesystem::path& folder,
   }
 }
 
+/// What the checkpoint after `step` steps is called: `step-000000585`.
+inline std::string checkpoint_name(std::int64_t step) {
+  std::string number = std::to_string(step);
+  number.insert(0, 9 - std::min<std::size_t>(number.size(), 9), '0');
+  return "step-" + number;
+}
+
 /// Writes a checkpoint into `folder` and removes all but the `keep` newest and the best. `manifest`
 /// holds step and position, and perhaps a `score` and the `run`; the files' signatures are added
 /// here. Throws TrainingError for weights that are not finite (but where `known` says that they
@@ -269,9 +283,7 @@ inline std::filesystem::path write_checkpoint(const std::filesystem::path& folde
                                               c10::Device device, std::int64_t keep,
                                               const NonfiniteBuffers& known = {}) {
   check_finite(module, manifest.get_int("step"), known);
-  std::string number = std::to_string(manifest.get_int("step"));
-  number.insert(0, 9 - std::min<std::size_t>(number.size(), 9), '0');
-  const std::filesystem::path target = folder / ("step-" + number);
+  const std::filesystem::path target = folder / checkpoint_name(manifest.get_int("step"));
   AtomicDirectory directory(target);
   save_state_dict(directory.path() / "model.pt", state_dict(module));
   if (ema) save_state_dict(directory.path() / "ema.pt", *ema);

@@ -13,6 +13,7 @@
 #include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/checkpoint/folder_lock.hpp"
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/io/atomic_directory.hpp"
 #include "flowmatch/io/manifest.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -24,13 +25,27 @@ namespace flowmatch { inline namespace v0 {
 class RunFolder {
  public:
   /// Of the folder `path`; `set_others_aside`: what `claim` does about checkpoints of other runs.
-  explicit RunFolder(std::filesystem::path path, bool set_others_aside = false)
-      : path_(std::move(path)), set_others_aside_(set_others_aside) {}
+  explicit RunFolder(const std::filesystem::path& path, bool set_others_aside = false)
+      : path_(path), set_others_aside_(set_others_aside) {
+    if (path.empty()) return;
+    std::error_code error;  // the program may go to another folder while the run goes on
+    const std::filesystem::path whole = std::filesystem::absolute(path, error);
+    if (!error) path_ = whole;
+  }
 
   /// @{ The folder; whether there is none.
   const std::filesystem::path& path() const noexcept { return path_; }
   bool empty() const noexcept { return path_.empty(); }
   /// @}
+
+  /// Before a run that stands at `step` trains: locks and claims the folder, and tries to write
+  /// there, so that what is wrong with it shows now and not after the first epoch.
+  std::shared_ptr<FolderLock> begin(std::int64_t step) {
+    std::shared_ptr<FolderLock> held = lock();
+    claim(step);
+    AtomicDirectory(path_ / "test");
+    return held;
+  }
 
   /// Keeps other runs out of the folder while the returned value, or an earlier one, lives. Throws
   /// CheckpointError as FolderLock does.
