@@ -20,6 +20,7 @@ TEST_CASE("pace: it counts samples and seconds since it began") {
 TEST_CASE("pace: samples a second are NaN before any time has passed") {
   fm::Pace pace;
   REQUIRE(std::isnan(pace.samples_per_second(0)));
+  REQUIRE(std::isnan(pace.samples_per_second(4)));  // nor before any sample
   pace.add(6);
   REQUIRE(std::isnan(pace.samples_per_second(0)));
   REQUIRE(pace.samples_per_second(4) == 1.5);

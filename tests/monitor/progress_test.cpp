@@ -182,3 +182,18 @@ TEST_CASE("progress: a run of one step has no time left after it") {
   bar.on_step(report);
   REQUIRE(out.str().find("step 1/1  loss 0.5000  640 samples/s  0:00 left") != std::string::npos);
 }
+
+TEST_CASE("progress: in another call to fit it begins anew") {
+  std::ostringstream out;
+  fm::ProgressBar bar(out);
+  bar.on_step(at_step(1, 1));
+  bar.on_step(at_step(90, 3600));
+  out.str("");
+  fm::StepReport report = at_step(1, 0.5);
+  report.loss.reset();
+  bar.on_step(report);
+  bar.on_step(at_step(11, 20.5, 0.125));
+  REQUIRE(out.str() ==
+          "epoch 1/2  step 1/100  loss -  640 samples/s  ? left\n"
+          "epoch 1/2  step 11/100  loss 0.1250  640 samples/s  2:58 left\n");
+}

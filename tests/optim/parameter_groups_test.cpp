@@ -116,6 +116,19 @@ TEST_CASE("parameter_groups: groups without a parameter or out of range are refu
   const fm::OptimizerFactory grouped = fm::with_groups(fm::adam(), {{.prefix = "conv."}});
   require_error<fm::OptionError>(
       [&] { fm::make_optimizer(fm::with_groups(grouped, {{.prefix = "norm."}}), *net, 0.5); },
+      "name all groups in one");
+  const auto all_in_one = fm::with_groups(fm::adam(), {{.rate_factor = 0.1}});
+  require_error<fm::OptionError>([&] { fm::with_groups(all_in_one, {{.rate_factor = 2}}); },
+                                 "name all groups in one");
+  const fm::OptimizerFactory own{"two groups", [](std::vector<at::Tensor> p, double rate) {
+                                   std::vector<torch::optim::OptimizerParamGroup> groups;
+                                   groups.emplace_back(std::vector<at::Tensor>{p.back()});
+                                   p.pop_back();
+                                   groups.emplace_back(p);
+                                   return std::make_unique<torch::optim::SGD>(groups, rate);
+                                 }};
+  require_error<fm::OptionError>(
+      [&] { fm::make_optimizer(fm::with_groups(own, {{.prefix = "norm."}}), *net, 0.5); },
       "name them all in one");
   // One group that holds all leaves none for the rest.
   REQUIRE(fm::make_optimizer(fm::with_groups(fm::adam(), {{.rate_factor = 0.5}}), *net, 0.5)

@@ -17,10 +17,11 @@ class Pace {
   }
   /// All that were counted.
   std::int64_t samples() const noexcept { return samples_; }
-  /// Samples a second, where that many `seconds` have passed; NaN before any have.
+  /// Samples a second, where that many `seconds` have passed; NaN before any have, and without a
+  /// sample.
   double samples_per_second(double seconds) const noexcept {
-    return seconds > 0 ? static_cast<double>(samples_) / seconds
-                       : std::numeric_limits<double>::quiet_NaN();
+    return seconds > 0 && samples_ > 0 ? static_cast<double>(samples_) / seconds
+                                       : std::numeric_limits<double>::quiet_NaN();
   }
 
  private:

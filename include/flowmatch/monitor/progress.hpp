@@ -53,6 +53,8 @@ class ProgressBar {
 
   /// Shows the step, now and then.
   void on_step(const StepReport& r) {
+    if (r.seconds < seconds_) begin_anew();  // another call to fit
+    seconds_ = r.seconds;
     if (r.loss) loss_ = *r.loss;
     const double pause = bar_ ? 0.2 : 10;  // seconds between two lines
     if (r.seconds < next_ && r.step < r.total_steps) return;
@@ -92,6 +94,12 @@ class ProgressBar {
   }
 
  private:
+  void begin_anew() {
+    loss_ = std::numeric_limits<double>::quiet_NaN();
+    next_ = 0;
+    first_step_ = 0;
+  }
+
   static std::string number(double value, int digits) {
     return std::isnan(value) ? "-" : fmt::format("{:.{}f}", value, digits);
   }
@@ -99,6 +107,7 @@ class ProgressBar {
   std::ostream* out_;
   bool bar_;
   double loss_ = std::numeric_limits<double>::quiet_NaN();
+  double seconds_ = 0;  // of the last report
   double next_ = 0;
   std::int64_t first_step_ = 0;
   double first_seconds_ = 0;

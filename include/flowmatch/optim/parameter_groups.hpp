@@ -69,10 +69,15 @@ inline void set_weight_decay(torch::optim::OptimizerOptions& options, double wei
 ///     with_groups(adamw(), {norms_and_biases_without_decay()})
 ///     with_groups(adam(), {{.prefix = "encoder.", .rate_factor = 0.1}})
 ///
-/// Throws OptionError for a factor or weight decay out of range; when the optimizer is made, also
+/// Throws OptionError for a factor or weight decay out of range and for a factory that comes from
+/// with_groups; when the optimizer is made, also
 /// for a group that no parameter is in.
 inline OptimizerFactory with_groups(OptimizerFactory factory, std::vector<ParameterGroup> groups) {
   std::string description = factory.description;
+  if (description.find("; group '") != std::string::npos) {
+    throw OptionError("with_groups of " + description +
+                      ": name all groups in one with_groups, since a parameter is in one only");
+  }
   for (const ParameterGroup& group : groups) {
     description += detail::describe(group);
     if (!(group.rate_factor >= 0) || !std::isfinite(group.rate_factor) ||
