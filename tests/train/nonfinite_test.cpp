@@ -90,3 +90,48 @@ TEST_CASE("nonfinite: what a device remembers is judged at the next look") {
   REQUIRE(scaler.read_flag() == Verdict::good);
   REQUIRE(scaler.skipped() == 1);
 }
+
+TEST_CASE("nonfinite: what a device remembers counts in a row as it came") {
+  Watch scattered(fm::OnNonfinite::skip);
+  for (std::int64_t step = 0; step < 200; ++step)
+    scattered.note(step, flag(step % 3 == 0), flag(step % 3 == 0));
+  REQUIRE(scattered.read_flag() == Verdict::skip);
+  REQUIRE(scattered.skipped() == 67);
+
+  for (const std::int64_t row : {fm::most_skips - 1, fm::most_skips}) {  // across two looks
+    Watch watch(fm::OnNonfinite::skip);
+    const auto look_after = [&](std::int64_t from, std::int64_t to) {
+      for (std::int64_t step = from; step < to; ++step) {
+        const bool bad = step >= 70 && step < 70 + row;
+        const bool for_the_scaler = step == 90;  // neither ends a row nor adds to it
+        watch.note(step, flag(bad || for_the_scaler), flag(bad && !for_the_scaler));
+      }
+      return watch.read_flag();
+    };
+    REQUIRE(look_after(0, 100) == Verdict::skip);
+    REQUIRE_FALSE(watch.gave_up());
+    REQUIRE_FALSE(watch.noted());
+    watch.note(100, flag(true), flag(true));
+    REQUIRE(watch.noted());
+    REQUIRE(look_after(101, 200) == Verdict::skip);  // 49, or 48, without the scaler's
+    REQUIRE(watch.skipped() == row);
+  }
+  Watch many(fm::OnNonfinite::skip);
+  for (std::int64_t step = 0; step < 100; ++step)
+    many.note(step, flag(step >= 70), flag(step >= 70));
+  REQUIRE(many.read_flag() == Verdict::skip);
+  for (std::int64_t step = 100; step < 130; ++step)
+    many.note(step, flag(step < 125), flag(step < 125));
+  try {
+    many.read_flag();
+    FAIL("nothing was thrown");
+  } catch (const fm::TrainingError& error) {
+    REQUIRE(error.step() == 119);  // as on the CPU
+    REQUIRE(std::string(error.what()).find("at step 119, the last of 50 steps in a row") !=
+            std::string::npos);
+  }
+  REQUIRE(many.gave_up());
+  REQUIRE(many.skipped() == 55);
+  many.note(130, flag(false), flag(false));
+  REQUIRE_FALSE(many.gave_up());
+}

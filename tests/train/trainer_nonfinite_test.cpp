@@ -402,3 +402,105 @@ TEST_CASE("trainer: looking now and then a fault is met at the log interval and 
     CHECK(fm::list_checkpoints(folder.path()).empty());
   }
 }
+
+TEST_CASE("trainer: looking now and then, a stop between two looks meets the faults before it") {
+  const auto run = [](bool asynchronous, fm::OnNonfinite policy,
+                      const fm::OptimizerFactory& optimizer, bool with_folder) {
+    const TemporaryFolder folder;
+    fm::TrainOptions options{.optimizer = optimizer, .on_nonfinite = policy};
+    options.asynchronous = asynchronous;
+    if (with_folder) options.checkpoints = folder.path();
+    networks::Mlp net = mlp();
+    fm::Trainer trainer(net, noisifier(), options);
+    return trainer.fit(with_nan(1), stop_after(4));
+  };
+  for (const auto& optimizer : {fm::adam(), fm::sgd()}) {
+    for (const bool with_folder : {false, true}) {
+      INFO(optimizer.description << ", folder " << with_folder);
+      require_error<fm::TrainingError>(
+          [&] { run(true, fm::OnNonfinite::stop, optimizer, with_folder); },
+          "became NaN or infinite at step 1;");
+      const fm::TrainResult now = run(false, fm::OnNonfinite::skip, optimizer, with_folder);
+      const fm::TrainResult later = run(true, fm::OnNonfinite::skip, optimizer, with_folder);
+      CHECK(now.skipped == 1);
+      CHECK(later.skipped == 1);
+      CHECK(later.steps == 4);
+      CHECK(later.loss == now.loss);
+    }
+  }
+  // Going back, the run ends at the checkpoint that it went back to.
+  const TemporaryFolder folder;
+  fm::TrainOptions options = rolling_back(folder.path());
+  options.asynchronous = true;
+  fm::Trainer trainer(mlp(), noisifier(), options, Flaky{{3}});
+  const fm::TrainResult result = trainer.fit(batches(), stop_after(5));
+  CHECK(result.rollbacks == 1);
+  CHECK(result.steps == 5);  // the look before the checkpoint after step 4 had found it
+  options.checkpoints = folder.path() / "other";
+  fm::Trainer second(mlp(), noisifier(), options, Flaky{{2}});
+  const fm::TrainResult back = second.fit(batches(), stop_after(3));
+  CHECK(back.rollbacks == 1);
+  CHECK(back.steps == 2);
+  CHECK(back.stopped);
+  CHECK(second.fit(batches()).steps == 12);
+}
+
+TEST_CASE("trainer: looking now and then, scattered bad steps do not count as if in a row") {
+  const auto run = [](bool asynchronous) {
+    fm::TrainOptions options{.on_nonfinite = fm::OnNonfinite::skip};
+    options.asynchronous = asynchronous;
+    options.log_every = 200;
+    at::Tensor x_1 = points(160);
+    for (std::int64_t i = 0; i < 160; i += 3) x_1[i].fill_(nan_value);
+    networks::Mlp net = mlp();
+    fm::Trainer trainer(net, noisifier(), options);
+    CHECK(trainer.fit(fm::TensorBatches(x_1, 1, {.shuffle = false})).skipped == 54);
+    return values(*net);
+  };
+  CHECK(same_bits(run(true), run(false)));
+}
+
+TEST_CASE(
+    "trainer: looking now and then, BatchNorm's statistics of the fault that stops are not kept") {
+  const TemporaryFolder folder;
+  networks::Conditional net = conditional();
+  fm::TrainOptions options{.checkpoints = folder.path()};
+  options.asynchronous = true;
+  fm::Trainer trainer(net, noisifier(), options);
+  REQUIRE_THROWS_AS(trainer.fit(images_with_nan(1)), fm::TrainingError);
+  for (const at::Tensor& value : values(*net))
+    CHECK(torch::isfinite(value.to(torch::kDouble)).all().item<bool>());
+  trainer.save();
+  CHECK(fm::list_checkpoints(folder.path()).size() == 1);
+}
+
+TEST_CASE(
+    "trainer: looking now and then, a layer that is first used after bad steps learns alike") {
+  struct LateImpl : torch::nn::Module {
+    LateImpl() {
+      first = register_module("first", torch::nn::Linear(2, 2));
+      later = register_module("later", torch::nn::Linear(2, 2));
+    }
+    at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
+      const at::Tensor y = first->forward(x);
+      const bool used = ++calls > 6 && (calls < 12 || calls % 2 == 0);
+      return used ? y + later->forward(x) : y;
+    }
+    torch::nn::Linear first{nullptr}, later{nullptr};
+    int calls = 0;
+  };
+  const auto run = [](bool asynchronous) {
+    at::manual_seed(1);
+    LateImpl net;
+    fm::TrainOptions options{.learning_rate = 1e-2, .on_nonfinite = fm::OnNonfinite::skip};
+    options.asynchronous = asynchronous;
+    at::Tensor x_1 = points(24);
+    for (const int bad : {1, 3, 13, 14}) x_1[bad].fill_(nan_value);
+    fm::Trainer trainer(net, noisifier(), options);
+    CHECK(trainer.fit(fm::TensorBatches(x_1, 1, {.shuffle = false})).skipped == 4);
+    return values(net);
+  };
+  const auto later = run(true);
+  CHECK(same_bits(later, run(false)));
+  for (const at::Tensor& value : later) CHECK(torch::isfinite(value).all().item<bool>());
+}

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "flowmatch/core/error.hpp"
 
@@ -42,6 +43,7 @@ class NonfiniteWatch {
   /// `finite_gradient`). `curable`: its gradient is for the loss scaler to bring
   /// down, and no fault. Throws TrainingError where training has to stop.
   Verdict judge(std::int64_t step, bool finite_loss, bool finite_gradient, bool curable = false) {
+    gave_up_ = false;
     if (finite_loss && finite_gradient) {
       skips_in_a_row_ = 0;
       return Verdict::good;
@@ -50,7 +52,8 @@ class NonfiniteWatch {
       ++skipped_;
       return Verdict::skip;
     }
-    return answer(step, 1, finite_loss ? "gradient" : "loss");
+    ++skips_in_a_row_;
+    return answer(step, 1, skips_in_a_row_, finite_loss ? "gradient" : "loss");
   }
 
   /// A step that nobody waits for. `bad`: it was masked; `fault`: and not for the loss scaler. Bool
@@ -58,24 +61,38 @@ class NonfiniteWatch {
   void note(std::int64_t step, const at::Tensor& bad, const at::Tensor& fault) {
     if (!first_fault_.defined()) {
       first_fault_ = at::full({}, -1, bad.options().dtype(at::kLong));
+      too_many_ = first_fault_.clone();
       bad_steps_ = at::zeros_like(first_fault_);
+      in_a_row_ = at::zeros_like(first_fault_);
     }
-    first_fault_ = at::where(fault.logical_and(first_fault_ < 0), at::full_like(first_fault_, step),
-                             first_fault_);
+    const at::Tensor now = at::full_like(first_fault_, step);
+    first_fault_ = at::where(fault.logical_and(first_fault_ < 0), now, first_fault_);
     bad_steps_ += bad;
-    ++noted_;
+    gave_up_ = false;
+    in_a_row_ = at::where(bad, in_a_row_ + fault, at::zeros_like(in_a_row_));
+    too_many_ = at::where((in_a_row_ >= most_skips).logical_and(too_many_ < 0), now, too_many_);
+    noted_ = true;
   }
+
+  /// Whether something has been noted since the last look.
+  bool noted() const noexcept { return noted_; }
+  /// Whether what was judged last made it throw.
+  bool gave_up() const noexcept { return gave_up_; }
 
   /// Judges what has been noted since the last look. Waits for the device. Throws TrainingError.
   Verdict read_flag() {
-    if (noted_ == 0) return Verdict::good;
+    if (!std::exchange(noted_, false)) return Verdict::good;
     const auto first = first_fault_.item<std::int64_t>();
+    const auto too_many = too_many_.item<std::int64_t>();
     const auto count = bad_steps_.item<std::int64_t>();
-    if (count < noted_) skips_in_a_row_ = 0;
     first_fault_.fill_(-1);
+    too_many_.fill_(-1);
     bad_steps_.zero_();
-    noted_ = 0;
-    if (first >= 0) return answer(first, count, "loss or gradient");
+    const bool skipped_too_many = policy_ == OnNonfinite::skip && too_many >= 0;
+    if (first >= 0) {
+      return answer(skipped_too_many ? too_many : first, count, skipped_too_many ? most_skips : 0,
+                    "loss or gradient");
+    }
     skipped_ += count;
     return Verdict::good;
   }
@@ -89,18 +106,18 @@ class NonfiniteWatch {
   void set_skipped(std::int64_t count) noexcept { skipped_ = count; }
 
  private:
-  Verdict answer(std::int64_t step, std::int64_t count, const char* what) {
+  Verdict answer(std::int64_t step, std::int64_t count, std::int64_t in_a_row, const char* what) {
     std::string found = fmt::format("the {} became NaN or infinite at step {}", what, step);
     bool give_up = policy_ == OnNonfinite::stop;
     if (policy_ == OnNonfinite::skip) {
       skipped_ += count;
-      skips_in_a_row_ += count;
-      give_up = skips_in_a_row_ >= most_skips;
-      found += fmt::format(", the last of {} steps in a row that were skipped", skips_in_a_row_);
+      give_up = in_a_row >= most_skips;
+      found += fmt::format(", the last of {} steps in a row that were skipped", in_a_row);
     } else if (policy_ == OnNonfinite::roll_back) {
       give_up = ++rollbacks_in_a_row_ > most_rollbacks;
       found += fmt::format(", also after going back {} times", most_rollbacks);
     }
+    gave_up_ = give_up;
     if (give_up) {
       throw TrainingError(found +
                               "; lower the learning rate, clip gradients (clip_norm), or look for "
@@ -114,9 +131,13 @@ class NonfiniteWatch {
   std::int64_t skipped_ = 0;
   std::int64_t skips_in_a_row_ = 0;
   std::int64_t rollbacks_in_a_row_ = 0;
+  bool gave_up_ = false;
+  // On the device, since the last look:
   at::Tensor first_fault_{};  // its step, or -1
+  at::Tensor too_many_{};     // the step with which faults in a row became too many, or -1
   at::Tensor bad_steps_{};    // how many
-  std::int64_t noted_ = 0;
+  at::Tensor in_a_row_{};     // faults up to the last step, looks or no looks
+  bool noted_ = false;
 };
 
 }}  // namespace flowmatch
