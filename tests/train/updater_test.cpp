@@ -228,3 +228,16 @@ TEST_CASE("updater: a checkpoint of before there were own rates is restored with
   fresh.begin({0.5, {}});
   REQUIRE(fresh.optimizer().param_groups()[0].options().get_lr() == 0.25);
 }
+
+TEST_CASE("updater: a schedule's rates out of range are refused before they are set") {
+  WeightImpl module;
+  fm::Updater updater(module, descent());
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinite = std::numeric_limits<double>::infinity();
+  for (const fm::Rates& rates :
+       std::vector<fm::Rates>{{nan, {}}, {-0.5, {}}, {infinite, {}}, {1, nan}, {1, -0.5}, {1, 1.0}})
+    require_error<fm::OptionError>([&] { updater.begin(rates); }, "the schedule says a factor of");
+  REQUIRE(updater.optimizer().param_groups()[0].options().get_lr() == 0.5);
+  updater.begin({0, 0.5});
+  REQUIRE(updater.optimizer().param_groups()[0].options().get_lr() == 0);
+}

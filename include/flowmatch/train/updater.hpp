@@ -2,6 +2,7 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
+#include <fmt/format.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 
 #include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/checkpoint/step_undo.hpp"
+#include "flowmatch/core/error.hpp"
 #include "flowmatch/io/manifest.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/optim/clip.hpp"
@@ -47,16 +49,22 @@ class Updater {
         // An optimizer without a mask has to know of a fault before it steps.
         at_once_(!options.asynchronous_on(device()) ||
                  (mask_ == nullptr && options.on_nonfinite != OnNonfinite::stop)),
-        on_nonfinite_(options.on_nonfinite),
         watch_(options.on_nonfinite) {
     if (options.precision == Precision::float16) scaler_.emplace(device());
     if (options.ema_decay > 0) ema_.emplace(module, options.ema_decay, options.ema_warmup);
   }
 
   /// Before a step's first loss: the step is made with these rates. Throws OptionError as
-  /// `require_trainable` does.
+  /// `require_trainable` does, and for rates out of range.
   void begin(const Rates& rates) {
     require_trainable();
+    const double momentum = rates.momentum.value_or(0);
+    if (!(rates.factor >= 0) || !std::isfinite(rates.factor) || !(momentum >= 0 && momentum < 1)) {
+      throw OptionError(
+          fmt::format("the schedule says a factor of {} and a momentum of {}; let it give a finite "
+                      "factor of at least 0, and a momentum in [0, 1) or none",
+                      rates.factor, momentum));
+    }
     rates_.scale(*optimizer_, rates);
     optimizer_->zero_grad();
   }
@@ -174,8 +182,10 @@ class Updater {
     if (scaler_)
       fault = bad.logical_and(finite_loss.logical_and(scaler_->reducible()).logical_not());
     watch_.note(step, bad, fault);
-    if (mask_ != nullptr) mask_->mask(bad.to(at::kFloat));
-    if (on_nonfinite_ == OnNonfinite::skip) undo.restore_buffers_where(bad);
+    if (mask_ != nullptr) {
+      mask_->mask(bad.to(at::kFloat));
+      undo.restore_buffers_where(bad);
+    }
     return NonfiniteWatch::Verdict::good;
   }
 
@@ -188,7 +198,6 @@ class Updater {
   StepMask* mask_;
   double clip_norm_;
   bool at_once_;
-  OnNonfinite on_nonfinite_;
   NonfiniteWatch watch_;
   std::optional<Ema> ema_{};
   std::optional<LossScaler> scaler_{};
