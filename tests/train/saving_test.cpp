@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -342,4 +344,76 @@ TEST_CASE("saving: an error after a scored checkpoint leaves it its score") {
   REQUIRE_THROWS_AS(trainer.fit(batches(), Scores()), Broken);
   CHECK(trainer.steps() == 6);
   CHECK(fm::latest_checkpoint(folder.path())->manifest.get("score") == "0.25");
+}
+
+TEST_CASE("saving: a step that is saved again without a score keeps the one that it has") {
+  const TemporaryFolder folder;
+  fm::TrainOptions options{.epochs = 4, .checkpoints = folder.path()};
+  fm::Trainer trainer(mlp(), noisifier(), options);
+  const std::vector<double> scores{5, 1, 4, 3};
+  const auto score = fm::BeforeCheckpoint(
+      [&](const fm::EpochReport& r) { return scores[static_cast<std::size_t>(r.epoch)]; });
+  trainer.fit(batches(), score, [](const fm::EpochReport&, auto& t) { t.save(); });
+  trainer.save();
+  const auto best = fm::best_checkpoint(folder.path());
+  REQUIRE(best.has_value());
+  CHECK(best->manifest.get_int("step") == 12);
+  CHECK(best->manifest.get("score") == "1");
+  CHECK(fm::latest_checkpoint(folder.path())->manifest.get("score") == "3");
+  fm::Trainer resumed(mlp(2), noisifier(), options);
+  REQUIRE(resumed.resume());
+  resumed.save();
+  CHECK(fm::latest_checkpoint(folder.path())->manifest.get("score") == "3");
+  resumed.save(0.5);
+  CHECK(fm::best_checkpoint(folder.path())->manifest.get_double("score") == 0.5);
+  resumed.save(nan_value);  // said to be unknown
+  CHECK_FALSE(fm::latest_checkpoint(folder.path())->manifest.contains("score"));
+}
+
+TEST_CASE(
+    "saving: a TrainingError of the source or the objective saves the run, one of its own does "
+    "not") {
+  struct Diverging : fm::TensorBatches<> {
+    Diverging() : fm::TensorBatches<>(batches()) {}
+    std::optional<fm::Batch<>> next() {
+      if (++count == 4) throw fm::TrainingError("of another training", 7);
+      return fm::TensorBatches<>::next();
+    }
+    int count = 0;
+  };
+  for (const bool asynchronous : {false, true}) {
+    const TemporaryFolder folder;
+    fm::TrainOptions options{.checkpoints = folder.path()};
+    options.asynchronous = asynchronous;
+    fm::Trainer trainer(mlp(), noisifier(), options);
+    REQUIRE_THROWS_AS(trainer.fit(Diverging()), fm::TrainingError);
+    CHECK(steps_in(folder.path()) == Steps{3});
+    const TemporaryFolder other;
+    options.checkpoints = other.path();
+    const auto objective = [calls = std::make_shared<int>(0)](auto& model, const fm::Noised<>& n) {
+      if (++*calls == 3) throw fm::TrainingError("of another training", 7);
+      return fm::PredictionLoss<>()(model, n);
+    };
+    fm::Trainer second(mlp(), noisifier(), options, objective);
+    REQUIRE_THROWS_AS(second.fit(batches()), fm::TrainingError);
+    CHECK(steps_in(other.path()) == Steps{2});
+    const TemporaryFolder brink;
+    options.checkpoints = brink.path();
+    fm::Trainer third(mlp(), noisifier(), options);
+    REQUIRE_THROWS_AS(third.fit(with_nan(3)), fm::TrainingError);
+    CHECK(steps_in(brink.path()).empty());
+  }
+}
+
+TEST_CASE("saving: a relative folder is one folder wherever a hook takes the program") {
+  const TemporaryFolder folder;
+  fs::create_directory(folder.path() / "elsewhere");
+  const fs::path before = fs::current_path();
+  fs::current_path(folder.path());
+  fm::Trainer trainer(mlp(), noisifier(), in("run"));
+  trainer.fit(batches(),
+              [&](const fm::EpochReport&) { fs::current_path(folder.path() / "elsewhere"); });
+  fs::current_path(before);
+  CHECK(steps_in(folder.path() / "run") == Steps{22, 24});
+  CHECK(fs::is_empty(folder.path() / "elsewhere"));
 }

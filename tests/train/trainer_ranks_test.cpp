@@ -219,3 +219,52 @@ TEST_CASE("trainer ranks: a hook that throws ends the other ranks too and leaves
   REQUIRE_THROWS_AS(std::rethrow_exception(errors[1]), fm::CommunicationError);
   REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 3);
 }
+
+TEST_CASE("trainer ranks: a hook saves alone only where no other rank has to look with it") {
+  const TemporaryFolder folder;
+  const auto train = [&](std::int64_t saved_at, bool asynchronous) {
+    std::vector<End> all = ends(2);
+    fm::TrainOptions o = options();
+    o.checkpoints = folder.path() / (std::to_string(saved_at) + (asynchronous ? " later" : ""));
+    o.asynchronous = asynchronous;
+    o.log_every = 4;
+    o.on_nonfinite = fm::OnNonfinite::roll_back;
+    std::vector<std::int64_t> rollbacks(2);
+    const auto errors = ranks::run(2, [&](const ranks::ThreadRank& rank) {
+      const auto r = static_cast<std::size_t>(rank.rank());
+      fm::Trainer trainer(all[r].net, NanNoisifier{}, o, fm::PredictionLoss<>{}, rank);
+      const auto result = trainer.fit(uneven(), [&](const fm::StepReport& s, auto& t) {
+        if (s.step == saved_at) t.save();
+      });
+      rollbacks[r] = result.rollbacks;
+    });
+    for (const auto& error : errors) {
+      if (error) std::rethrow_exception(error);
+    }
+    CHECK(rollbacks == std::vector<std::int64_t>{1, 1});
+    CHECK(same_bits(*all[0].net, *all[1].net));
+    return values(*all[0].net);
+  };
+  require_error<fm::OptionError>([&] { train(5, true); }, "after each log_every steps");
+  CHECK(same_bits(train(4, true), train(5, false)));
+}
+
+TEST_CASE("trainer ranks: when to look and when to save is the same on all") {
+  for (const bool saving : {false, true}) {
+    const TemporaryFolder folder;
+    auto nets = ends(2);
+    const auto errors = ranks::run(2, [&](const ranks::ThreadRank& rank) {
+      fm::TrainOptions o = options();
+      o.checkpoints = folder.path();
+      (saving ? o.checkpoint_every : o.log_every) = rank.rank() + 3;
+      fm::Trainer trainer(nets[static_cast<std::size_t>(rank.rank())].net, noisifier(), o,
+                          fm::PredictionLoss<>{}, rank);
+      trainer.fit(uneven());
+    });
+    for (const auto& error : errors) {
+      REQUIRE(error);
+      require_error<fm::OptionError>([&] { std::rethrow_exception(error); },
+                                     "the options of 1 of 2 ranks");
+    }
+  }
+}

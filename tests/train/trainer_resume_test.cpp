@@ -332,13 +332,105 @@ TEST_CASE("trainer: a source that cannot restart resumes at an epoch's end only"
   trainer.fit(PlainSource());
   REQUIRE(same_bits(*resumed, *through));
 
-  options.checkpoints = folder.path() / "middle";
-  options.checkpoint_every = 4;
-  train_until_killed(fm::Trainer(mlp(), noisifier(), options), PlainSource(), 5);
-  fm::Trainer in_middle(mlp(), noisifier(), options);
-  REQUIRE(in_middle.resume());
+  fm::TrainOptions without = two_epochs();
+  fm::Trainer in_middle(mlp(), noisifier(), without);
+  in_middle.fit(PlainSource(), stop_after(4));
   require_error<fm::OptionError>([&] { in_middle.fit(PlainSource()); },
                                  "cannot start in mid-epoch");
+}
+
+TEST_CASE("trainer: a source that cannot restart leaves checkpoints of epochs' ends only") {
+  const fm::TrainOptions four{.epochs = 4, .learning_rate = 1e-2, .seed = 5};
+  networks::Mlp through = mlp();
+  fm::Trainer(through, noisifier(), four).fit(PlainSource());
+  const auto steps_in = [](const fs::path& folder) {
+    std::vector<std::int64_t> steps;
+    for (const auto& path : fm::list_checkpoints(folder))
+      steps.push_back(fm::open_checkpoint(path).manifest.get_int("step"));
+    return steps;
+  };
+  using Steps = std::vector<std::int64_t>;
+  // Steps between checkpoints, and which of 6 and 12 are kept after a stop in the third epoch.
+  const std::vector<std::pair<std::int64_t, Steps>> cases{
+      {1, {6, 12}}, {4, {6, 12}}, {0, {6, 12}}, {8, {12}}};
+  for (const auto& [every, expected] : cases) {
+    INFO("every " << every);
+    const TemporaryFolder folder;
+    fm::TrainOptions options = four;
+    options.checkpoints = folder.path();
+    options.checkpoint_every = every;
+    fm::Trainer trainer(mlp(), noisifier(), options);
+    const fm::TrainResult result = trainer.fit(PlainSource(), stop_after(15));
+    CHECK(result.stopped);
+    CHECK(result.steps == 15);
+    CHECK(steps_in(folder.path()) == expected);
+    require_error<fm::OptionError>([&] { trainer.save(); }, "a checkpoint in mid-epoch");
+    CHECK(steps_in(folder.path()) == expected);
+    networks::Mlp rest = mlp(2);
+    fm::Trainer resumed(rest, noisifier(), options);
+    REQUIRE(resumed.resume());
+    CHECK(resumed.fit(PlainSource()).steps == 24);
+    CHECK(same_bits(*rest, *through));
+  }
+}
+
+TEST_CASE("trainer: what hooks draw does not change a run that resumes") {
+  struct Drawing {
+    bool draws;
+    void draw() const {
+      if (draws) torch::randn({3});
+    }
+    void on_step(const fm::StepReport&) { draw(); }
+    void before_checkpoint(const fm::EpochReport&) { draw(); }
+    void on_epoch(const fm::EpochReport&) { draw(); }
+  };
+  const auto run = [](const fs::path& folder, bool draws, std::int64_t until, bool resume) {
+    networks::Mlp net = mlp(1, true);
+    fm::TrainOptions options = two_epochs();
+    options.checkpoints = folder;
+    fm::Trainer trainer(net, noisifier(), options);
+    at::manual_seed(77);
+    if (resume) REQUIRE(trainer.resume());
+    trainer.fit(batches(), Drawing{draws}, stop_after(until));
+    return values(*net);
+  };
+  const TemporaryFolder folder;
+  const auto through = run(folder.path() / "through", false, 99, false);
+  CHECK(same_bits(run(folder.path() / "drawing", true, 99, false), through));
+  for (const std::int64_t until : {4, 6, 9}) {
+    const fs::path cut = folder.path() / std::to_string(until);
+    run(cut, true, until, false);
+    CHECK(same_bits(run(cut, true, 99, true), through));
+  }
+}
+
+TEST_CASE("trainer: layers that are registered in another order than before are refused") {
+  struct PairImpl : torch::nn::Module {
+    explicit PairImpl(bool swapped) {
+      if (!swapped) register_module("a", a);
+      register_module("b", b);
+      if (swapped) register_module("a", a);
+    }
+    at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
+      return b->forward(torch::tanh(a->forward(x)));
+    }
+    torch::nn::Linear a{2, 2}, b{2, 2};
+  };
+  const TemporaryFolder folder;
+  fm::TrainOptions options = two_epochs();
+  options.checkpoints = folder.path();
+  {
+    PairImpl net(false);
+    fm::Trainer(net, noisifier(), options).fit(batches(), stop_after(3));
+  }
+  PairImpl swapped(true);
+  const auto before = values(swapped);
+  fm::Trainer trainer(swapped, noisifier(), options);
+  require_error<fm::CheckpointError>(
+      [&] { trainer.resume(); }, "another order than in the checkpoint: b.weight where a.weight");
+  CHECK(same_bits(values(swapped), before));
+  PairImpl same(false);
+  CHECK(fm::Trainer(same, noisifier(), options).resume());
 }
 
 TEST_CASE("trainer: killed at any system call of a run, it goes on bit for bit") {

@@ -556,3 +556,54 @@ TEST_CASE("trainer: a mask of -inf is trained with and kept as a frozen paramete
   REQUIRE(same_bits(*net, *again));
   resumed.save(0.5);
 }
+
+TEST_CASE("trainer: it trains also where the caller wants no gradients") {
+  const auto train = [] {
+    networks::Mlp net = mlp();
+    bool with_gradients = false;
+    fm::Trainer(net, noisifier()).fit(batches(), [&](const fm::EpochReport&) {
+      with_gradients = at::GradMode::is_enabled();
+    });
+    CHECK(with_gradients);
+    return values(*net);
+  };
+  const auto expected = train();
+  {
+    const at::NoGradGuard guard;
+    CHECK(same_bits(train(), expected));
+    CHECK_FALSE(at::GradMode::is_enabled());
+  }
+  networks::Mlp net = mlp();
+  fm::Trainer trainer(net, noisifier());
+  auto source = batches();
+  {
+    const c10::InferenceMode guard;
+    trainer.fit(source);
+  }
+  CHECK(same_bits(values(*net), expected));
+}
+
+TEST_CASE("trainer: a loss without a gradient is refused and the weights stay") {
+  networks::Mlp net = mlp();
+  const auto before = values(*net);
+  const auto detached = [](auto& model, const fm::Noised<>& noised) {
+    return fm::PredictionLoss<>()(model, noised).detach();
+  };
+  fm::Trainer trainer(net, noisifier(), fm::TrainOptions{}, detached);
+  require_error<fm::OptionError>([&] { trainer.fit(batches()); }, "the objective's loss has no");
+  CHECK(same_bits(values(*net), before));
+}
+
+TEST_CASE("trainer: reports tell the rate that the optimizer has") {
+  fm::TrainOptions options{.learning_rate = 0.25, .schedule = fm::warmup_constant(2)};
+  fm::Trainer trainer(mlp(), noisifier(), options);
+  trainer.optimizer().param_groups()[0].options().set_lr(0.5);
+  std::vector<double> rates;
+  trainer.fit(batches(), [&](const fm::StepReport& r) { rates.push_back(r.learning_rate); });
+  CHECK(rates == std::vector<double>{0.25, 0.5, 0.5, 0.5, 0.5, 0.5});
+  options.optimizer = fm::with_groups(fm::adam(), {{.prefix = "layers.0", .rate_factor = 0.5}});
+  fm::Trainer grouped(mlp(), noisifier(), options);
+  rates.clear();
+  grouped.fit(batches(), [&](const fm::StepReport& r) { rates.push_back(r.learning_rate); });
+  CHECK(rates == std::vector<double>{0.125, 0.25, 0.25, 0.25, 0.25, 0.25});
+}

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/core/Generator.h>
 
+#include <exception>
 #include <mutex>
 
 #include "flowmatch/model/state_dict.hpp"
@@ -33,5 +34,25 @@ inline void restore_generators(const StateDict& states, c10::Device device) {
   restore("cpu", c10::kCPU);
   if (!device.is_cpu()) restore("device", device);
 }
+
+/// While it lives, others may draw from the default generators: it puts them back as they were.
+class GeneratorsScope {
+ public:
+  /// Of the generators that a model on `device` may draw from.
+  explicit GeneratorsScope(c10::Device device)
+      : device_(device), before_(generator_states(device)) {}
+  ~GeneratorsScope() {
+    try {
+      restore_generators(before_, device_);
+    } catch (const std::exception&) {  // not here: an error may be under way
+    }
+  }
+  GeneratorsScope(const GeneratorsScope&) = delete;
+  GeneratorsScope& operator=(const GeneratorsScope&) = delete;
+
+ private:
+  c10::Device device_;
+  StateDict before_;
+};
 
 }}  // namespace flowmatch

@@ -21,7 +21,9 @@ struct StepReport {
   std::int64_t epochs = 0;       ///< of the run
   std::optional<double> loss{};  ///< of this step; where looking at it would hold the device up
                                  ///< (see TrainOptions::asynchronous) only each `log_every` steps
-  double learning_rate = std::numeric_limits<double>::quiet_NaN();       ///< of this step
+  /// Of this step; where the optimizer has several groups that of the last one, which with_groups
+  /// makes of the parameters in no other.
+  double learning_rate = std::numeric_limits<double>::quiet_NaN();
   std::int64_t samples = 0;                                              ///< in this step
   double seconds = 0;                                                    ///< since fit began
   double samples_per_second = std::numeric_limits<double>::quiet_NaN();  ///< over the call to fit
@@ -151,7 +153,10 @@ concept Hears = requires(H& hook, const StepReport& report, Trainer&... trainer)
 ///    better, as a number or std::optional<double>: the epoch's checkpoint is written with it. Of
 ///    several hooks' scores the last counts.
 ///
-/// 3. Each may take the trainer as a further argument (`auto& trainer`), for its `module()`,
+/// 3. What hooks draw from LibTorch's default generators does not change training: those are put
+///    back after them (after a step only for a RestartableSource, whose runs go on from any step).
+///
+/// 4. Each may take the trainer as a further argument (`auto& trainer`), for its `module()`,
 ///    `ema()` or `save()`: the concept is then `HookOf<H, Trainer>`.
 template <class H>
 concept Hook = detail::Hears<H>;

@@ -41,12 +41,15 @@ struct TrainOptions {
 
   std::filesystem::path
       checkpoints{};                  ///< folder of the run's checkpoints; empty: none are written
-  std::int64_t checkpoint_every = 0;  ///< steps between checkpoints; 0: one at each epoch's end
+  std::int64_t checkpoint_every = 0;  ///< steps between checkpoints (for a source that is no
+                                      ///< RestartableSource to the next epoch's end at least); 0:
+                                      ///< one at each epoch's end
   std::int64_t keep_checkpoints = 2;  ///< older ones are removed, but for the best scored one
   bool set_aside_other_runs = false;  ///< checkpoints of other runs in the folder are moved into a
                                       ///< folder `set-aside-N` in it instead of being refused
   std::map<std::string, std::string> notes{};  ///< kept in the checkpoints for whoever reads them
-  std::stop_token stop{};  ///< asked after every step: ends training with a checkpoint
+  std::stop_token stop{};  ///< asked after every step: ends training with a checkpoint (where the
+                           ///< source is no RestartableSource, that of the last epoch's end)
 
   /// `asynchronous` where the weights lie on this device.
   bool asynchronous_on(c10::Device device) const { return asynchronous.value_or(!device.is_cpu()); }
@@ -107,9 +110,10 @@ struct TrainOptions {
 
   /// `fixed()` and whatever else ranks that train together have to have in common.
   std::string text() const {
-    std::string all = fmt::format("log_every {}, on_nonfinite {}, asynchronous {}", log_every,
-                                  static_cast<int>(on_nonfinite),
-                                  asynchronous ? static_cast<int>(*asynchronous) : -1);
+    std::string all =
+        fmt::format("log_every {}, checkpoint_every {}, on_nonfinite {}, asynchronous {}",
+                    log_every, checkpoint_every, static_cast<int>(on_nonfinite),
+                    asynchronous ? static_cast<int>(*asynchronous) : -1);
     for (const auto& [name, value] : fixed()) all += ", " + name + " " + value;
     return all;
   }

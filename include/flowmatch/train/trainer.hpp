@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/InferenceMode.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 
 #include "flowmatch/checkpoint/finite.hpp"
 #include "flowmatch/checkpoint/folder_lock.hpp"
+#include "flowmatch/checkpoint/generators.hpp"
 #include "flowmatch/checkpoint/position.hpp"
 #include "flowmatch/checkpoint/run_folder.hpp"
 #include "flowmatch/checkpoint/step_undo.hpp"
@@ -32,6 +34,7 @@
 #include "flowmatch/parallel/gradient_buckets.hpp"
 #include "flowmatch/train/gradients.hpp"
 #include "flowmatch/train/options.hpp"
+#include "flowmatch/train/report.hpp"
 #include "flowmatch/train/saving.hpp"
 #include "flowmatch/train/updater.hpp"
 
@@ -95,18 +98,16 @@ class Trainer {
     static_assert(Noisifier<NoisifierT, C>,
                   "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
                   "see noisify/noisifier.hpp");
+    const c10::InferenceMode with_gradients(false);
     const std::shared_ptr<FolderLock> lock = begin(source);
     try {
       Buckets buckets(updater_.parameters(), communicator_);
       run(source, buckets, hooks...);
-    } catch (const TrainingError&) {  // weights from the brink are worth no checkpoint
-      if (in_hook_) save_after_error(RestartableSource<std::remove_cvref_t<Source>>);
-      throw;
     } catch (...) {
-      save_after_error(RestartableSource<std::remove_cvref_t<Source>>);
+      save_after_error();
       throw;
     }
-    if (stopping_ && saved_step_ != position_.step) save();
+    if (stopping_ && saved_step_ != position_.step && resumable_here()) save();
     communicator_.barrier();  // none is done before rank 0 has written
     return {position_.step,
             meter_.mean(),
@@ -134,11 +135,17 @@ class Trainer {
   /// Writes a checkpoint of where the trainer stands, if `options.checkpoints` names a folder. With
   /// a score, such as a validation loss, the one with the lowest is kept beside the newest, for
   /// `best_checkpoint`; one that is NaN or infinite is left out. Throws CheckpointError, also where
-  /// the folder is another run's; nothing has changed then.
+  /// the folder is another run's; OptionError where resume could not go on from it: in mid-epoch of
+  /// a source that is no RestartableSource, and in a hook of several ranks where these have steps
+  /// to look at together (`asynchronous`, between `log_every`). Nothing has changed then.
   void save(std::optional<double> score = {}) {
-    if (folder_.empty() || look_for_faults()) return;
+    if (folder_.empty()) return;
+    const bool alone = in_hook_ && communicator_.size() > 1;  // others hear nothing of this call
+    detail::require_saveable(resumable_here(), !alone || !updater_.watch().noted());
+    if (look_for_faults()) return;
     if (communicator_.rank() == 0)
       save_run(folder_, position_, options_, module(), updater_, nonfinite_buffers_, score);
+    if (alone) return;
     saved_step_ = position_.step;
     updater_.watch().progressed();
   }
@@ -159,17 +166,14 @@ class Trainer {
   template <class Source>
   std::shared_ptr<FolderLock> begin(Source& source) {
     std::shared_ptr<FolderLock> lock;
+    restartable_ = RestartableSource<Source>;
     all_or_none(communicator_, device_, [&] {
       updater_.require_trainable();
       batches_ = source.batches_per_epoch();
       if (batches_ < 1) throw DataError("the source has no batches; give it at least one sample");
       steps_per_epoch_ = (batches_ + options_.accumulate - 1) / options_.accumulate;
       position_.set_data(data_text(source));
-      if (communicator_.rank() != 0 || folder_.empty()) return;
-      // A folder that cannot be written to should show now, not after the first epoch.
-      lock = folder_.lock();
-      folder_.claim(position_.step);
-      AtomicDirectory(folder_.path() / "test");
+      if (communicator_.rank() == 0 && !folder_.empty()) lock = folder_.begin(position_.step);
     });
     begin_together(communicator_, module(), ema(),
                    {{"the data", position_.data},
@@ -189,9 +193,12 @@ class Trainer {
   template <class Source, class... Hooks>
   void run(Source& source, Buckets& buckets, Hooks&... hooks) {
     while (position_.epoch < options_.epochs && !stopping_) {
-      start_epoch(source);
+      meter_.reset();
+      if (position_.batch < batches_)  // or it was saved between the last step and the epoch's end
+        start_at(source, position_.epoch, position_.batch);
       while (position_.batch < batches_ && !stopping_ && !rolling_back_)
         step(source, buckets, hooks...);
+      if (stopping_) look_for_faults();  // of the last steps
       if (rolling_back_) {
         roll_back();
       } else if (position_.batch == batches_) {
@@ -200,36 +207,27 @@ class Trainer {
     }
   }
 
-  template <class Source>
-  void start_epoch(Source& source) {
-    meter_.reset();
-    if (position_.batch == batches_) return;  // saved between the last step and the epoch's end
-    start_at(source, position_.epoch, position_.batch);
-  }
-
   template <class Source, class... Hooks>
   void step(Source& source, Buckets& buckets, Hooks&... hooks) {
-    const Rates rates = options_.schedule.at(position_.step, steps_per_epoch_ * options_.epochs);
+    const Rates rates = options_.schedule.at(position_.step, total_steps());
     updater_.begin(rates);
     StepUndo undo = updater_.undo();
     const Gradients gradients =
         step_gradients(model_, noisifier_, objective_, communicator_, source, batches_, buckets,
                        updater_, options_, position_);
-    if (!updater_.finish(position_.step, gradients.loss, undo)) {
-      rolling_back_ = true;
-      return;
-    }
+    rolling_back_ = !updater_.finish(position_.step, gradients.loss, undo);
+    if (rolling_back_) return;
     undo.keep();
     ++position_.step;
     position_.batch += gradients.batches;
     pace_.add(gradients.samples);
 
     meter_.add(gradients.loss);
-    auto report = report_now<StepReport>();
+    auto report = report_at<StepReport>(position_, total_steps(), options_.epochs, pace_);
     report.samples = gradients.samples;
-    report.learning_rate = options_.learning_rate * rates.factor;
+    report.learning_rate = optimizer().param_groups().back().options().get_lr();
     const bool save_now = options_.checkpoint_every > 0 && position_.batch < batches_ &&
-                          position_.step % options_.checkpoint_every == 0;
+                          position_.step % options_.checkpoint_every == 0 && restartable_;
     const bool log_now = !asynchronous_ || position_.step % options_.log_every == 0;
     if ((log_now || save_now || position_.batch == batches_) && look_for_faults()) return;
     if (log_now) {
@@ -259,11 +257,18 @@ class Trainer {
     rolling_back_ = false;
   }
 
-  // If the run could go on from there. Quietly: people need to hear of the error itself.
-  void save_after_error(bool source_restarts) {
-    const bool between_epochs = position_.batch % batches_ == 0;
-    if (position_.step == 0 || position_.step == saved_step_) return;
-    if (!source_restarts && !between_epochs) return;
+  std::int64_t total_steps() const { return steps_per_epoch_ * options_.epochs; }
+  // Whether a checkpoint of now is one to go on from.
+  bool resumable_here() const {
+    return restartable_ || batches_ == 0 || position_.batch % batches_ == 0;
+  }
+
+  // If the run could go on from there, but not weights from the brink. Quietly: people need to hear
+  // of the error itself.
+  void save_after_error() {
+    in_hook_ = false;
+    if (updater_.watch().gave_up() || position_.step == 0 || position_.step == saved_step_) return;
+    if (!resumable_here()) return;
     try {
       save();
     } catch (const std::exception&) {
@@ -272,42 +277,38 @@ class Trainer {
 
   template <class... Hooks>
   void end_epoch(Hooks&... hooks) {
-    auto report = report_now<EpochReport>();
+    auto report = report_at<EpochReport>(position_, total_steps(), options_.epochs, pace_);
     report.loss = meter_.mean();
     std::optional<double> score;
-    if (communicator_.rank() == 0) {
-      in_hook_ = true;
-      score = detail::score_of_hooks(report, *this, hooks...);
-      in_hook_ = false;
-    }
+    in_hooks(true, [&] { score = detail::score_of_hooks(report, *this, hooks...); });
     const bool scored = any_rank(communicator_, device_, score.has_value());
     ++position_.epoch;
     position_.batch = 0;
     const std::int64_t every = options_.checkpoint_every;
-    const bool due = every == 0 || position_.step % every == 0;
+    const bool due =
+        every == 0 || position_.step % every == 0 ||
+        (!restartable_ && position_.step / every > std::max<std::int64_t>(saved_step_, 0) / every);
     if (due || scored || position_.epoch == options_.epochs) save(score);
     ask(report, hooks...);
   }
 
-  template <class Report>
-  Report report_now() const {
-    Report report;
-    report.step = position_.step;
-    report.total_steps = steps_per_epoch_ * options_.epochs;
-    report.epoch = position_.epoch;
-    report.epochs = options_.epochs;
-    report.seconds = pace_.seconds();
-    report.samples_per_second = pace_.samples_per_second(report.seconds);
-    return report;
+  // f on rank 0, and the generators put back where `put_back` is set.
+  template <class F>
+  void in_hooks(bool put_back, const F& f) {
+    if (communicator_.rank() != 0) return;
+    std::optional<GeneratorsScope> generators;
+    if (put_back) generators.emplace(device_);
+    in_hook_ = true;
+    f();
+    in_hook_ = false;
   }
 
   template <class Report, class... Hooks>
   void ask(const Report& report, Hooks&... hooks) {
-    if (communicator_.rank() == 0) {
-      in_hook_ = true;
+    constexpr bool epoch = std::same_as<Report, EpochReport>;
+    in_hooks(sizeof...(hooks) > 0 && (epoch || restartable_), [&] {
       stop_asked_ = detail::call_hooks(report, *this, hooks...) == Next::stop || stop_asked_;
-      in_hook_ = false;
-    }
+    });
     stop_asked_ = stop_asked_ || options_.stop.stop_requested();
     // Ranks ask one another where that does not hold a device up.
     if (communicator_.size() == 1 || !asynchronous_ || position_.batch % batches_ == 0 ||
@@ -336,6 +337,7 @@ class Trainer {
   bool stop_asked_ = false;  // by this rank
   bool stopping_ = false;    // as all have agreed
   Pace pace_{};
+  bool restartable_ = false;  // the source
   bool rolling_back_ = false;
   bool in_hook_ = false;
   LossMeter meter_{};
