@@ -97,6 +97,13 @@ flowmatch_expect("run/benchmark with other samples" 2 "has euler-1-seed-1 with a
 flowmatch_expect("run/likelihood" 0 "bits per dimension" fashion_mnist_likelihood --n 2 --tolerance 0.05 --threads 1)
 flowmatch_expect("run/velocity error" 0 "run +0 +[0-9.]+ .*run +0\\.5 +[0-9.]+ +[0-9.]+.*ddim +0\\.5 .*wrote error.svg"
                  fashion_mnist_velocity_error --checkpoint run ddim --n 20 --times 0,0.5 --out error.svg)
+# What it would replace is its own, or it is refused.
+file(WRITE "${_work}/thesis/model.pt" "keep me")
+flowmatch_expect("bad input/export over another folder" 2 "thesis is there and no earlier export" fashion_mnist_export
+                 --checkpoint run --out thesis)
+flowmatch_expect("bad input/export over a run" 2 "run/../run" fashion_mnist_export --checkpoint run --out run/../run)
+flowmatch_expect("bad input/export of an unknown kind" 2 "choose .safetensors, .pt, or the name of a folder" fashion_mnist_export
+                 --checkpoint run --out weights.npz)
 flowmatch_expect("run/export" 0 "wrote exported" fashion_mnist_export --checkpoint run --half --out exported)
 flowmatch_expect("run/export for Python" 0 "wrote for-python.safetensors" fashion_mnist_export --checkpoint run --out
                  for-python.safetensors)
@@ -203,6 +210,12 @@ flowmatch_expect("bad input/shift of 0" 2 "with shift 0" ${_sample} --shift 0)
 flowmatch_expect("bad input/shift of an adaptive method" 2 "chooses its own" ${_sample} --shift 2 --solver dopri5)
 flowmatch_expect("bad input/last step of 1" 2 "--last-step is 1" ${_sample} --last-step 1)
 flowmatch_expect("bad input/output below a file" 3 "cannot" fashion_mnist_sample --n 2 --steps 1 --out a-file/x.npy)
+file(WRITE "${_work}/pictures/00000.png" "keep me")
+flowmatch_expect("bad input/pictures among others" 2 "holds pictures already" fashion_mnist_sample --n 2 --steps 1 --out pictures)
+flowmatch_expect("bad input/samples of an unknown kind" 2 "choose .npy, .png, or" fashion_mnist_sample --n 2 --out bad.npz)
+flowmatch_expect("bad input/one path twice" 2 "--out and --animation are both" fashion_mnist_sample --n 2 --out bad.png
+                 --animation ./bad.png)
+flowmatch_expect("bad input/field over the picture" 2 "--out and --field are both" toy_2d --out bad.png --field bad.png)
 flowmatch_expect("bad input/weights that were not kept" 2 "no averaged weights" ${_sample} --weights ema)
 flowmatch_expect("bad input/animation below a file" 3 "no file can be made" ${_sample} --animation a-file/x.png)
 flowmatch_expect("bad input/animation of two batches" 2 "choose --n at most --batch" ${_sample} --batch 1 --animation bad.png)

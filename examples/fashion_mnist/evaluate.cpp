@@ -18,6 +18,7 @@
 #include "examples/fashion_mnist/evaluation.hpp"
 #include "examples/fashion_mnist/sampling_cli.hpp"
 #include "examples/support/machine.hpp"
+#include "examples/support/output_path.hpp"
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
@@ -161,6 +162,7 @@ int evaluate(Options o) {
   if (o.held_out != 0 && o.held_out < 10)
     throw fm::OptionError(fmt::format("--held-out is {}; choose at least 10, or 0", o.held_out));
   if (o.n < 10) throw fm::OptionError(fmt::format("--n is {}; choose at least 10", o.n));
+  support::check_apart({{"--samples", o.samples}, {"--json", o.json}, {"--pairs", o.pairs}});
   if (!o.pairs.empty()) support::check_picture_path(o.pairs);  // now, not after the work
   if (o.json.has_parent_path() && !fs::is_directory(o.json.parent_path()))
     throw fm::DataError("cannot write " + o.json.string() + "; there is no such folder");

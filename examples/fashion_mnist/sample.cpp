@@ -8,6 +8,7 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "examples/fashion_mnist/dataset.hpp"
@@ -15,6 +16,7 @@
 #include "examples/support/apng.hpp"
 #include "examples/support/filmstrip.hpp"
 #include "examples/support/machine.hpp"
+#include "examples/support/output_path.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
@@ -44,13 +46,38 @@ at::Tensor class_labels(const std::string& classes, std::int64_t n) {
   throw fm::OptionError("--class is '" + classes + "'; choose all, or one of 0 to 9");
 }
 
+/// Throws before the sampling for what could not be written after it, or would mix with what is
+/// there.
+void check_outputs(const Options& o) {
+  if (o.out.empty()) throw fm::OptionError("--out is empty; name a file or a folder");
+  support::check_apart(
+      {{"--out", o.out}, {"--trajectory", o.trajectory}, {"--animation", o.animation}});
+  support::check_extension(o.out, {".npy", ".png"});
+  const std::string kind = support::extension_of(o.out);
+  if (kind == ".png") support::check_picture_path(o.out);
+  for (const fs::path& file : {o.trajectory, o.animation}) {
+    if (!file.empty()) support::check_picture_path(file);
+  }
+  if (kind == ".npy" || kind == ".png") return;
+  std::error_code error;  // a folder that is not there holds nothing
+  for (fs::directory_iterator entry(o.out, error), end; entry != end; entry.increment(error)) {
+    if (support::extension_of(entry->path()) == ".png") {
+      throw fm::OptionError(o.out.string() +
+                            " holds pictures already, among which the samples would lie; choose "
+                            "another --out, or remove them");
+    }
+  }
+  support::check_picture_path(o.out / "00000.png");
+}
+
 // .npy: the array; .png: a grid; anything else: a folder with a PNG an image.
 void write_images(const fs::path& out, const at::Tensor& images, bool bytes) {
-  if (out.extension() == ".npy") {
+  const std::string kind = support::extension_of(out);
+  if (kind == ".npy") {
     std::error_code ignored;  // save_npy reports a folder that is not there
     if (out.has_parent_path()) fs::create_directories(out.parent_path(), ignored);
     fm::save_npy(out, bytes ? to_bytes(images) : images);
-  } else if (out.extension() == ".png") {
+  } else if (kind == ".png") {
     support::write_png(out, support::image_grid(images, 10));
   } else {
     for (std::int64_t i = 0; i < images.size(0); ++i) {
@@ -87,12 +114,7 @@ int sample(Options o) {
   const c10::Device device = o.machine.set_up();
   o.cli.validate(o.n);
   SamplingOptions& sampling = o.cli.sampling;
-  if (o.out.empty()) throw fm::OptionError("--out is empty; name a file or a folder");
-  if (o.out.extension() == ".png")
-    support::check_picture_path(o.out);  // now, not after the sampling
-  for (const fs::path& file : {o.trajectory, o.animation}) {
-    if (!file.empty()) support::check_picture_path(file);
-  }
+  check_outputs(o);
   const at::Tensor labels = class_labels(o.classes, o.n).to(device);
   TrainedModel model = o.cli.load(o.checkpoint, device);
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "examples/support/machine.hpp"
+#include "examples/support/output_path.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/plane.hpp"
 #include "examples/support/run_main.hpp"
@@ -173,6 +174,7 @@ int run(const Options& o) {
   if (o.steps < 0 || o.steps > 100000)
     throw fm::OptionError("--steps is " + std::to_string(o.steps) +
                           "; choose 1 to 100000, or 0 for as many as the distribution takes");
+  support::check_apart({{"--out", o.out}, {"--field", o.field}});
   support::check_picture_path(o.out);
   if (!o.field.empty()) support::check_picture_path(o.field);
   const support::StopOnSignal signals;
