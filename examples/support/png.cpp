@@ -20,6 +20,19 @@ std::vector<std::uint8_t> every_third(const std::vector<std::uint8_t>& rgb) {
   return grey_levels;
 }
 
+/// RGBA to RGB, where nothing shines through.
+void drop_alpha(std::vector<std::uint8_t>& pixels, const std::filesystem::path& path) {
+  const std::size_t n = pixels.size() / 4;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (pixels[4 * i + 3] < 255) {
+      throw flowmatch::DataError(path.string() +
+                                 " has transparent pixels; lay it over a background");
+    }
+    for (std::size_t c = 0; c < 3; ++c) pixels[3 * i + c] = pixels[4 * i + c];
+  }
+  pixels.resize(3 * n);
+}
+
 std::filesystem::path temporary_name(std::filesystem::path path) { return path += ".writing"; }
 
 [[noreturn]] void fail(const std::filesystem::path& path, const std::string& reason) {
@@ -78,8 +91,11 @@ Picture read_png(const std::filesystem::path& path) {
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   if (png_image_begin_read_from_file(&image, path.c_str()) != 0) {
-    image.format = PNG_FORMAT_RGB;
-    const std::size_t size = std::size_t{3} * image.width * image.height;
+    // Else libpng would take 16 bits a channel for linear light.
+    image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
+    const std::size_t channels = (image.format & PNG_FORMAT_FLAG_ALPHA) != 0 ? 4 : 3;
+    image.format = channels == 4 ? PNG_FORMAT_RGBA : PNG_FORMAT_RGB;
+    const std::size_t size = channels * image.width * image.height;
     if (size > largest) {
       png_image_free(&image);
       throw flowmatch::DataError(path.string() + " claims " + std::to_string(image.width) + " x " +
@@ -89,7 +105,10 @@ Picture read_png(const std::filesystem::path& path) {
     picture.width = image.width;
     picture.height = image.height;
     picture.rgb.resize(size);
-    if (png_image_finish_read(&image, nullptr, picture.rgb.data(), 0, nullptr) != 0) return picture;
+    if (png_image_finish_read(&image, nullptr, picture.rgb.data(), 0, nullptr) != 0) {
+      if (channels == 4) drop_alpha(picture.rgb, path);
+      return picture;
+    }
   }
   throw flowmatch::DataError("cannot read " + path.string() + " as PNG: " + image.message +
                              "; check that it is the right file");

@@ -24,8 +24,8 @@ void write_png(const std::filesystem::path& path, const Picture& picture);
 /// Throws flowmatch::DataError for a path where no picture can be written: ask before long work.
 void check_picture_path(const std::filesystem::path& path);
 
-/// Reads any PNG as RGB. Throws flowmatch::DataError for what is none, or larger
-/// than 256 MiB.
+/// Reads any PNG as RGB; of 16 bits a channel the upper ones count. Throws flowmatch::DataError for
+/// what is none, has transparent pixels, or is larger than 256 MiB.
 Picture read_png(const std::filesystem::path& path);
 
 }  // namespace support

@@ -1,6 +1,9 @@
 #include "examples/support/png.hpp"
 
 #include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "flowmatch/core/error.hpp"
 #include "tests/support/test.hpp"
@@ -22,6 +25,37 @@ support::Picture gradient(bool coloured) {
 std::size_t files_in(const fs::path& folder) {
   return static_cast<std::size_t>(
       std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+// A PNG as others write them, of one row of raw samples; `clear`: the grey that is transparent.
+void write_raw_png(const fs::path& path, int width, int depth, int colour,
+                   const std::vector<int>& samples, std::optional<int> clear = {}) {
+  Bytes file = bytes_of({0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'});
+  const auto add_number = [&](std::size_t n) {
+    for (const unsigned shift : {24U, 16U, 8U, 0U})
+      file.push_back(static_cast<std::byte>(n >> shift & 0xFFU));
+  };
+  const auto add_chunk = [&](const std::string& type, const Bytes& data) {
+    add_number(data.size());
+    const std::size_t begin = file.size();
+    for (const char c : type) file.push_back(static_cast<std::byte>(c));
+    file.insert(file.end(), data.begin(), data.end());
+    add_number(crc32(0, reinterpret_cast<const Bytef*>(file.data() + begin),
+                     static_cast<uInt>(file.size() - begin)));
+  };
+  add_chunk("IHDR", bytes_of({0, 0, 0, width, 0, 0, 0, 1, depth, colour, 0, 0, 0}));
+  if (clear) add_chunk("tRNS", bytes_of({0, *clear}));
+  Bytes row = bytes_of({0});  // no filter
+  for (const int sample : samples) row.push_back(static_cast<std::byte>(sample));
+  Bytes packed(compressBound(static_cast<uLong>(row.size())));
+  uLongf size = packed.size();
+  REQUIRE(compress(reinterpret_cast<Bytef*>(packed.data()), &size,
+                   reinterpret_cast<const Bytef*>(row.data()),
+                   static_cast<uLong>(row.size())) == Z_OK);
+  packed.resize(size);
+  add_chunk("IDAT", packed);
+  add_chunk("IEND", {});
+  write_bytes(path, file);
 }
 
 // The colour type in the header: 0 grey, 2 RGB.
@@ -99,6 +133,34 @@ TEST_CASE("png: reading refuses missing files and junk and cut files") {
   support::write_png(path, gradient(true));
   fs::resize_file(path, fs::file_size(path) - 20);
   require_error<fm::DataError>([&] { support::read_png(path); }, "cannot read");
+}
+
+TEST_CASE("png: 16 bits a channel are read by their upper ones, as sRGB") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "picture.png";
+  write_raw_png(path, 2, 16, 0, {128, 128, 7, 7});
+  CHECK(support::read_png(path).rgb == std::vector<std::uint8_t>{128, 128, 128, 7, 7, 7});
+  write_raw_png(path, 1, 16, 2, {1, 1, 100, 100, 255, 255});
+  CHECK(support::read_png(path).rgb == std::vector<std::uint8_t>{1, 100, 255});
+}
+
+TEST_CASE("png: transparent pixels are refused, opaque ones keep their colours") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "picture.png";
+  write_raw_png(path, 2, 8, 6, {10, 20, 30, 255, 40, 50, 60, 255});
+  CHECK(support::read_png(path).rgb == std::vector<std::uint8_t>{10, 20, 30, 40, 50, 60});
+  write_raw_png(path, 2, 8, 4, {128, 255, 9, 255});
+  CHECK(support::read_png(path).rgb == std::vector<std::uint8_t>{128, 128, 128, 9, 9, 9});
+  const auto read = [&] { support::read_png(path); };
+  const std::string message = "has transparent pixels; lay it over a background";
+  write_raw_png(path, 2, 8, 6, {10, 20, 30, 255, 255, 255, 255, 0});
+  require_error<fm::DataError>(read, message);
+  write_raw_png(path, 1, 8, 4, {128, 128});
+  require_error<fm::DataError>(read, message);
+  write_raw_png(path, 2, 8, 0, {5, 6}, 5);  // the grey of 5 is transparent
+  require_error<fm::DataError>(read, message);
+  write_raw_png(path, 2, 8, 0, {5, 6}, 7);
+  CHECK(support::read_png(path).rgb == std::vector<std::uint8_t>{5, 5, 5, 6, 6, 6});
 }
 
 TEST_CASE("png: reading refuses huge declared sizes") {
