@@ -4,11 +4,11 @@
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
-#include <cctype>
 #include <string>
 #include <system_error>
 #include <utility>
 
+#include "examples/support/output_path.hpp"
 #include "examples/support/png.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/io/crc32.hpp"
@@ -35,12 +35,14 @@ std::vector<fs::path> sorted(const fs::path& folder) {
   return paths;
 }
 
-/// Whether the name ends in .png, in letters of any case.
-bool is_png(const fs::path& file) {
-  std::string extension = file.extension().string();
-  for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return extension == ".png" && !fs::is_directory(file);
+/// A link that leads in a circle is none.
+bool is_folder(const fs::path& path) {
+  std::error_code error;
+  return fs::is_directory(path, error);
 }
+
+/// Whether the name ends in .png, in letters of any case.
+bool is_png(const fs::path& file) { return extension_of(file) == ".png" && !is_folder(file); }
 
 }  // namespace
 
@@ -52,12 +54,16 @@ ImageFolder list_images(const fs::path& folder, std::int64_t channels) {
   ImageFolder found;
   std::vector<std::int64_t> labels;
   for (const fs::path& sub : sorted(folder)) {
-    if (!fs::is_directory(sub)) continue;
+    if (!is_folder(sub)) continue;
     const std::size_t before = found.files.size();
     for (const fs::path& file : sorted(sub)) {
       if (is_png(file)) found.files.push_back(file);
     }
-    if (found.files.size() == before) continue;
+    if (found.files.size() == before) {
+      throw flowmatch::DataError(sub.string() +
+                                 " holds no PNG image; convert what it holds, or, where it is no "
+                                 "class, move it away");
+    }
     labels.resize(found.files.size(), static_cast<std::int64_t>(found.classes.size()));
     found.classes.push_back(sub.filename().string());
   }

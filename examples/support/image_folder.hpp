@@ -23,8 +23,8 @@ struct ImageFolder {
 
 /// Lists the images, `*.png` in letters of any case; only the first one is read, for its size.
 /// Folders and files whose name begins with a dot are passed over. `channels` is 1 (grey) or 3
-/// (RGB). Throws flowmatch::DataError for a folder that is missing or holds no sub-folder with an
-/// image, OptionError for other channels.
+/// (RGB). Throws flowmatch::DataError for a folder that is missing or holds no sub-folder, and for
+/// a sub-folder without an image, OptionError for other channels.
 ImageFolder list_images(const std::filesystem::path& folder, std::int64_t channels = 3);
 
 /// The images at `index` (int64 [B]) as uint8 [B, C, H, W]. Throws flowmatch::DataError naming the

@@ -29,7 +29,6 @@ void fill(const fs::path& folder) {
   put(folder / "a" / "x.png", 20);
   std::ofstream(folder / "a" / "notes.txt") << "no image";
   std::ofstream(folder / "readme.png") << "in no class";
-  fs::create_directory(folder / "empty");
 }
 
 }  // namespace
@@ -149,4 +148,20 @@ TEST_CASE("image_folder: folders without images and other channels are refused")
   require_error<fm::DataError>([&] { support::list_images(folder.path() / "none"); },
                                "cannot read the folder");
   require_error<fm::OptionError>([&] { support::list_images(folder.path(), 2); }, "2 channels");
+  fill(folder.path());
+  fs::create_directory(folder.path() / "photos");
+  std::ofstream(folder.path() / "photos" / "0.jpg") << "no PNG";
+  require_error<fm::DataError>([&] { support::list_images(folder.path()); },
+                               (folder.path() / "photos").string() + " holds no PNG image");
+}
+
+TEST_CASE("image_folder: links that lead in a circle are no folders") {
+  const TemporaryFolder folder;
+  fill(folder.path());
+  fs::create_symlink("loop", folder.path() / "loop");
+  CHECK(support::list_images(folder.path()).classes == std::vector<std::string>{"a", "b"});
+  fs::create_symlink("loop.png", folder.path() / "b" / "loop.png");
+  const support::ImageFolder images = support::list_images(folder.path());
+  require_error<fm::DataError>([&] { support::read_images(images, torch::tensor({5})); },
+                               "loop.png");
 }
