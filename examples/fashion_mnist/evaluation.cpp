@@ -1,6 +1,7 @@
 #include "examples/fashion_mnist/evaluation.hpp"
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 #include "examples/fashion_mnist/dataset.hpp"
@@ -45,6 +46,10 @@ at::Tensor classes_in_turn_among(const at::Tensor& labels, std::int64_t n) {
   std::vector<at::Tensor> classes;
   for (std::int64_t c = 0; c < 10; ++c) {
     classes.push_back(labels.eq(c).nonzero().squeeze(1));
+    if (classes.back().size(0) == 0) {
+      throw fm::DataError("there is no image of class " + std::to_string(c) + " among " +
+                          std::to_string(labels.size(0)) + "; choose another --held-out");
+    }
     // Sample i is number i / 10 of its class: this is the first that there is not.
     n = std::min(n, 10 * classes.back().size(0) + c);
   }

@@ -23,7 +23,8 @@ at::Tensor load_samples(const std::filesystem::path& file);
 at::Tensor load_labels(const std::filesystem::path& file, std::int64_t n);
 
 /// Positions of n images of which the i-th is of class i mod 10, the first of each class; fewer,
-/// where one of the ten classes runs out. int64 [n].
+/// where one of the ten classes runs out. int64 [n]. Throws flowmatch::DataError for a class
+/// without an image.
 at::Tensor classes_in_turn_among(const at::Tensor& labels, std::int64_t n);
 
 /// How near a set of images comes to the test images, by the judge's features.

@@ -83,6 +83,10 @@ TEST_CASE("evaluation: images of the classes in turn are the first of each class
   CHECK(classes_in_turn_among(few, 1000).size(0) == 23);
   CHECK(classes_in_turn_among(torch::cat({in_turn(10), torch::zeros({5}, torch::kLong)}), 1000)
             .size(0) == 11);
+  require_error<fm::DataError>([&] { classes_in_turn_among(in_turn(7), 1000); },
+                               "no image of class 7 among 7; choose another --held-out");
+  require_error<fm::DataError>([&] { classes_in_turn_among(in_turn(10).slice(0, 1), 4); },
+                               "no image of class 0 among 9");
 }
 
 TEST_CASE("evaluation: figures tell what is like the test images from what is not") {
