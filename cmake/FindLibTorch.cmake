@@ -1,13 +1,16 @@
 # Finds LibTorch and makes the target LibTorch::LibTorch. Looks, in this order, where the user
 # points (Torch_DIR, LibTorch_ROOT, CMAKE_PREFIX_PATH; as CMake or environment variables), in a .venv
-# of the project, in the active Python's torch, and in the system.
+# of the project, in the active Python's torch, and in the system. A Torch_DIR or LibTorch_ROOT where
+# there is none is an error: another LibTorch does not take its place.
 #
 # LibTorch's own TorchConfig.cmake is not used: that of a CUDA wheel stops with an error on a machine
 # without the CUDA toolkit, and that of a CPU wheel finds a libc10 of Debian's first and mixes the
 # two. The libraries are linked directly, all from one folder.
 #
-# Sets LibTorch_FOUND, _VERSION, _ROOT_DIR, _LIBRARY_DIR and _ORIGIN.
+# Sets LibTorch_FOUND, _VERSION, _ROOT_DIR, _LIBRARY_DIR and _ORIGIN. What will not do is not found,
+# and the message says why; so find_package without REQUIRED goes on.
 
+cmake_policy(VERSION 3.25) # whatever the project that calls find_package states
 set(LibTorch_OLDEST 2.11) # the oldest that was tested
 
 # Takes the LibTorch in `root` if there is one, and none was taken yet.
@@ -25,51 +28,73 @@ function(_libtorch_try root origin)
   endif()
 endfunction()
 
-unset(LibTorch_ROOT_DIR)
-unset(LibTorch_VERSION)
-
-set(_torch_dir ${Torch_DIR})
-if(NOT _torch_dir)
-  set(_torch_dir $ENV{Torch_DIR})
-endif()
-string(REPLACE ":" ";" _paths "$ENV{CMAKE_PREFIX_PATH}")
-set(_paths ${LibTorch_ROOT} $ENV{LibTorch_ROOT} ${CMAKE_PREFIX_PATH} ${_paths})
-if(_torch_dir)
-  list(PREPEND _paths "${_torch_dir}/../../..")
-endif()
-foreach(_path IN LISTS _paths)
-  # A LibTorch, a Python's prefix, or what torch.utils.cmake_prefix_path prints.
+# Tries what lies around _path, which the user has given: a LibTorch, a Python's prefix, or what
+# torch.utils.cmake_prefix_path prints.
+macro(_libtorch_try_around_path)
   file(GLOB _wheels "${_path}/lib/python*/site-packages/torch")
-  set(_candidates "${_path}" "${_path}/torch" "${_path}/../.." ${_wheels})
-  foreach(_root IN LISTS _candidates)
+  foreach(_root IN ITEMS "${_path}" "${_path}/torch" "${_path}/../.." ${_wheels})
     cmake_path(ABSOLUTE_PATH _root NORMALIZE)
     string(REGEX REPLACE "/$" "" _root "${_root}")
     _libtorch_try("${_root}" "your setting")
   endforeach()
-  if(NOT LibTorch_ROOT_DIR AND _torch_dir)
-    message(FATAL_ERROR "Torch_DIR is ${_torch_dir}, but there is no LibTorch around it. Point it "
-                        "at <libtorch>/share/cmake/Torch, or leave it out.")
+endmacro()
+
+# Why what there is will not do.
+function(_libtorch_refuse reason)
+  string(REPLACE ";" "," reason "${reason}") # else it would be several arguments
+  set(_reason "${reason}" PARENT_SCOPE)
+  unset(LibTorch_ROOT_DIR PARENT_SCOPE)
+endfunction()
+
+unset(LibTorch_ROOT_DIR)
+unset(LibTorch_VERSION)
+unset(_reason)
+
+foreach(_setting IN ITEMS Torch_DIR LibTorch_ROOT)
+  set(_given ${${_setting}})
+  if(NOT _given)
+    set(_given $ENV{${_setting}})
+  endif()
+  if(NOT _given OR LibTorch_ROOT_DIR OR _reason)
+    continue()
+  endif()
+  foreach(_path IN LISTS _given)
+    if(_setting STREQUAL "Torch_DIR")
+      string(APPEND _path "/../../..")
+    endif()
+    _libtorch_try_around_path()
+  endforeach()
+  if(NOT LibTorch_ROOT_DIR)
+    _libtorch_refuse(
+      "${_setting} is ${_given}, but there is no LibTorch around it. Point LibTorch_ROOT at \
+<libtorch>, or Torch_DIR at <libtorch>/share/cmake/Torch, or leave it out.")
   endif()
 endforeach()
 
-file(GLOB _wheels "${CMAKE_SOURCE_DIR}/.venv/lib/python*/site-packages/torch"
-     "${CMAKE_CURRENT_LIST_DIR}/../.venv/lib/python*/site-packages/torch")
-foreach(_root IN LISTS _wheels)
-  cmake_path(NORMAL_PATH _root)
-  _libtorch_try("${_root}" "the project's .venv")
-endforeach()
-if(NOT LibTorch_ROOT_DIR)
-  find_program(_python NAMES python3 python NO_CACHE)
-  if(_python)
-    execute_process(
-      COMMAND "${_python}" -c "import importlib.util as u
+if(NOT _reason)
+  string(REPLACE ":" ";" _paths "$ENV{CMAKE_PREFIX_PATH}")
+  foreach(_path IN LISTS CMAKE_PREFIX_PATH _paths)
+    _libtorch_try_around_path()
+  endforeach()
+  file(GLOB _wheels "${CMAKE_SOURCE_DIR}/.venv/lib/python*/site-packages/torch"
+       "${CMAKE_CURRENT_LIST_DIR}/../.venv/lib/python*/site-packages/torch")
+  foreach(_root IN LISTS _wheels)
+    cmake_path(NORMAL_PATH _root)
+    _libtorch_try("${_root}" "the project's .venv")
+  endforeach()
+  if(NOT LibTorch_ROOT_DIR)
+    find_program(_python NAMES python3 python NO_CACHE)
+    if(_python)
+      execute_process(
+        COMMAND "${_python}" -c "import importlib.util as u
 print(*u.find_spec('torch').submodule_search_locations)"
-      OUTPUT_VARIABLE _root OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-    _libtorch_try("${_root}" "the active Python")
+        OUTPUT_VARIABLE _root OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+      _libtorch_try("${_root}" "the active Python")
+    endif()
   endif()
+  _libtorch_try(/usr/local "the system")
+  _libtorch_try(/usr "the system")
 endif()
-_libtorch_try(/usr/local "the system")
-_libtorch_try(/usr "the system")
 
 if(LibTorch_ROOT_DIR)
   foreach(_header IN ITEMS torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
@@ -82,12 +107,14 @@ if(LibTorch_ROOT_DIR)
     endif()
   endforeach()
   if(LibTorch_VERSION VERSION_LESS LibTorch_OLDEST)
-    message(
-      FATAL_ERROR
-        "The LibTorch in ${LibTorch_ROOT_DIR} (from ${LibTorch_ORIGIN}) is ${LibTorch_VERSION}; "
-        "flowmatch needs ${LibTorch_OLDEST} or newer. Install one, `pip install torch` in a .venv "
-        "of the project for example, or point CMAKE_PREFIX_PATH at it.")
+    _libtorch_refuse(
+      "The LibTorch in ${LibTorch_ROOT_DIR} (from ${LibTorch_ORIGIN}) is ${LibTorch_VERSION}, but \
+flowmatch needs ${LibTorch_OLDEST} or newer. Install one, `pip install torch` in a .venv of the \
+project for example, or point CMAKE_PREFIX_PATH at it.")
   endif()
+endif()
+
+if(LibTorch_ROOT_DIR)
   # Who has called find_package(Torch) must have found the same: two in one program abort when it
   # starts.
   set(_theirs "${TORCH_LIBRARY}" "${c10_LIBRARY}" "${C10_LIBRARY}")
@@ -101,27 +128,13 @@ if(LibTorch_ROOT_DIR)
       file(REAL_PATH "${_library}" _library)
       cmake_path(IS_PREFIX _ours "${_library}" _same)
       if(NOT _same)
-        message(
-          FATAL_ERROR
-            "Two LibTorchs would be mixed: find_package(Torch) found ${_library}, flowmatch found "
-            "${_ours} (${LibTorch_ORIGIN}). Point CMAKE_PREFIX_PATH at the one that you mean, or "
-            "let flowmatch alone find it.")
+        _libtorch_refuse(
+          "Two LibTorchs would be mixed: find_package(Torch) found ${_library}, flowmatch found \
+${_ours} (${LibTorch_ORIGIN}). Point CMAKE_PREFIX_PATH at the one that you mean, or let flowmatch \
+alone find it.")
       endif()
     endif()
   endforeach()
-endif()
-
-include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(
-  LibTorch
-  REQUIRED_VARS LibTorch_ROOT_DIR LibTorch_LIBRARY_DIR
-  VERSION_VAR LibTorch_VERSION
-  REASON_FAILURE_MESSAGE
-    "There is no LibTorch here. Run cmake/bootstrap.sh, or `python3 -m venv .venv && .venv/bin/pip \
-install torch`, or unpack LibTorch and give -DCMAKE_PREFIX_PATH=<its folder>.")
-
-if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
-  find_package(Threads REQUIRED)
   set(_libraries)
   foreach(_name IN ITEMS torch torch_cpu c10 torch_cuda c10_cuda)
     find_library(_library_${_name} NAMES ${_name} PATHS "${LibTorch_LIBRARY_DIR}" NO_DEFAULT_PATH
@@ -129,19 +142,33 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
     if(_library_${_name})
       list(APPEND _libraries "${_library_${_name}}")
     elseif(NOT _name MATCHES "cuda")
-      message(
-        FATAL_ERROR
-          "lib${_name} is missing from ${LibTorch_LIBRARY_DIR}, where libtorch_cpu is. Libraries of "
-          "two LibTorchs must not be mixed: install this one again, or point CMAKE_PREFIX_PATH at "
-          "a whole one.")
+      _libtorch_refuse(
+        "lib${_name} is missing from ${LibTorch_LIBRARY_DIR}, where libtorch_cpu is. Libraries of \
+two LibTorchs must not be mixed: install this one again, or point CMAKE_PREFIX_PATH at a whole one.")
     endif()
   endforeach()
+endif()
+
+if(NOT LibTorch_ROOT_DIR AND NOT _reason)
+  _libtorch_refuse(
+    "There is no LibTorch here. Run cmake/bootstrap.sh, or `python3 -m venv .venv && .venv/bin/pip \
+install torch`, or unpack LibTorch and give -DCMAKE_PREFIX_PATH=<its folder>.")
+endif()
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(
+  LibTorch
+  REQUIRED_VARS LibTorch_ROOT_DIR LibTorch_LIBRARY_DIR
+  VERSION_VAR LibTorch_VERSION
+  REASON_FAILURE_MESSAGE "${_reason}")
+
+if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
+  find_package(Threads REQUIRED)
   add_library(LibTorch::LibTorch INTERFACE IMPORTED GLOBAL)
   target_include_directories(
     LibTorch::LibTorch SYSTEM
     INTERFACE "${LibTorch_ROOT_DIR}/include" "${LibTorch_ROOT_DIR}/include/torch/csrc/api/include")
   # libtorch only registers its CUDA half, so a linker that drops unused libraries would drop it.
   target_link_libraries(LibTorch::LibTorch INTERFACE -Wl,--no-as-needed ${_libraries} -Wl,--as-needed
-                                                     Threads::Threads)
+                                                     ${CMAKE_THREAD_LIBS_INIT})
   target_link_options(LibTorch::LibTorch INTERFACE "-Wl,-rpath,${LibTorch_LIBRARY_DIR}")
 endif()

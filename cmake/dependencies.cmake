@@ -19,6 +19,20 @@ macro(flowmatch_find_fmt)
   endif()
 endmacro()
 
+# Who adds this project gets what the installed target says, not the target: that would have to be made global, and then a
+# project with a fmt of its own would stop.
+function(flowmatch_link_fmt target)
+  get_target_property(imported fmt::fmt-header-only IMPORTED)
+  if(NOT imported)
+    target_link_libraries(${target} INTERFACE fmt::fmt-header-only)
+    return()
+  endif()
+  get_target_property(includes fmt::fmt-header-only INTERFACE_INCLUDE_DIRECTORIES)
+  target_include_directories(${target} SYSTEM INTERFACE "$<BUILD_INTERFACE:${includes}>")
+  target_compile_definitions(${target} INTERFACE $<BUILD_INTERFACE:FMT_HEADER_ONLY=1>)
+  target_link_libraries(${target} INTERFACE $<INSTALL_INTERFACE:fmt::fmt-header-only>)
+endfunction()
+
 macro(flowmatch_find_catch2)
   find_package(Catch2 QUIET)
   if(NOT TARGET Catch2::Catch2)

@@ -24,13 +24,16 @@ file(CREATE_LINK "${LIBTORCH}" "${work}/unpacked" SYMBOLIC)
 expect("version [2-9]\\.[0-9.]+ from your setting" -DCMAKE_PREFIX_PATH=${work}/unpacked)
 expect("version [2-9]\\.[0-9.]+ from your setting" -DLibTorch_ROOT=${LIBTORCH})
 expect("Torch_DIR is ${work}, but there is no LibTorch around it" -DTorch_DIR=${work})
+expect("LibTorch_ROOT is /nonexistent, but there is no LibTorch around it" -DLibTorch_ROOT=/nonexistent
+       -DCMAKE_PREFIX_PATH=${work}/unpacked)
 
 set(include "${work}/old/include/torch/csrc/api/include/torch")
 file(WRITE "${include}/torch.h" "")
 file(WRITE "${include}/version.h" "#define TORCH_VERSION_MAJOR 1\n#define TORCH_VERSION_MINOR 13\n"
                                   "#define TORCH_VERSION_PATCH 1\n")
 file(WRITE "${work}/old/lib/libtorch_cpu.so" "")
-expect("is 1.13.1; flowmatch needs .* or newer. Install one" -DCMAKE_PREFIX_PATH=${work}/old)
+expect("is 1.13.1, but flowmatch needs .* or newer. Install one" -DCMAKE_PREFIX_PATH=${work}/old)
+expect("found: FALSE\\..*Configuring done" -DCMAKE_PREFIX_PATH=${work}/old -DOPTIONAL=ON)
 
 file(MAKE_DIRECTORY "${work}/torn/lib")
 file(CREATE_LINK "${LIBTORCH}/include" "${work}/torn/include" SYMBOLIC)
