@@ -191,3 +191,17 @@ TEST_CASE("tensor_batches: the fingerprint tells data and order and batch size a
   CHECK(of(labels) != print);
   CHECK(of(Pair{labels, labels}) != of(Pair{labels, labels.flip(0)}));
 }
+
+TEST_CASE("tensor_batches: batches carry no gradients to what the data came from") {
+  const at::Tensor z = torch::randn({6, 2}).requires_grad_() * 2;
+  const auto check = [](const auto& condition, const at::Tensor& x_1) {
+    fm::TensorBatches batches(x_1, condition, 3);
+    batches.start_epoch(0);
+    return *batches.next();
+  };
+  const auto plain = check(z.select(1, 0), z);
+  CHECK_FALSE(plain.x_1.requires_grad());
+  CHECK_FALSE(plain.condition.requires_grad());
+  const auto several = check(std::tuple(z.select(1, 0), torch::arange(6)), z);
+  CHECK_FALSE(std::get<0>(several.condition).requires_grad());
+}

@@ -40,9 +40,10 @@ TEST_CASE("features: a block is float64 without a gradient and ends with the row
 }
 
 TEST_CASE("features: a block with NaN or infinity is refused and its rows named") {
-  at::Tensor x = torch::zeros({5, 2});
+  at::Tensor x = torch::zeros({5, 2}, torch::kDouble);
+  // Products of the last overflow.
   for (const double bad :
-       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -1e60}) {
     x[3][1] = bad;
     fm::feature_block(x, 0, 3, torch::kCPU);
     require_error<fm::DataError>([&] { fm::feature_block(x, 3, 4, torch::kCPU); },

@@ -170,3 +170,17 @@ TEST_CASE("batch: a last step that is rejected while another sample arrives is m
   CHECK(arrivals == std::vector<int>{1, 1});
   CHECK(x[1][0] == Approx(std::sin(60)).margin(1e-5));
 }
+
+TEST_CASE("batch: more or fewer slopes than samples are refused") {
+  for (const std::size_t returned : {1, 5}) {
+    Batch x(4, {1.0, 1.0});
+    const auto f = [&](const Batch&, std::span<const double>, std::span<const std::int64_t>) {
+      return Batch(returned, {1.0, 1.0});
+    };
+    require_error<flowmatch::ShapeError>(
+        [&] {
+          ode::integrate_batch(ode::Dopri5{}, f, x, {0, 1}, {}, ignore);
+        },
+        "was given 4 samples and returned " + std::to_string(returned));
+  }
+}

@@ -1,6 +1,7 @@
 #include "flowmatch/ode/events.hpp"
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "flowmatch/ode/integrate.hpp"
@@ -136,4 +137,20 @@ TEST_CASE("events: the zero that is found lies on the side where the solve goes 
     CHECK(g(ode::detail::find_zero(g, 0, g(0), 1, g(1))) >= 0);
     CHECK(g(ode::detail::find_zero(g, 1, g(1), 0, g(0))) <= 0);
   }
+}
+
+TEST_CASE("events: a g that is NaN or missing is an error, not an event that did not take place") {
+  const auto f = [](double, double) { return 1.0; };
+  const auto solve = [&](const ode::Event<double>& event) {
+    double x = 0;
+    ode::integrate_events(ode::Dopri5{}, f, x, 0, 3, std::vector<ode::Event<double>>{event},
+                          {.max_step = 0.1});
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  require_error<flowmatch::SolverError>(
+      [&] { solve({[&](double t, double) { return t < 1   ? 1
+                                                  : t < 2 ? nan
+                                                          : -1; }}); },
+      "g of event 0 is NaN");
+  require_error<flowmatch::OptionError>([&] { solve({}); }, "has no g");
 }

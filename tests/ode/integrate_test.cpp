@@ -1,11 +1,13 @@
 #include "flowmatch/ode/integrate.hpp"
 
+#include <array>
 #include <cstdlib>
 #include <limits>
 #include <new>
 #include <vector>
 
 #include "flowmatch/ode/adapt.hpp"
+#include "flowmatch/ode/integrate_times.hpp"
 #include "flowmatch/ode/method.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "tests/ode/problems.hpp"
@@ -507,9 +509,8 @@ TEST_CASE("integrate: steps that there were not have no size") {
   CHECK(none.smallest_step == 0.05);
   CHECK(none.largest_step == 0.1);
   double x = 1;
-  const auto s = ode::integrate(
-      ode::Dopri5{}, [](double y, double) { return -1e6 * y; }, x, 0, 1,
-      {.first_step = 1, .max_steps = 1, .at_limit = ode::AtLimit::stop});
+  const auto s = ode::integrate(ode::Dopri5{}, [](double y, double) { return -1e6 * y; }, x, 0, 1,
+                                {.first_step = 1, .max_steps = 1, .at_limit = ode::AtLimit::stop});
   CHECK(s.accepted == 0);
   CHECK(s.rejected == 1);
   CHECK(std::isnan(s.smallest_step));
@@ -586,4 +587,20 @@ TEST_CASE("integrate: jumps at the ends or beyond change nothing") {
   const auto with = ode::integrate(ode::Dopri5{}, f, y, 0, 1, {.jumps = {0, 1, -0.5, 2}});
   CHECK(y == x);
   CHECK(with.evaluations == plain.evaluations);
+}
+
+TEST_CASE("integrate: a jump where the solve begins or ends is seen from within") {
+  const auto f = [](double, double t) { return t == 0.5 ? 1e3 : t < 0.5 ? 1.0 : 2.0; };
+  const ode::AdaptiveOptions options{.jumps = {0.1 + 0.4}};
+  for (const auto& [from, to, slope] : {std::array{0.0, 0.5, 1.0}, std::array{0.5, 1.0, 2.0},
+                                        std::array{0.5, 0.0, 1.0}, std::array{1.0, 0.5, 2.0}}) {
+    double x = 0;
+    const ode::Statistics s = ode::integrate(ode::Dopri5{}, f, x, from, to, options);
+    CHECK(x == Approx(slope * (to - from)).epsilon(1e-12));
+    CHECK(s.rejected == 0);
+    double y = 0;
+    ode::integrate_times(ode::Dopri5{}, f, y, {from, (from + to) / 2, to}, options,
+                         ode::NoObserver{});
+    CHECK(y == Approx(slope * (to - from)).epsilon(1e-12));
+  }
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flowmatch/ode/adams.hpp"
 #include "flowmatch/ode/integrate.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "tests/ode/problems.hpp"
@@ -112,4 +113,32 @@ TEST_CASE("stepper: tableaus of one's own choose their steps by their error") {
   };
   check(HeunEuler{});
   check(MidpointKutta{});
+}
+
+TEST_CASE("stepper: a workspace that is used again does not remember the solve before") {
+  const auto decay = [](double x, double) { return -x; };
+  const auto run = [&](const auto& stepper, ode::Workspace<double>& w, double x) {
+    for (int i = 0; i < 10; ++i) stepper.step(decay, w, x, i * 0.1, 0.1);
+    return x;
+  };
+  const auto check = [&](const auto& stepper) {
+    ode::Workspace<double> used, fresh;
+    run(stepper, used, 1);
+    CHECK(run(stepper, used, 5) == run(stepper, fresh, 5));
+    // Another state at the time where the last step ended is told by `forget`.
+    double x = 1, y = 3;
+    ode::Workspace<double> one, two;
+    stepper.step(decay, one, x, 0, 0.1);
+    one.forget();
+    x = 3;
+    stepper.step(decay, one, x, 0.1, 0.1);
+    stepper.step(decay, two, y, 0.1, 0.1);
+    CHECK(x == y);
+  };
+  check(ode::Dopri5{});
+  check(ode::Tsit5{});
+  check(ode::Bosh3{});
+  check(ode::RK4{});
+  check(ode::ExplicitAdams<4>{});
+  check(ode::ImplicitAdams<4>{});
 }

@@ -114,6 +114,8 @@ TEST_CASE("affine: whole numbers are a ShapeError, and times in half precision a
       [&] { fm::LinearPath{}.sample(torch::zeros_like(bytes), bytes, half); }, "integer dtype");
   require_error<fm::ShapeError>([&] { fm::coefficients_at(fm::CosineScheduler{}, half, bytes); },
                                 "integer dtype");
+  const at::Tensor small = torch::ones({2, 1}).to(at::kFloat8_e4m3fn);
+  require_error<fm::ShapeError>([&] { fm::LinearPath{}.sample(small, small, half); }, "8 bits");
   const at::Tensor narrow = torch::full({1}, 0.8F).to(torch::kBFloat16);  // 0.80078125
   const fm::Coefficients c =
       fm::coefficients_at(fm::CosineScheduler{}, narrow, torch::ones({1, 1}));

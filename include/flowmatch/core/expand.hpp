@@ -31,11 +31,13 @@ inline at::ScalarType state_dtype(const at::Tensor& x) {
   return at::isReducedFloatingType(x.scalar_type()) ? at::kFloat : x.scalar_type();
 }
 
-/// Throws a ShapeError where x holds whole numbers, which cannot be mixed with noise.
+/// Throws a ShapeError where x holds whole numbers or floats of 8 bits, which cannot be mixed with
+/// noise.
 inline void check_floating(const at::Tensor& x) {
-  if (x.defined() && !x.is_floating_point() && !x.is_complex()) {
+  if (x.defined() && !x.is_complex() && !(x.is_floating_point() && x.element_size() > 1)) {
     throw ShapeError(
-        "data of an integer dtype cannot be mixed with noise; convert it to float32 first");
+        "data of an integer dtype, or of 8 bits, cannot be mixed with noise; convert it to float32 "
+        "first");
   }
 }
 

@@ -35,8 +35,8 @@ struct TensorBatchesOptions {
 /// Data that lies in memory: x_1 [N, …] and one condition a sample. A batch costs one index_select.
 ///
 /// `TensorBatches(images, labels, 512)` or `TensorBatches(points, 256)`. Batches lie where the data
-/// lies. Throws ShapeError where the condition's size is not N, OptionError for a batch size below
-/// 1, DataError for no data.
+/// lies, and carry no gradients to what the data came from. Throws ShapeError where the condition's
+/// size is not N, OptionError for a batch size below 1, DataError for no data.
 template <Condition C = NoCondition>
 class TensorBatches {
  public:
@@ -58,6 +58,8 @@ class TensorBatches {
       throw OptionError("a batch size of " + std::to_string(batch_size) + "; choose at least 1");
     }
     check_condition_size(condition_, x_1_.size(0));
+    x_1_ = x_1_.detach();
+    condition_ = detached(std::move(condition_));
     const std::int64_t n = x_1_.size(0);
     const std::int64_t rest = n % batch_size_;
     batches_ = n / batch_size_ + (rest > 0 ? 1 : 0);
@@ -126,6 +128,16 @@ class TensorBatches {
   }
 
  private:
+  static at::Tensor detached(const at::Tensor& part) { return part.detach(); }
+  template <class... Parts>
+  static std::tuple<Parts...> detached(const std::tuple<Parts...>& parts) {
+    return std::apply([](const auto&... p) { return std::tuple<Parts...>(detached(p)...); }, parts);
+  }
+  template <class Other>
+  static Other detached(Other other) {
+    return other;
+  }
+
   static std::string checksum(const at::Tensor& samples) {
     const at::Tensor bytes = samples.cpu().resolve_conj().resolve_neg().contiguous();
     const auto* data = static_cast<const std::byte*>(bytes.const_data_ptr());

@@ -38,15 +38,15 @@ inline void check_features(const at::Tensor& x, const char* name_x, const at::Te
   }
 }
 
-/// Rows [first, first + rows) in float64, on `device`. Throws DataError where one is NaN or
-/// infinite.
+/// Rows [first, first + rows) in float64, on `device`. Throws DataError where one is NaN, infinite
+/// or beyond 1e50: products of such numbers overflow.
 inline at::Tensor feature_block(const at::Tensor& x, std::int64_t first, std::int64_t rows,
                                 c10::Device device) {
   const at::Tensor block =
       x.detach().slice(0, first, first + rows).to(x.options().device(device).dtype(at::kDouble));
-  if (!block.isfinite().all().item<bool>()) {
-    throw DataError("features hold NaN or infinity between rows " + std::to_string(first) +
-                    " and " + std::to_string(first + block.size(0)) +
+  if (!block.abs().le(1e50).all().item<bool>()) {
+    throw DataError("features hold NaN or infinity, or numbers beyond 1e50, between rows " +
+                    std::to_string(first) + " and " + std::to_string(first + block.size(0)) +
                     "; look at the samples that they come from");
   }
   return block;

@@ -40,6 +40,7 @@ using Starter = std::conditional_t<
 /// step.
 template <int Order, State X, System<X> F>
 bool remember_or_start(F& f, Workspace<X>& w, X& x, double t, double dt, std::size_t keep) {
+  w.go_on_at(t, dt);
   if (std::abs(dt - w.last_dt) > 1e-9 * std::abs(dt)) w.past = 0;
   w.last_dt = dt;
   if (w.history.size() < keep) {
@@ -55,6 +56,7 @@ bool remember_or_start(F& f, Workspace<X>& w, X& x, double t, double dt, std::si
     Starter<Order>{}.step(f, w, x, t, dt);  // its first stage is f(x, t)
     ++w.past;
   }
+  w.t = t + dt;
   std::rotate(w.history.begin(), w.history.end() - 1, w.history.end());
   std::swap(w.history.front(), w.k.front());
   return complete;

@@ -40,6 +40,7 @@ double first_step(const S&, F& f, Workspace<X>& w, const X& x, double t0, double
   if (w.k.size() < 2) w.k.resize(2);
   evaluate(f, w, x, t0, 0);
   w.k0_is_current = true;
+  w.t = t0;
   const double d0 = norm(x, x, x, tolerance);
   const double d1 = norm(w.k[0], x, x, tolerance);
   if (!std::isfinite(d0) || !std::isfinite(d1)) return d0 + d1;  // reported by the caller
@@ -115,10 +116,16 @@ Statistics adapt(const S& stepper, F& f, X& x, double t0, const std::vector<doub
   const Tolerance tolerance{options.rtol, options.atol, options.norm};
   const double direction = cuts.back() > t0 ? 1 : -1;
   Clamped clamped(f, t0, cuts.back());
+  const auto jumps_at = [&](double end) {
+    return std::any_of(options.jumps.begin(), options.jumps.end(),
+                       [&](double jump) { return same_time(jump, end, t0, cuts.back()); });
+  };
   const auto enter = [&](std::size_t next) {  // the stretch that ends at cuts[next]
-    const double from = next == 0 ? t0 : std::nextafter(cuts[next - 1], cuts.back());
-    const double to = next + 1 == cuts.size() ? cuts.back() : std::nextafter(cuts[next], t0);
-    if (jumping) clamped.within(from, to);
+    if (!jumping) return;
+    const bool first = next == 0, last = next + 1 == cuts.size();
+    const double from = first ? t0 : cuts[next - 1], to = cuts[next];
+    clamped.within(!first || jumps_at(t0) ? std::nextafter(from, to) : from,
+                   !last || jumps_at(to) ? std::nextafter(to, from) : to);
   };
   enter(0);
   Workspace<X> w;
@@ -132,12 +139,7 @@ Statistics adapt(const S& stepper, F& f, X& x, double t0, const std::vector<doub
                           ", after " + std::to_string(w.evaluations) + " evaluations",
                       t, size, w.evaluations);
   };
-  const char* const not_finite =
-      options.atol > 0
-          ? "the model's output is NaN or infinite; check the model and its input"
-          : "the error is NaN or infinite; with atol = 0 no element of x may be 0: choose an atol "
-            "above 0, or check the model and its input";
-  if (!std::isfinite(size)) fail(not_finite);
+  if (!std::isfinite(size)) fail(not_finite(options));
   for (std::size_t next = 0; next < cuts.size();) {
     s.evaluations = w.evaluations;
     if (s.accepted + s.rejected >= options.max_steps) {
@@ -160,7 +162,7 @@ Statistics adapt(const S& stepper, F& f, X& x, double t0, const std::vector<doub
           "jump");
     stepper.try_step(clamped, w, x, t, dt);
     const double error = norm(w.error, x, w.next, tolerance);
-    if (!std::isfinite(error)) fail(not_finite);
+    if (!std::isfinite(error)) fail(not_finite(options));
     const StepDecision decision = controller(error, S::order);
     const double proposed = std::abs(dt) * decision.factor;
     if (!decision.accept) {

@@ -92,7 +92,8 @@ std::vector<double> first_steps(Evaluate& evaluate, const X& x, std::vector<X>& 
 /// samples that have come to times[i]. Samples at the end leave the batch, so that later calls of f
 /// are smaller. One read of the errors from x a step. For first-same-as-last methods with an error
 /// estimate (`Bosh3`, `Tsit5`, `Dopri5`, `Dopri8`). `max_steps` counts a sample's tried steps.
-/// Throws as the adaptive `integrate` does, naming the sample; OptionError for jumps and for
+/// Throws as the adaptive `integrate` does, naming the sample; ShapeError where f returns more or
+/// fewer samples than it was given; OptionError for jumps and for
 /// AtLimit::stop, which are for shared steps.
 template <class S, BatchState X, BatchSystem<X> F, class OnTime, StepController C = PIDController>
 requires(S::first_same_as_last) BatchStatistics
@@ -129,7 +130,12 @@ requires(S::first_same_as_last) BatchStatistics
   const auto evaluate = [&](const X& at, const std::vector<double>& t) -> X {
     ++s.calls;
     s.evaluations += static_cast<std::int64_t>(t.size());
-    return f(at, std::span<const double>(t), std::span<const std::int64_t>(r.samples));
+    X slopes = f(at, std::span<const double>(t), std::span<const std::int64_t>(r.samples));
+    if (Traits::size(slopes) != static_cast<std::int64_t>(t.size())) {
+      throw ShapeError("f was given " + std::to_string(t.size()) + " samples and returned " +
+                       std::to_string(Traits::size(slopes)) + "; return a slope for each");
+    }
+    return slopes;
   };
   const auto fail = [&](std::size_t b, const std::string& what) {
     throw SolverError(what + " in sample " + std::to_string(r.samples[b]) +
@@ -177,8 +183,7 @@ requires(S::first_same_as_last) BatchStatistics
 
     bool any_arrived = false;
     for (std::size_t b = 0; b < m; ++b) {
-      if (!std::isfinite(errors[b]))
-        fail(b, "the model's output is NaN or infinite; check the model and its input");
+      if (!std::isfinite(errors[b])) fail(b, detail::not_finite(options));
       const StepDecision decision = r.control[b](errors[b], S::order);
       const double proposed = std::abs(dt[b]) * decision.factor;
       const auto place = static_cast<std::size_t>(r.samples[b]);

@@ -30,7 +30,8 @@ struct AdaptiveOptions {
   std::int64_t max_steps = 100000;                            ///< tried steps, accepted or not
   AtLimit at_limit = AtLimit::fail;                           ///< what happens at the step limit
   /// Where the right-hand side jumps: steps end there and start anew, and no evaluation is made at
-  /// the jump itself, but next to it on the step's own side. Times outside the solve do not matter.
+  /// the jump itself, but next to it on the step's own side, also where a solve begins or ends
+  /// there. Times outside the solve do not matter.
   std::vector<double> jumps{};
 
   /// Throws OptionError naming what is out of range.
@@ -70,6 +71,14 @@ concept StepController = std::copyable<C> && requires(C& c, double error, int or
 };
 
 namespace detail {
+
+/// What is wrong where the error of a step is no number.
+inline const char* not_finite(const AdaptiveOptions& options) {
+  return options.atol > 0 ? "the model's output is NaN or infinite; check the model and its input"
+                          : "the error is NaN or infinite; with atol = 0 no element of x may be 0: "
+                            "choose an atol "
+                            "above 0, or check the model and its input";
+}
 
 /// A first step size (Hairer, Nørsett & Wanner 1993, II.4) from norms in units of the tolerance: d0
 /// of x, d1 of its derivative, and d2 of the derivative's rate of change over the trial step h0.

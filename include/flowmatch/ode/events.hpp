@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -92,6 +93,8 @@ double find_zero(G g, double a, double ga, double b, double gb) {
 /// its time is exact to the interpolant. The first terminal event ends the solve there, x and its
 /// time being the last entry of `hits`. A g that is 0 at t0 has not taken place; two zeros of one g
 /// within a step are not seen: bound the step by max_step. Hits come in the order of their times.
+/// Throws as the adaptive `integrate` does; OptionError for an event without a g, SolverError where
+/// a g is NaN, whose sign would be lost.
 template <class S, State X, System<X> F, Observer<X> O = NoObserver,
           StepController C = PIDController, class Norm = StateNorm>
 requires ErrorStepper<S, X> EventResult<X> integrate_events(
@@ -101,13 +104,25 @@ requires ErrorStepper<S, X> EventResult<X> integrate_events(
   detail::check_interval(t0, t1);
   EventResult<X> result;
   std::vector<double> before;
-  for (const Event<X>& event : events) before.push_back(event.g(t0, x));
+  const auto value = [&](std::size_t i, double t, const X& at) {
+    const double g = events[i].g(t, at);
+    if (std::isnan(g)) {
+      throw SolverError("g of event " + std::to_string(i) + " is NaN at t = " + number_text(t) +
+                            "; give it a sign wherever the solve comes",
+                        t, std::abs(t1 - t0), 0);
+    }
+    return g;
+  };
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    if (!events[i].g) throw OptionError("event " + std::to_string(i) + " has no g; give it one");
+    before.push_back(value(i, t0, x));
+  }
   const auto visit = [&](const auto& step) {
     std::vector<std::pair<double, std::size_t>> found;
     for (std::size_t i = 0; i < events.size(); ++i) {
-      const double after = events[i].g(step.t1, step.end());
+      const double after = value(i, step.t1, step.end());
       if (detail::crosses(before[i], after, events[i].direction)) {
-        const auto along = [&](double t) { return events[i].g(t, step.at(t)); };
+        const auto along = [&](double t) { return value(i, t, step.at(t)); };
         found.emplace_back(detail::find_zero(along, step.t0, before[i], step.t1, after), i);
       }
       before[i] = after;

@@ -47,6 +47,7 @@ struct RungeKutta {
       combine(x, x, Tableau::b.data(), nodes, dt, w);
       w.k0_is_current = false;
     }
+    w.t = w.end;
   }
 
   /// The step's end goes to w.next, its error estimate to w.error; x stays. A second try from the
@@ -87,6 +88,7 @@ struct RungeKutta {
     std::swap(x, w.next);
     if (w.end_is_current) std::swap(w.k.front(), w.k[first_same_as_last ? nodes - 1 : nodes]);
     w.k0_is_current = w.end_is_current;
+    w.t = w.end;
   }
 
  private:
@@ -122,6 +124,8 @@ struct RungeKutta {
       // Both buffers from the start: first_same_as_last swaps them.
       if constexpr (first_same_as_last) state_traits<X>::combine(w.next, x, {}, {});
     }
+    w.go_on_at(t, dt);
+    w.end = t + dt;
     if (!w.k0_is_current) evaluate(f, w, x, t, 0);
     w.k0_is_current = has_error;  // a rejected step starts again from the same k[0]
     const double* row = Tableau::a.data();

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -12,19 +15,36 @@
 namespace flowmatch { inline namespace v0 { namespace ode {
 
 /// A stepper's memory between steps: stage derivatives, buffers, the count of evaluations. Reused,
-/// so that after the first step nothing is allocated. One workspace serves one solve at a time.
+/// so that after the first step nothing is allocated. One workspace serves one solve at a time; a
+/// step that does not begin at the time where the last one ended begins another. Where x is changed
+/// between two steps at one time, call `forget`.
 template <State X>
 struct Workspace {
-  std::vector<X> k;              ///< stage derivatives
-  X stage{};                     ///< the point that a stage is evaluated at
-  X next{};                      ///< the end of a tried step
-  X error{};                     ///< its estimated error
+  double t = std::numeric_limits<double>::quiet_NaN();  ///< where x stands
+  double end = 0;                                       ///< of the tried step
+  std::vector<X> k;                                     ///< stage derivatives
+  X stage{};                                            ///< the point that a stage is evaluated at
+  X next{};                                             ///< the end of a tried step
+  X error{};                                            ///< its estimated error
   bool k0_is_current = false;    ///< k[0] holds f(x, t) already (first same as last)
   bool end_is_current = false;   ///< the derivative at the end of the tried step is known
   std::vector<X> history;        ///< derivatives at earlier steps, newest first (Adams methods)
   std::int64_t past = 0;         ///< how many of them are in use
   double last_dt = 0;            ///< the step that they are apart
   std::int64_t evaluations = 0;  ///< of the right-hand side
+
+  /// What is known of slopes belongs to another solve.
+  void forget() {
+    k0_is_current = false;
+    past = 0;
+  }
+  /// A step of dt begins at `begin`: forgets where that is not where the last one ended, but for
+  /// roundings.
+  void go_on_at(double begin, double dt) {
+    const double rounding = 4 * std::numeric_limits<double>::epsilon() * std::abs(begin);
+    if (!(std::abs(begin - t) <= std::max(1e-9 * std::abs(dt), rounding))) forget();
+    t = begin;
+  }
 };
 
 /// k[i] = f(x, t), counted.

@@ -65,6 +65,7 @@ class DpmSolver {
     // Beside an end lambda is large and says nothing.
     if (t <= rounding) t = 0;
     const double s = t + dt >= 1 - rounding ? 1 : t + dt;
+    w.go_on_at(t, dt);
     if (w.k.empty()) w.k.resize(1);
     ode::evaluate(f, w, x, t, 0);
     const double forward[1] = {1 - t};
@@ -100,6 +101,7 @@ class DpmSolver {
                     std::span<const X>(parts).first(count));
     if constexpr (Order == 2) std::swap(w.history[0], w.stage);
     std::swap(x, w.next);
+    w.t = t + dt;
   }
 
  private:
