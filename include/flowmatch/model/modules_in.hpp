@@ -188,4 +188,20 @@ inline constexpr bool singular_at_end = detail::is_singular_at_end<M>();
 template <class M>
 using velocity_scheduler_t = typename decltype(detail::velocity_scheduler<M>())::type;
 
+namespace detail {
+
+/// Whether a method that is right along one path only meets a velocity of that path, as far as the
+/// model's type tells.
+template <class Model, class Method>
+inline constexpr bool paths_agree = [] {
+  if constexpr (requires { typename Method::scheduler_type; }) {
+    using Scheduler = velocity_scheduler_t<Model>;
+    return std::is_void_v<Scheduler> || std::is_same_v<Scheduler, typename Method::scheduler_type>;
+  } else {
+    return true;
+  }
+}();
+
+}  // namespace detail
+
 }}  // namespace flowmatch

@@ -26,25 +26,10 @@
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "flowmatch/sample/fresh_noise.hpp"
 #include "flowmatch/sample/options.hpp"
+#include "flowmatch/sample/velocity_field.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
 namespace flowmatch { inline namespace v0 {
-
-namespace detail {
-
-/// Whether a method that is right along one path only meets a velocity of that path, as far as the
-/// model's type tells.
-template <class Model, class Method>
-inline constexpr bool paths_agree = [] {
-  if constexpr (requires { typename Method::scheduler_type; }) {
-    using Scheduler = velocity_scheduler_t<Model>;
-    return std::is_void_v<Scheduler> || std::is_same_v<Scheduler, typename Method::scheduler_type>;
-  } else {
-    return true;
-  }
-}();
-
-}  // namespace detail
 
 /// Generates by integrating dx/dt = v(x, t[, condition]) from noise at t = 0 to data at t = 1.
 ///
@@ -292,22 +277,7 @@ class Sampler {
   template <class C, class Observer, class... Noise>
   ode::Statistics integrate(at::Tensor& x, const C& condition, at::ScalarType asked,
                             const Observer& observer, Noise&&... noise) {
-    at::Tensor time;
-    const auto velocity = [&](const at::Tensor& at_x, double t) {
-      const at::Tensor seen = at_x.to(asked);
-      // A new one where the model has kept the last.
-      if (!ode::detail::exclusive(time))
-        time = at::empty({x.size(0)}, x.options().dtype(time_dtype(seen)));
-      time.fill_(t);
-      const std::uint32_t version = version_of(seen);
-      at::Tensor v = call_model(model_, seen, time, condition);
-      if (version_of(seen) != version) {
-        throw OptionError(
-            "the model writes into the x that it is given, which is the solver's; let it work on "
-            "x.clone()");
-      }
-      return v;
-    };
+    detail::VelocityField<Model, C> velocity(model_, condition, asked);
     ode::Statistics statistics;
     if constexpr (adaptive) {
       statistics =
@@ -320,11 +290,6 @@ class Sampler {
                                    observer);
     }
     return statistics;
-  }
-
-  /// Counts what writes into a tensor; tensors of InferenceMode do not count.
-  static std::uint32_t version_of(const at::Tensor& x) {
-    return x.is_inference() ? 0 : static_cast<std::uint32_t>(x._version());
   }
 
   /// How many samples go through the model together.
