@@ -3,9 +3,11 @@
 #include <charconv>
 #include <cstdint>
 #include <map>
+#include <string>
 #include <string_view>
 #include <system_error>
 
+#include "flowmatch/core/error.hpp"
 #include "flowmatch/monitor/metrics_log.hpp"
 
 namespace fashion_mnist {
@@ -16,6 +18,19 @@ namespace fm = flowmatch;
 namespace {
 
 constexpr std::string_view samples_begin = "samples-epoch-", samples_end = ".png";
+
+std::map<std::int64_t, fs::path> samples_by_epoch(const fs::path& run) {
+  std::map<std::int64_t, fs::path> found;
+  std::error_code ignored;  // a folder that can't be read holds none
+  for (const auto& entry : fs::directory_iterator(run, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() <= samples_begin.size()) continue;
+    std::int64_t epoch = 0;
+    std::from_chars(name.data() + samples_begin.size(), name.data() + name.size(), epoch);
+    if (epoch > 0 && name == samples_name(epoch)) found[epoch] = entry.path();
+  }
+  return found;
+}
 
 }  // namespace
 
@@ -48,19 +63,31 @@ std::string samples_name(std::int64_t epoch) {
   return std::string(samples_begin) + std::to_string(epoch) + std::string(samples_end);
 }
 
-std::vector<SamplesPicture> samples_pictures(const fs::path& run) {
-  std::map<std::int64_t, fs::path> by_epoch;
-  std::error_code ignored;  // a folder that can't be read holds none
-  for (const auto& entry : fs::directory_iterator(run, ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (name.size() <= samples_begin.size()) continue;
-    std::int64_t epoch = 0;
-    std::from_chars(name.data() + samples_begin.size(), name.data() + name.size(), epoch);
-    if (epoch > 0 && name == samples_name(epoch)) by_epoch[epoch] = entry.path();
+void set_aside_records(const fs::path& run) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (const char* name : {metrics_name, validation_name, environment_name, end_name}) {
+    if (fs::exists(run / name, error)) found.push_back(run / name);
   }
+  for (const auto& [epoch, file] : samples_by_epoch(run)) found.push_back(file);
+  if (found.empty()) return;
+  fs::path target;
+  for (std::int64_t n = 1; target.empty() || fs::exists(target, error); ++n)
+    target = run / ("set-aside-" + std::to_string(n));
+  fs::create_directory(target, error);
+  for (const fs::path& path : found) {
+    if (!error) fs::rename(path, target / path.filename(), error);
+  }
+  if (!error) return;
+  throw fm::DataError("cannot move another run's records to " + target.string() + ": " +
+                      error.message() + "; check the folder's permissions");
+}
+
+std::vector<SamplesPicture> samples_pictures(const fs::path& run) {
   std::vector<SamplesPicture> found;
-  for (const auto& [epoch, file] : by_epoch)
+  for (const auto& [epoch, file] : samples_by_epoch(run))
     found.push_back({"epoch " + std::to_string(epoch), file});
+  std::error_code ignored;
   const fs::path of_end = run / end_name / samples_name(1);
   if (fs::exists(of_end, ignored)) found.push_back({"the end", of_end});
   return found;

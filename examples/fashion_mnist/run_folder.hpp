@@ -24,6 +24,11 @@ std::vector<support::Series> loss_series(const std::filesystem::path& run);
 /// The name of the picture of samples after an epoch, counted from 1.
 std::string samples_name(std::int64_t epoch);
 
+/// Moves what another run has left in the folder (tables, pictures of samples, what it ran on, its
+/// end) into a folder `set-aside-N` in it, so that it is not taken for that of the run which begins
+/// there. Throws flowmatch::DataError where it can't be moved.
+void set_aside_records(const std::filesystem::path& run);
+
 struct SamplesPicture {
   std::string after;  ///< epoch 8, the end
   std::filesystem::path file;

@@ -16,6 +16,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "examples/fashion_mnist/dataset.hpp"
@@ -161,13 +162,21 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
             [](const std::string& damaged) { std::cerr << "note: " << damaged << '\n'; })) {
       if (first) std::cerr << "resuming at step " << trainer.steps() << '\n';
     }
-    if (first) {
+    const auto note_environment = [&](std::int64_t from) {
       support::Entries entries = support::environment(device);
       entries.emplace_back("processes", std::to_string(ranks.size()));
-      entries.emplace_back("from step", std::to_string(trainer.steps()));
+      entries.emplace_back("from step", std::to_string(from));
       entries.emplace_back("command", o.command);
       support::append_entries(folder / environment_name, entries);
-    }
+    };
+    if (first && trainer.steps() > 0) note_environment(trainer.steps());
+    // A run that begins has the folder for its own by its first step; before, another may have it.
+    bool begins = first && trainer.steps() == 0;
+    const auto begin = [&](const fm::StepReport&) {
+      if (!std::exchange(begins, false)) return;
+      set_aside_records(folder);
+      note_environment(0);
+    };
     // All that watches is rank 0's.
     Maybe<fm::MetricsLog> metrics;
     if (first) metrics.emplace(folder / metrics_name, trainer.steps());
@@ -223,8 +232,8 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
         board->writer().flush();
       }
     };
-    const fm::TrainResult result = trainer.fit(batches, fm::ProgressBar(std::cerr), metrics, board,
-                                               measure, validate, stop_early, draw);
+    const fm::TrainResult result = trainer.fit(batches, fm::ProgressBar(std::cerr), begin, metrics,
+                                               board, measure, validate, stop_early, draw);
     // Ranks differ in which of them was asked to stop.
     return fm::any_rank(ranks, device, result.stopped && stop.stop_requested());
   });

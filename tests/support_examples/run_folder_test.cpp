@@ -37,6 +37,29 @@ TEST_CASE("run folder: losses of the end follow") {
   REQUIRE(series[2].x == std::vector<double>{4});
 }
 
+TEST_CASE("run folder: another run's records are set aside, all and nothing else") {
+  const TemporaryFolder folder;
+  const auto& run = folder.path();
+  set_aside_records(run);
+  REQUIRE(std::filesystem::is_empty(run));
+  std::filesystem::create_directory(run / "set-aside-1");
+  std::filesystem::create_directory(run / end_name);
+  const std::vector<std::string> theirs = {metrics_name, validation_name, environment_name,
+                                           samples_name(3), samples_name(12)};
+  for (const std::string& name : theirs) std::ofstream(run / name) << "of another run";
+  std::ofstream(run / end_name / samples_name(1)) << "x";
+  std::ofstream(run / "notes.txt") << "x";
+  set_aside_records(run);
+  for (const std::string& name : theirs) {
+    INFO(name);
+    REQUIRE_FALSE(std::filesystem::exists(run / name));
+    REQUIRE(std::filesystem::exists(run / "set-aside-2" / name));
+  }
+  REQUIRE(std::filesystem::exists(run / "set-aside-2" / end_name / samples_name(1)));
+  REQUIRE(std::filesystem::exists(run / "notes.txt"));
+  REQUIRE(samples_pictures(run).empty());
+}
+
 TEST_CASE("run folder: pictures of samples are found in the order of their epochs") {
   const TemporaryFolder folder;
   for (const char* name :
