@@ -1,7 +1,7 @@
 // Takes a run's weights out, for shipping or for Python; and in again.
 //   fashion_mnist_export --checkpoint runs/flow --half --out examples/models/fashion-mnist-flow
 //   fashion_mnist_export --checkpoint runs/flow --out flow.safetensors          (or flow.pt)
-//   fashion_mnist_export --weights flow.safetensors --model paper --out runs/from-python
+//   fashion_mnist_export --weights flow.safetensors --out runs/from-python
 // A folder is a checkpoint of the weights alone. Files have the names of the same network in Python
 // (tests/benchmark/unet.py).
 
