@@ -2,7 +2,7 @@
 """Builds and tests flowmatch with one thing varied at a time, and writes the table of docs/platforms.md.
 
     tests/matrix/run.py                        every row that has no result for this commit yet
-    tests/matrix/run.py --only clang14,arm64   these rows
+    tests/matrix/run.py --only clang-14,arm64   these rows
     tests/matrix/run.py --targets test_ode     a trial: these test programs only; the table stays as it is
     tests/matrix/run.py --table                writes the table from the results there are
 
@@ -367,7 +367,12 @@ def try_row(row, work, targets):
 
 
 def commit():
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=PROJECT, capture_output=True, text=True).stdout.strip()
+    """The commit that the tree is of, with a + where files in it have been edited since."""
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True).stdout.strip()
+    results = [f":!{page.relative_to(PROJECT)}" for page in (RESULTS, PAGE)]  # what this script writes
+    edited = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
+    return git("rev-parse", "--short", "HEAD") + ("+" if edited else "")
 
 
 def write_table(work):
@@ -413,7 +418,7 @@ def main():
         path = work / row.name / "result.json"
         if path.exists() and not arguments.again:
             old = json.loads(path.read_text())
-            if old["commit"] == commit() and old["state"] == "green" and not (old["trial"] and not targets):
+            if old["commit"] == commit() and not commit().endswith("+") and old["state"] == "green" and not (old["trial"] and not targets):
                 print(f"{row.name}: {old['state']} at this commit already", flush=True)
                 continue
         print(f"{row.name}: …", flush=True)
