@@ -9,7 +9,7 @@ usage: cmake/bootstrap.sh test                      build everything and run the
                                                     minutes and draw out/demo/samples.png
 Installs what is missing (apt packages, and LibTorch in .venv unless LibTorch_ROOT points at one),
 builds in build/, and can be called again: it goes on where it was. Options of the training replace
-the demo's; `build/examples/fashion_mnist_train --help` lists them.
+the demo's (but --out, its run lies in out/demo/run); `build/examples/fashion_mnist_train --help` lists them.
 USAGE
   exit 2
 }
@@ -70,7 +70,9 @@ install_packages() {
 
 check_compiler() {
   version=$("${CXX:-c++}" -dumpversion) || fail 1 "${CXX:-c++} does not run"
-  [ "${version%%.*}" -ge 12 ] ||
+  oldest=12
+  if "${CXX:-c++}" --version | grep -qi clang; then oldest=14; fi
+  [ "${version%%.*}" -ge $oldest ] ||
     fail 1 "${CXX:-c++} is version $version; flowmatch needs GCC 12 or Clang 14. Install g++-12 and call CXX=g++-12 $0"
 }
 
@@ -123,8 +125,18 @@ build() {
     fail $? "the build stopped; the first error above says why. Where memory was short, call again"
 }
 
+# Whether there are training images where the programs look for them.
+has_data() {
+  for folder in "${FLOWMATCH_DATA:-data}" data; do
+    for file in train-images-idx3-ubyte.gz train-images-idx3-ubyte; do
+      [ ! -e "$folder/fashion-mnist/$file" ] || return 0
+    done
+  done
+  return 1
+}
+
 load_data() {
-  if [ -e "${FLOWMATCH_DATA:-data}/fashion-mnist/train-images-idx3-ubyte.gz" ]; then
+  if has_data; then
     return
   fi
   say "loading Fashion-MNIST into data/fashion-mnist (30 MB)"
@@ -170,7 +182,7 @@ PYTHON
 demo() {
   load_data
   # The recipe's epochs of the 10,000 test images, or one of the 60,000: some minutes on two cores.
-  if [ $# -eq 0 ] && [ -e "${FLOWMATCH_DATA:-data}/fashion-mnist/train-images-idx3-ubyte.gz" ]; then
+  if [ $# -eq 0 ] && has_data; then
     set -- --epochs 1
   fi
   say "training: fashion_mnist_train $*"
@@ -187,7 +199,13 @@ demo() {
 command=$1
 shift
 case $command in
-  demo) ;;
+  demo)
+    for option in "$@"; do
+      case $option in
+        --out | --out=*) fail 2 "the demo's run lies in out/demo/run; leave --out out, or call fashion_mnist_train yourself" ;;
+      esac
+    done
+    ;;
   test) [ $# -eq 0 ] || usage ;;
   *) usage ;;
 esac

@@ -32,4 +32,9 @@ add_test(NAME "packaging/bootstrap without a command"
          COMMAND ${CMAKE_COMMAND} -DEXIT=2 -DMATCH=usage -P
                  "${CMAKE_CURRENT_SOURCE_DIR}/support/expect.cmake" -- sh
                  "${PROJECT_SOURCE_DIR}/cmake/bootstrap.sh")
-set_tests_properties("packaging/bootstrap without a command" PROPERTIES LABELS packaging)
+add_test(NAME "packaging/bootstrap with another folder"
+         COMMAND ${CMAKE_COMMAND} -DEXIT=2 "-DMATCH=leave --out out" -P
+                 "${CMAKE_CURRENT_SOURCE_DIR}/support/expect.cmake" -- sh
+                 "${PROJECT_SOURCE_DIR}/cmake/bootstrap.sh" demo --out elsewhere)
+set_tests_properties("packaging/bootstrap without a command" "packaging/bootstrap with another folder"
+                     PROPERTIES LABELS packaging)
