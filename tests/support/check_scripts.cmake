@@ -1,4 +1,5 @@
 # Every script that a test runs by cmake -P states its policies: CMake 3 and 4 read a script without them differently.
+# What is installed does so, too: else it would be read by those of the project that finds it.
 cmake_minimum_required(VERSION 3.25)
 file(GLOB_RECURSE lists "${TESTS_DIR}/*.cmake" "${TESTS_DIR}/CMakeLists.txt")
 set(count 0)
@@ -19,6 +20,12 @@ foreach(list IN LISTS lists)
     endif()
     math(EXPR count "${count} + 1")
   endforeach()
+endforeach()
+foreach(name IN ITEMS FindLibTorch.cmake flowmatchConfig.cmake.in)
+  file(STRINGS "${TESTS_DIR}/../cmake/${name}" first REGEX "^[^#@]" LIMIT_COUNT 1)
+  if(NOT first MATCHES "^cmake_policy\\(VERSION 3\\.25\\)")
+    message(SEND_ERROR "${name} does not begin with cmake_policy(VERSION 3.25)")
+  endif()
 endforeach()
 if(count LESS 8)
   message(FATAL_ERROR "only ${count} scripts found in ${TESTS_DIR}")
