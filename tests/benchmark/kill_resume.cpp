@@ -6,6 +6,7 @@
 // written after every second step, so that many kills fall into the writing of one.
 
 #include <sys/wait.h>
+#include <torch/torch.h>
 #include <unistd.h>
 
 #include <chrono>
