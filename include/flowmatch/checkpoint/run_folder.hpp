@@ -15,6 +15,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/io/atomic_directory.hpp"
 #include "flowmatch/io/manifest.hpp"
+#include "flowmatch/io/path_lock.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -26,12 +27,7 @@ class RunFolder {
  public:
   /// Of the folder `path`; `set_others_aside`: what `claim` does about checkpoints of other runs.
   explicit RunFolder(const std::filesystem::path& path, bool set_others_aside = false)
-      : path_(path), set_others_aside_(set_others_aside) {
-    if (path.empty()) return;
-    std::error_code error;  // the program may go to another folder while the run goes on
-    const std::filesystem::path whole = std::filesystem::absolute(path, error);
-    if (!error) path_ = whole;
-  }
+      : path_(path.empty() ? path : absolute_path(path)), set_others_aside_(set_others_aside) {}
 
   /// @{ The folder; whether there is none.
   const std::filesystem::path& path() const noexcept { return path_; }

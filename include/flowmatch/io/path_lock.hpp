@@ -7,8 +7,17 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <system_error>
 
 namespace flowmatch { inline namespace v0 {
+
+/// A path from the root, so that it stays where it is when the program goes to another folder; as
+/// it was given where that can't be found out.
+inline std::filesystem::path absolute_path(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path whole = std::filesystem::absolute(path, error);
+  return error ? path : whole;
+}
 
 /// A file or folder that this object alone works on, among all threads and processes that lock it
 /// so. The system gives it free when the process ends, however it ends. File systems that know no

@@ -16,6 +16,7 @@
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/io/crc32.hpp"
+#include "flowmatch/io/path_lock.hpp"
 
 /// Event files that TensorBoard reads: TensorFlow's record format around a few protocol buffers
 /// (tensorboard/compat/proto/event.proto and summary.proto).
@@ -102,9 +103,8 @@ class TensorBoardWriter {
     std::snprintf(name, sizeof name, "events.out.tfevents.%010lld.%06lld.%ld",
                   static_cast<long long>(now / 1000000), static_cast<long long>(now % 1000000),
                   static_cast<long>(::getpid()));
-    std::error_code error;  // the program may go to another folder before the first event
-    const std::filesystem::path absolute = std::filesystem::absolute(folder, error);
-    path_ = (error ? folder : absolute) / name;
+    path_ = absolute_path(folder) / name;
+    std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (!std::filesystem::is_directory(folder, error)) fail();
     if (steps_done > 0) restart(steps_done + 1);

@@ -51,9 +51,9 @@ namespace flowmatch { inline namespace v0 {
 class MetricsFile {
  public:
   /// Of the file at `path`.
-  MetricsFile(std::filesystem::path path, std::vector<std::string> columns,
+  MetricsFile(const std::filesystem::path& path, std::vector<std::string> columns,
               std::int64_t steps_done = 0, std::int64_t flush_every = 1)
-      : path_(absolute(std::move(path))),
+      : path_(absolute_path(path)),
         columns_(std::move(columns)),
         json_(path_.extension() == ".jsonl"),
         steps_done_(steps_done),
@@ -104,12 +104,6 @@ class MetricsFile {
   }
 
  private:
-  // The program may go to another folder before the first row.
-  static std::filesystem::path absolute(std::filesystem::path path) {
-    std::error_code error;
-    std::filesystem::path whole = std::filesystem::absolute(path, error);
-    return error ? path : whole;
-  }
   [[noreturn]] void fail() const {
     throw DataError("cannot write " + path_.string() +
                     "; check the folder's permissions and the free space");
@@ -258,10 +252,9 @@ inline std::vector<MetricsRow> read_metrics(const std::filesystem::path& path,
 class MetricsLog {
  public:
   /// As `MetricsFile`, `flush_every` too.
-  explicit MetricsLog(std::filesystem::path path, std::int64_t steps_done = 0,
+  explicit MetricsLog(const std::filesystem::path& path, std::int64_t steps_done = 0,
                       std::int64_t flush_every = 1)
-      : file_(std::move(path), {"loss", "learning_rate", "samples_per_second"}, steps_done,
-              flush_every) {}
+      : file_(path, {"loss", "learning_rate", "samples_per_second"}, steps_done, flush_every) {}
 
   /// Writes a row.
   void on_step(const StepReport& r) {
