@@ -159,8 +159,11 @@ TEST_CASE("metrics_log: what cannot be is refused and an older file stays") {
                                "'step,accuracy', not 'step,loss'");
   CHECK(read(path) == "step,accuracy\n1,1\n");
   CHECK_FALSE(fs::exists(path.string() + ".writing"));
-  require_error<fm::DataError>([&] { fm::MetricsFile(folder.path() / "no" / "m.csv", {"loss"}); },
-                               "cannot write");
+  fm::MetricsFile later(folder.path() / "later" / "m.csv", {"loss"});
+  require_error<fm::DataError>([&] { later.write(1, {1}); }, "cannot write");
+  fs::create_directory(folder.path() / "later");
+  later.write(1, {1});
+  CHECK(read(folder.path() / "later" / "m.csv") == "step,loss\n1,1\n");
   require_error<fm::OptionError>([&] { fm::MetricsFile(path, {}); }, "without columns");
   for (const char* name : {"", "a,b", "a\"", "a\nb"}) {
     require_error<fm::OptionError>([&] { fm::MetricsFile(path, {name}); }, "column's name");

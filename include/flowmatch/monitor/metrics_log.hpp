@@ -39,8 +39,9 @@ namespace flowmatch { inline namespace v0 {
 /// steps are done, rows that are there are another run's: their file stays beside the new one,
 /// `loss.csv` as `loss.1.csv`. So does, at any step, one with lines that are no such rows.
 ///
-/// The first row opens the file. Before it nothing changes there: a run that is refused, and ranks
-/// that call no hooks, leave another's table as it is.
+/// The first row opens the file, in a folder that has to be there by then: a run's folder is, which
+/// `fit` makes. Before it nothing changes there: a run that is refused, and ranks that call no
+/// hooks, leave another's table as it is.
 ///
 /// Rows are handed to the operating system each `flush_every` rows and by `flush()`; what was not
 /// is lost where the program is killed.
@@ -69,8 +70,6 @@ class MetricsFile {
       }
       head_ += "," + name;
     }
-    std::error_code error;
-    if (!std::filesystem::is_directory(path_.parent_path(), error)) fail();
     lines();
   }
 
