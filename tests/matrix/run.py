@@ -46,8 +46,6 @@ class Row:
     packages: str = ""  # to install in the chroot
     flags: list = dataclasses.field(default_factory=list)  # for CMake
     torch: str = ""  # a LibTorch of pip instead of the reference's
-    cmake: str = ""  # a CMake of pip
-    share: str = ""  # the row whose build folder serves: nothing is compiled again
     targets: list = dataclasses.field(default_factory=list)  # [] is all
     how: str = "preset"  # preset, newcomer (cmake/bootstrap.sh test), package (the .deb)
 
@@ -70,8 +68,6 @@ ARM64_FLAGS = [
 
 ROWS = [
     Row("reference", "nothing: the default preset"),
-    Row("cmake-3.25", "CMake 3.25", cmake="3.25.*", share="reference"),
-    Row("cmake-4", "CMake 4", cmake=">=4,<5", share="reference"),
     Row("o3", "`-O3 -march=x86-64-v3`", flags=["-DCMAKE_CXX_FLAGS_RELEASE=-O3 -march=x86-64-v3 -DNDEBUG"]),
     Row("o0", "`-O0 -g`, with `assert`", flags=["-DCMAKE_CXX_FLAGS_RELEASE=-O0 -g"]),
     Row("c++23", "`-std=c++23`", flags=["-DCMAKE_CXX_STANDARD=23", "-DCMAKE_CXX_EXTENSIONS=OFF"]),
@@ -185,17 +181,6 @@ def libtorch(work, version, platform="x86_64"):
     shutil.rmtree(wheels)
     (folder / "whole").touch()
     return root
-
-
-def cmake_of_pip(work, version):
-    folder = work / ("cmake-" + "".join(c for c in version if c.isalnum()))
-    if not (folder / "bin/cmake").exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        answer = subprocess.run([folder / "bin/pip", "install", "-q", f"cmake=={version}" if version[0].isdigit() else f"cmake{version}"],
-                                env={**os.environ, "PIP_CONFIG_FILE": os.devnull}, capture_output=True, text=True)
-        if answer.returncode:
-            raise Unavailable(f"pip has no CMake {version}")
-    return folder / "bin"
 
 
 def chroot(work, row):
@@ -345,13 +330,11 @@ def try_row(row, work, targets):
             result["compiler"], result["cmake"] = machine.ask("c++ --version"), machine.ask("cmake --version")
         else:
             cmake = pathlib.PurePath("/usr/bin") if row.debian else pathlib.Path(shutil.which("cmake")).parent
-            if row.cmake:
-                cmake = cmake_of_pip(work, row.cmake)
             if row.debian:
                 machine.mounts[torch] = "/libtorch"
                 torch, source, build = "/libtorch", "/flowmatch", "/build"
             else:
-                source, build = PROJECT, work / (row.share or row.name) / "build"
+                source, build = PROJECT, work / row.name / "build"
             result.update(build_and_test(machine, row, source, build, cmake, torch, targets))
             result["compiler"] = machine.ask(f"{compiler} --version")
             result["cmake"] = machine.ask(f"{cmake / 'cmake'} --version")
