@@ -26,6 +26,9 @@ TEST_CASE("nonfinite: stop names the step and what was not finite") {
   } catch (const fm::TrainingError& error) {
     REQUIRE(error.step() == 9);
   }
+  REQUIRE(watch.gave_up());
+  REQUIRE(watch.judge(10, true, true) == Verdict::good);
+  REQUIRE_FALSE(watch.gave_up());
 }
 
 TEST_CASE("nonfinite: skip counts and gives up after many in a row") {
@@ -71,8 +74,8 @@ TEST_CASE("nonfinite: what a device remembers is judged at the next look") {
 
   Watch first(fm::OnNonfinite::stop);
   for (std::int64_t step = 0; step < 9; ++step)
-    first.note(step, flag(step % 4 == 2), flag(step % 4 == 2));
-  require_error<fm::TrainingError>([&] { first.read_flag(); }, "at step 2;");
+    first.note(step, flag(step % 4 == 0), flag(step % 4 == 0));
+  require_error<fm::TrainingError>([&] { first.read_flag(); }, "at step 0;");
 
   Watch back(fm::OnNonfinite::roll_back);
   back.note(3, flag(true), flag(true));

@@ -352,7 +352,7 @@ TEST_CASE("trainer: a source that cannot restart leaves checkpoints of epochs' e
   using Steps = std::vector<std::int64_t>;
   // Steps between checkpoints, and which of 6 and 12 are kept after a stop in the third epoch.
   const std::vector<std::pair<std::int64_t, Steps>> cases{
-      {1, {6, 12}}, {4, {6, 12}}, {0, {6, 12}}, {8, {12}}};
+      {1, {6, 12}}, {4, {6, 12}}, {5, {6, 12}}, {0, {6, 12}}, {8, {12}}};
   for (const auto& [every, expected] : cases) {
     INFO("every " << every);
     const TemporaryFolder folder;
