@@ -117,3 +117,18 @@ TEST_CASE("conversion: coefficients get the shape and dtype of x_t") {
       [&] { fm::coefficients_at(fm::CosineScheduler{}, torch::zeros({3}), x); },
       "time t has shape [3]");
 }
+
+TEST_CASE("conversion: data shows from the first thousandth on at which a twentieth is there") {
+  CHECK(fm::detail::data_shows_at(fm::CondOTScheduler{}) == Approx(0.05).margin(1e-9));
+  CHECK(fm::detail::data_shows_at(fm::PolynomialScheduler(2)) == Approx(0.224).margin(1e-9));
+  const auto at_once = [](const at::Tensor& t) {
+    return fm::Coefficients{at::ones_like(t), 1 - t, at::ones_like(t), at::ones_like(t)};
+  };
+  CHECK(fm::detail::data_shows_at(at_once) == 0);
+}
+
+TEST_CASE("conversion: a denominator vanishes below its floor alone") {
+  const double floor = fm::denominator_floor(torch::kDouble);
+  CHECK(at::equal(fm::detail::vanishes(doubles({0, floor / 2, floor, 1})),
+                  torch::tensor({true, true, false, false})));
+}
