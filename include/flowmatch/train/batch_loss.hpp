@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 
+#include <concepts>
 #include <cstdint>
 
 #include "flowmatch/core/condition.hpp"
@@ -26,8 +27,14 @@ at::Tensor batch_loss(Model& model, const NoisifierT& noisifier, const Objective
                       const Batch<C>& batch, Rng rng, Precision precision = Precision::float32,
                       const Ranks& ranks = Ranks()) {
   const c10::Device device = rng.device();
-  const Noised<C> whole = noisifier(to_device(batch, device), rng);
-  const Noised<C> mine = shard(whole, ranks.rank(), ranks.size());
+  const auto whole = noisifier(to_device(batch, device), rng);
+  const auto mine = [&] {
+    if constexpr (std::same_as<Ranks, SingleProcess>) {
+      return whole;
+    } else {
+      return shard(whole, ranks.rank(), ranks.size());
+    }
+  }();
   const std::int64_t all = whole.x_t.size(0);
   const std::int64_t part = mine.x_t.size(0);
   if (part == 0 && all > 0) return {};
