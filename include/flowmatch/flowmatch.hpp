@@ -2,8 +2,13 @@
 
 // Training: data -> coupling -> path -> noisify -> model -> loss -> train
 #include "flowmatch/checkpoint/checkpoint.hpp"
+#include "flowmatch/coupling/condition_aware.hpp"
+#include "flowmatch/coupling/cost.hpp"
+#include "flowmatch/coupling/coupled_batches.hpp"
 #include "flowmatch/coupling/coupling.hpp"
 #include "flowmatch/coupling/independent.hpp"
+#include "flowmatch/coupling/optimal_transport.hpp"
+#include "flowmatch/coupling/sinkhorn.hpp"
 #include "flowmatch/coupling/source.hpp"
 #include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/data/loader_batches.hpp"
