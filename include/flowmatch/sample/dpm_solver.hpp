@@ -10,6 +10,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/ode/stepper.hpp"
 #include "flowmatch/path/schedulers.hpp"
+#include "flowmatch/sample/forward_step.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -58,10 +59,7 @@ class DpmSolver {
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;
-    if (!(t >= -rounding && dt > 0 && t + dt <= 1 + rounding)) {
-      throw OptionError("DPM-Solver goes from noise at 0 to data at 1, not from " + number_text(t) +
-                        " to " + number_text(t + dt));
-    }
+    detail::check_forward(name, t, dt);
     // Beside an end lambda is large and says nothing.
     if (t <= rounding) t = 0;
     const double s = t + dt >= 1 - rounding ? 1 : t + dt;
@@ -105,8 +103,7 @@ class DpmSolver {
   }
 
  private:
-  // Computed ends may lie a rounding error beside the true ones.
-  static constexpr double rounding = 1e-12;
+  static constexpr double rounding = detail::time_rounding;
 
   double eta_;
 };
