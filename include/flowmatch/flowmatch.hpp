@@ -79,6 +79,7 @@
 #include "flowmatch/sample/fresh_noise.hpp"
 #include "flowmatch/sample/likelihood.hpp"
 #include "flowmatch/sample/method.hpp"
+#include "flowmatch/sample/noise_levels.hpp"
 #include "flowmatch/sample/options.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/sample/sde.hpp"

@@ -4,17 +4,21 @@
 #include <utility>
 
 #include "flowmatch/ode/method.hpp"
+#include "flowmatch/sample/ancestral_euler.hpp"
 #include "flowmatch/sample/dpm_solver.hpp"
+#include "flowmatch/sample/sde.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
 /// Calls visit(method) with the sampler's method of that name: those of ode::with_method, and
-/// `dpm_solver_1` and `dpm_solver_2` with the default eta. The visitor is compiled for all of them,
+/// those that draw fresh noise, `dpm_solver_1`, `dpm_solver_2`, `ancestral_euler`, `euler_maruyama`
+/// and `sde_heun`, with their default options. The visitor is compiled for all of them,
 /// so it can make a Sampler, but no Likelihood, which needs ode::with_method. Throws OptionError
 /// naming the methods where there is none.
 template <class Visitor>
 auto with_method(std::string_view name, Visitor visit) {
-  return ode::with_method(name, std::move(visit), DpmSolver<1>{}, DpmSolver<2>{});
+  return ode::with_method(name, std::move(visit), DpmSolver<1>{}, DpmSolver<2>{}, AncestralEuler{},
+                          EulerMaruyama{}, SdeHeun{});
 }
 
 }}  // namespace flowmatch
