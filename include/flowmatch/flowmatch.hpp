@@ -83,6 +83,7 @@
 #include "flowmatch/sample/options.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/sample/sde.hpp"
+#include "flowmatch/sample/unipc.hpp"
 #include "flowmatch/solve/adjoint.hpp"
 #include "flowmatch/solve/odeint.hpp"
 #include "flowmatch/solve/per_sample.hpp"
