@@ -76,6 +76,7 @@
 #include "flowmatch/sample/ancestral_euler.hpp"
 #include "flowmatch/sample/divergence.hpp"
 #include "flowmatch/sample/dpm_solver.hpp"
+#include "flowmatch/sample/dpm_solver_2s.hpp"
 #include "flowmatch/sample/fresh_noise.hpp"
 #include "flowmatch/sample/likelihood.hpp"
 #include "flowmatch/sample/method.hpp"

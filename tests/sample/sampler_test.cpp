@@ -736,8 +736,9 @@ TEST_CASE("sampler: fresh noise is other noise at each call, and in each sample 
 }
 
 TEST_CASE("sampler: methods that draw noise are chosen by name as the others") {
-  for (const char* name : {"dpm_solver_1", "dpm_solver_2", "dpm_solver_3", "ancestral_euler",
-                           "euler_maruyama", "sde_heun", "unipc_2", "unipc_3", "euler", "dopri5"}) {
+  for (const char* name :
+       {"dpm_solver_1", "dpm_solver_2", "dpm_solver_3", "ancestral_euler", "euler_maruyama",
+        "sde_heun", "dpm_solver_2s", "unipc_2", "unipc_3", "euler", "dopri5"}) {
     const std::string chosen = fm::with_method(name, [](auto method) {
       fm::Rng rng(1);
       const at::Tensor x =
@@ -750,7 +751,7 @@ TEST_CASE("sampler: methods that draw noise are chosen by name as the others") {
   }
   require_error<fm::OptionError>(
       [] { fm::with_method("dpm", [](auto) {}); },
-      "dopri8, unipc_2, unipc_3, dpm_solver_1, dpm_solver_2, dpm_solver_3, "
+      "dopri8, dpm_solver_2s, unipc_2, unipc_3, dpm_solver_1, dpm_solver_2, dpm_solver_3, "
       "ancestral_euler, euler_maruyama, sde_heun");
 }
 

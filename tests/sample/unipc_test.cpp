@@ -73,10 +73,10 @@ TEST_CASE("unipc: it goes forward within [0, 1] and a workspace serves one solve
   fm::ode::Workspace<double> used;
   const auto v = [](double x, double) { return 1 - x; };
   std::vector<double> ends;
+  const fm::TimeGrid grid = fm::TimeGrid::uniform(6);
   for (int i = 0; i < 2; ++i) {
     double x = 0.3;
-    for (const auto& step : fm::TimeGrid::uniform(6).steps())
-      fm::UniPC<3>{}.step(v, used, x, step.t, step.dt);
+    for (const auto& step : grid.steps()) fm::UniPC<3>{}.step(v, used, x, step.t, step.dt);
     ends.push_back(x);
   }
   CHECK(ends[0] == ends[1]);
