@@ -1,4 +1,5 @@
-// Snippets of docs/couplings-and-paths.md, guidance.md and solvers.md, compiled and run.
+// Snippets of docs/couplings-and-paths.md, guidance.md, mean-flows.md and solvers.md, compiled and
+// run.
 
 #include <torch/torch.h>
 
@@ -19,6 +20,16 @@ struct NetImpl : torch::nn::Module {
   }
 };
 TORCH_MODULE(Net);
+
+// An average velocity from time t to time r.
+struct AverageNetImpl : torch::nn::Module {
+  torch::nn::Linear layer{torch::nn::Linear(4, 2)};
+  AverageNetImpl() { register_module("layer", layer); }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
+    return layer->forward(at::cat({x, t.unsqueeze(1), r.unsqueeze(1)}, 1));
+  }
+};
+TORCH_MODULE(AverageNet);
 
 int main() {
   torch::manual_seed(1);
@@ -83,5 +94,27 @@ int main() {
     const at::Tensor x_0 = rng.normal({10, 2});
     std::cout << "solved: " << solver.sample_from(x_0, torch::arange(10)).size(0) << ", "
               << sde.sample_from(x_0, rng, torch::arange(10)).size(0) << '\n';
+  }
+  {
+    AverageNet average;
+    fm::Trainer trainer(average, fm::TwoTimeNoisifier(fm::LinearPath{}), options,
+                        fm::MeanFlowLoss());
+    trainer.fit(fm::TensorBatches(points, 128));
+
+    fm::Sampler one_step(fm::FlowMap(average), fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
+    std::cout << "one step: " << one_step.sample({10, 2}, rng).size(0) << '\n';
+  }
+  {
+    const auto velocity = [](const at::Tensor& x, const at::Tensor&) { return -x; };
+    const at::Tensor known = torch::tensor({{0.5F, 0.0F}});
+    fm::Inpainting filled(velocity, known, torch::tensor({{true, false}}));
+    const auto sum = [](const at::Tensor& x) { return x.sum(1, true); };
+    fm::LinearInverse led(velocity, sum, torch::tensor({{1.0F}}), {.noise = 0.1});
+    std::cout
+        << "filled in: "
+        << fm::Sampler(filled, fm::ode::Heun2{}, fm::TimeGrid::uniform(10)).sample({5, 2}, rng)
+        << "\nled: "
+        << fm::Sampler(led, fm::ode::Heun2{}, fm::TimeGrid::uniform(10)).sample({5, 2}, rng)
+        << '\n';
   }
 }

@@ -16,6 +16,14 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// An objective that a model can be trained by, on what a noisifier makes of batches with
+/// conditions of type C.
+template <class ObjectiveT, class Model, class NoisifierT, class C>
+concept TrainsOn = requires(const ObjectiveT& objective, Model& model, const NoisifierT& noisifier,
+                            const Batch<C>& batch, Rng& rng) {
+  { objective(model, noisifier(batch, rng)) } -> std::convertible_to<at::Tensor>;
+};
+
 /// What this rank has to do with the loss of one batch: the batch is moved to the Rng's device and
 /// noisified whole; the rank's part of it (`shard`) is given to the model under autocast and
 /// compared; and the mean over that part is weighted by its share of the samples, so that the
