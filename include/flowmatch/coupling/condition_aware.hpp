@@ -84,6 +84,7 @@ class ConditionAware {
 
   /// The costs [N, N].
   template <class Condition>
+  requires requires(const Condition& c) { condition_costs<Condition>::costs(c); }
   at::Tensor operator()(const at::Tensor& x_0, const at::Tensor& x_1,
                         const Condition& condition) const {
     check_condition_size(condition, x_0.size(0));

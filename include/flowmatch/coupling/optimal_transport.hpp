@@ -84,11 +84,12 @@ class OptimalTransportCoupling {
   Cost cost_{};
 };
 
+// One argument is a cost where it can be called as one, else a source.
 template <class S>
-requires Source<S> OptimalTransportCoupling(S)
+requires(!PairCost<S> && !PairCost<S, at::Tensor>) OptimalTransportCoupling(S)
 ->OptimalTransportCoupling<S>;
 template <class Cost>
-requires(!Source<Cost>) OptimalTransportCoupling(Cost)
+requires(PairCost<Cost> || PairCost<Cost, at::Tensor>) OptimalTransportCoupling(Cost)
 ->OptimalTransportCoupling<GaussianSource, Cost>;
 template <class S, class Cost>
 OptimalTransportCoupling(S, Cost) -> OptimalTransportCoupling<S, Cost>;
