@@ -105,6 +105,18 @@ int main() {
     std::cout << "one step: " << one_step.sample({10, 2}, rng).size(0) << '\n';
   }
   {
+    const at::Tensor x_0 = rng.normal({256, 2}), classes = torch::randint(10, {256});
+    fm::Sampler teacher(net, fm::ode::Dopri5{}, fm::AdaptiveOptions{});
+    const at::Tensor x_1 = teacher.sample_from(x_0, classes);
+
+    Net straighter;
+    fm::Trainer trainer(
+        straighter,
+        fm::VelocityNoisifier(fm::LinearPath{}, fm::IndependentCoupling<fm::PairedSource>{}),
+        options);
+    trainer.fit(fm::TensorBatches(x_1, classes, 128, {.x_0 = x_0}));
+  }
+  {
     const auto velocity = [](const at::Tensor& x, const at::Tensor&) { return -x; };
     const at::Tensor known = torch::tensor({{0.5F, 0.0F}});
     fm::Inpainting filled(velocity, known, torch::tensor({{true, false}}));
