@@ -841,3 +841,19 @@ TEST_CASE("sampler: a final step of no length is refused") {
       [] { fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(3), {.final_step = 1e-17}); },
       "choose one in [0, 1)");
 }
+
+TEST_CASE("sampler: samples start from another source where it is given") {
+  fm::SamplerOptions options;
+  options.source = [](at::IntArrayRef shape, fm::Rng& rng) { return 5 + rng.uniform(shape); };
+  const auto still = [](const at::Tensor& x, const at::Tensor&) { return at::zeros_like(x); };
+  fm::Rng rng(1), same(1);
+  fm::Sampler sampler(still, fm::ode::Euler{}, fm::TimeGrid::uniform(2), options);
+  CHECK(at::equal(sampler.sample({4, 3}, rng), 5 + same.uniform({4, 3})));
+  options.source = [](at::IntArrayRef, fm::Rng&) { return torch::zeros({2}); };
+  fm::Sampler wrong(still, fm::ode::Euler{}, fm::TimeGrid::uniform(2), options);
+  require_error<fm::ShapeError>(
+      [&] {
+        wrong.sample({4, 3}, rng);
+      },
+      "the source gave x_0 of shape [2]");
+}
