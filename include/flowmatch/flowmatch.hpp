@@ -87,6 +87,7 @@
 #include "flowmatch/sample/method.hpp"
 #include "flowmatch/sample/noise_levels.hpp"
 #include "flowmatch/sample/options.hpp"
+#include "flowmatch/sample/renoise.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/sample/sde.hpp"
 #include "flowmatch/sample/unipc.hpp"

@@ -752,7 +752,7 @@ TEST_CASE("sampler: methods that draw noise are chosen by name as the others") {
   require_error<fm::OptionError>(
       [] { fm::with_method("dpm", [](auto) {}); },
       "dopri8, dpm_solver_2s, unipc_2, unipc_3, dpm_solver_1, dpm_solver_2, dpm_solver_3, "
-      "ancestral_euler, euler_maruyama, sde_heun");
+      "ancestral_euler, euler_maruyama, sde_heun, renoise");
 }
 
 TEST_CASE("sampler: what a model or an observer keeps stays as it was") {
