@@ -45,19 +45,3 @@ TEST_CASE("shard: conditions of any type are cut with their samples") {
   const fm::Noised<> unconditional{e.x_t, e.t, e.target, {}};
   REQUIRE(fm::shard(unconditional, 0, 2).x_t.size(0) == 2);
 }
-
-TEST_CASE("shard: what an example holds beyond a Noised is cut, too") {
-  const auto e = example(5);
-  const fm::NoisedSample<fm::NoisyPathSample, at::Tensor> whole{
-      e, {{e.x_t, -e.x_t, e.t, e.x_t + 1, e.x_t + 2}, e.x_t + 3, e.t + 4}};
-  const auto part = fm::shard(whole, 1, 2);
-  CHECK(torch::equal(part.x_t, e.x_t.slice(0, 2)));
-  CHECK(torch::equal(part.condition, torch::tensor({2, 3, 4})));
-  CHECK(torch::equal(part.sample.x_0, e.x_t.slice(0, 2)));
-  CHECK(torch::equal(part.sample.x_1, -e.x_t.slice(0, 2)));
-  CHECK(torch::equal(part.sample.t, e.t.slice(0, 2)));
-  CHECK(torch::equal(part.sample.x_t, e.x_t.slice(0, 2) + 1));
-  CHECK(torch::equal(part.sample.dx_t, e.x_t.slice(0, 2) + 2));
-  CHECK(torch::equal(part.sample.epsilon, e.x_t.slice(0, 2) + 3));
-  CHECK(torch::equal(part.sample.sigma_t, e.t.slice(0, 2) + 4));
-}

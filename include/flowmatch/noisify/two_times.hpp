@@ -8,6 +8,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/random.hpp"
+#include "flowmatch/core/slice.hpp"
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/coupling/independent.hpp"
 #include "flowmatch/noisify/noisifier.hpp"

@@ -96,8 +96,8 @@ class Trainer {
                   "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
                   "see noisify/noisifier.hpp");
     static_assert(!Noisifier<NoisifierT, C> || TrainsOn<ObjectiveT, Model, NoisifierT, C>,
-                  "flowmatch: this model's forward does not take the data's condition; give it "
-                  "forward(x, t, condition), or train on data without one");
+                  "flowmatch: this model's forward does not take the data's condition (give it "
+                  "forward(x, t, condition)), or the objective what the noisifier makes");
     const c10::InferenceMode with_gradients(false);
     const std::shared_ptr<FolderLock> lock = begin(source);
     try {

@@ -56,7 +56,8 @@ class Validation {
                 "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
                 "see noisify/noisifier.hpp");
   static_assert(!Noisifier<NoisifierT, C> || TrainsOn<ObjectiveT, Model, NoisifierT, C>,
-                "flowmatch: this model's forward does not take the data's condition");
+                "flowmatch: this model's forward does not take the data's condition, or the "
+                "objective what the noisifier makes");
 
  public:
   /// Of its parts.
