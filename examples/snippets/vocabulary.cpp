@@ -101,7 +101,7 @@ int main() {
                         fm::MeanFlowLoss());
     trainer.fit(fm::TensorBatches(points, 128));
 
-    fm::Sampler one_step(fm::FlowMap(average), fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
+    fm::Sampler one_step(fm::FlowMap{average}, fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
     std::cout << "one step: " << one_step.sample({10, 2}, rng).size(0) << '\n';
   }
   {

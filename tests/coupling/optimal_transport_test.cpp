@@ -3,15 +3,9 @@
 #include <tuple>
 
 #include "flowmatch/coupling/condition_aware.hpp"
-#include "flowmatch/io/safetensors.hpp"
-#include "tests/support/test.hpp"
+#include "tests/coupling/pot/plans.hpp"
 
 namespace {
-
-at::Tensor of_pot(const std::string& name) {
-  return fm::load_safetensors(FLOWMATCH_SOURCE_DIR "/tests/coupling/pot/plans.safetensors")
-      .tensors.at(name);
-}
 
 at::Tensor sorted_rows(const at::Tensor& x) { return std::get<0>(x.flatten(1).sum(1).sort()); }
 

@@ -2,17 +2,7 @@
 
 #include <limits>
 
-#include "flowmatch/io/safetensors.hpp"
-#include "tests/support/test.hpp"
-
-namespace {
-
-at::Tensor of_pot(const std::string& name) {
-  return fm::load_safetensors(FLOWMATCH_SOURCE_DIR "/tests/coupling/pot/plans.safetensors")
-      .tensors.at(name);
-}
-
-}  // namespace
+#include "tests/coupling/pot/plans.hpp"
 
 TEST_CASE("sinkhorn: plans are POT's") {
   const at::Tensor cost = of_pot("cost");

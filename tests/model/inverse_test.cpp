@@ -9,10 +9,10 @@
 namespace {
 
 /// The velocity of standard normal data, along the straight path.
-at::Tensor standard(const at::Tensor& x, const at::Tensor& time) {
+const auto standard = [](const at::Tensor& x, const at::Tensor& time) {
   const at::Tensor t = fm::expand_time(time, x);
   return (2 * t - 1) / ((1 - t).square() + t.square()) * x;
-}
+};
 
 }  // namespace
 

@@ -16,10 +16,10 @@ at::Tensor moved(const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) 
   return r * mu + spread(r) / spread(t) * (x - t * mu);
 }
 
-at::Tensor map_of_flow(const at::Tensor& x, const at::Tensor& from, const at::Tensor& to) {
+const auto map_of_flow = [](const at::Tensor& x, const at::Tensor& from, const at::Tensor& to) {
   const at::Tensor t = fm::expand_time(from, x), r = fm::expand_time(to, x);
   return at::where(r == t, gaussian_flow::velocity(x, from), (moved(x, t, r) - x) / (r - t));
-}
+};
 
 struct LabelledImpl : torch::nn::Module {
   LabelledImpl() { weight = register_parameter("weight", torch::ones({1}, torch::kBFloat16)); }
@@ -43,24 +43,24 @@ TEST_CASE("flow_map_step: an exact map goes from any time to any other in one st
   const at::Tensor end = gaussian_flow::mu + gaussian_flow::s * x_0;
   for (const auto& grid :
        {fm::TimeGrid::uniform(1), fm::TimeGrid::uniform(7), fm::TimeGrid::nodes({0, 0.9, 1})}) {
-    fm::Sampler sampler(fm::FlowMap(map_of_flow), fm::FlowMapStep{}, grid);
+    fm::Sampler sampler(fm::FlowMap{map_of_flow}, fm::FlowMapStep{}, grid);
     const auto result = sampler.solve(x_0);
     CHECK(close(result.x, end, 0, 1e-12));
     CHECK(result.statistics.evaluations == static_cast<std::int64_t>(grid.steps().size()));
   }
-  fm::Sampler back(fm::FlowMap(map_of_flow), fm::FlowMapStep{}, fm::TimeGrid::uniform(2, 1, 0));
+  fm::Sampler back(fm::FlowMap{map_of_flow}, fm::FlowMapStep{}, fm::TimeGrid::uniform(2, 1, 0));
   CHECK(close(back.sample_from(end), x_0, 0, 1e-12));
   // By other methods it is the flow's velocity.
-  fm::Sampler euler(fm::FlowMap(map_of_flow), fm::ode::Euler{}, fm::TimeGrid::uniform(9));
+  fm::Sampler euler(fm::FlowMap{map_of_flow}, fm::ode::Euler{}, fm::TimeGrid::uniform(9));
   fm::Sampler velocity(gaussian_flow::flow, fm::ode::Euler{}, fm::TimeGrid::uniform(9));
   CHECK(close(euler.sample_from(x_0), velocity.sample_from(x_0), 0, 1e-12));
 }
 
 TEST_CASE("flow_map_step: a module gets x in its dtype, times in float32, and its own condition") {
   static_assert(fm::FlowMapModel<Labelled, at::Tensor> && !fm::FlowMapModel<Labelled>);
-  static_assert(fm::FlowMapModel<decltype(map_of_flow)*> && !fm::FlowMapModel<networks::Mlp>);
+  static_assert(fm::FlowMapModel<decltype(map_of_flow)> && !fm::FlowMapModel<networks::Mlp>);
   Labelled net;
-  fm::Sampler sampler(fm::FlowMap(net), fm::FlowMapStep{}, fm::TimeGrid::uniform(2),
+  fm::Sampler sampler(fm::FlowMap{net}, fm::FlowMapStep{}, fm::TimeGrid::uniform(2),
                       {.batch_size = 2});
   const at::Tensor x = sampler.sample_from(torch::zeros({3, 2}), torch::tensor({1, 2, 3}));
   // Steps of 1/2: label + 0.5, label + 1.5.
@@ -74,7 +74,7 @@ TEST_CASE("flow_map_step: an output of another shape is refused") {
   const auto narrow = [](const at::Tensor& x, const at::Tensor&, const at::Tensor&) {
     return x.slice(1, 0, 1);
   };
-  fm::Sampler sampler(fm::FlowMap(narrow), fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
+  fm::Sampler sampler(fm::FlowMap{narrow}, fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
   require_error<fm::ShapeError>(
       [&] {
         sampler.sample_from(torch::zeros({3, 2}));

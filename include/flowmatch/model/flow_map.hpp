@@ -53,7 +53,7 @@ requires FlowMapModel<M, C> at::Tensor call_flow_map(M& model, const at::Tensor&
 /// `ode` it is the velocity u(x, t, t). The model is taken as the Sampler takes it. Throws
 /// ShapeError where its output is not of x's shape.
 ///
-///     fm::Sampler(fm::FlowMap(net), fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
+///     fm::Sampler sampler(fm::FlowMap{net}, fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
 template <class Model>
 class FlowMap {
  public:
