@@ -25,7 +25,7 @@ flowmatch_expect("run/custom_path" 0 "radius of the samples (0\\.9|1\\.0)" custo
 flowmatch_expect("run/image_folder" 0 "72 images, 16 x 16 pixels, 2 classes.*wrote folder/samples.png" image_folder --out folder
                  --epochs 2)
 flowmatch_expect("run/inference_only" 0 "wrote clothes.png" inference_only)
-foreach(_snippets IN ITEMS readme post guide metrics python)
+foreach(_snippets IN ITEMS readme post guide metrics python vocabulary)
   add_executable(snippets_${_snippets} ${PROJECT_SOURCE_DIR}/examples/snippets/${_snippets}.cpp)
   flowmatch_own(snippets_${_snippets})
 endforeach()
@@ -35,6 +35,7 @@ flowmatch_expect("snippets/post" 0 "path agrees" snippets_post)
 flowmatch_expect("snippets/guide" 0 "x\\(1\\) = 0\\.6065" snippets_guide)
 flowmatch_expect("snippets/python" 0 "missing: 0.weight" snippets_python)
 flowmatch_expect("snippets/metrics" 0 "Frechet 0\\.1" snippets_metrics)
+flowmatch_expect("snippets/vocabulary" 0 "solved: 10, 10" snippets_vocabulary)
 add_test(NAME "snippets/the pages show what is compiled"
          COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -P "${CMAKE_CURRENT_SOURCE_DIR}/support/check_snippets.cmake")
 

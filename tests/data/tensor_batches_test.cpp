@@ -205,3 +205,17 @@ TEST_CASE("tensor_batches: batches carry no gradients to what the data came from
   const auto several = check(std::tuple(z.select(1, 0), torch::arange(6)), z);
   CHECK_FALSE(std::get<0>(several.condition).requires_grad());
 }
+
+TEST_CASE("tensor_batches: each sample's own start comes with it") {
+  const at::Tensor x_1 = torch::arange(20, torch::kFloat).view({10, 2}), x_0 = -x_1;
+  fm::TensorBatches batches(x_1, torch::arange(10), 4, {.seed = 3, .x_0 = x_0});
+  batches.start_epoch(1);
+  while (const auto batch = batches.next()) CHECK(at::equal(batch->x_0, -batch->x_1));
+  fm::TensorBatches plain(x_1, torch::arange(10), 4, {.seed = 3});
+  plain.start_epoch(1);
+  CHECK_FALSE(plain.next()->x_0.defined());
+  CHECK(plain.fingerprint() != batches.fingerprint());
+  fm::TensorBatches other(x_1, torch::arange(10), 4, {.seed = 3, .x_0 = x_0 + 1});
+  CHECK(other.fingerprint() != batches.fingerprint());
+  require_error<fm::ShapeError>([&] { fm::TensorBatches(x_1, 4, {.x_0 = x_0[0]}); }, "x_0");
+}

@@ -29,3 +29,10 @@ TEST_CASE("mse: shapes that would be broadcast are a ShapeError") {
       "the target has shape [4, 2]");
   require_error<fm::ShapeError>([] { fm::Mse{}(at::Tensor(), torch::zeros({4})); }, "undefined");
 }
+
+TEST_CASE("mse: of each sample it is the mean over that one's elements") {
+  const at::Tensor prediction = doubles({1, 2, 3, 4}).view({2, 1, 2});
+  const at::Tensor target = doubles({0, 2, 5, 1}).view({2, 1, 2});
+  CHECK(close(fm::Mse{}.per_sample(prediction, target), doubles({0.5, 6.5})));
+  CHECK(close(fm::Mse{}.per_sample(prediction.flatten(), target.flatten()), doubles({1, 0, 4, 9})));
+}

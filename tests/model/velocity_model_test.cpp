@@ -251,3 +251,15 @@ TEST_CASE("velocity_model: empty holders and pointers are refused with the remed
   refused([&] { static_cast<void>(fm::module_of(holder)); });
   refused([&] { static_cast<void>(fm::detail::held_module(any)); });
 }
+
+namespace {
+at::Tensor plain_function(const at::Tensor& x, const at::Tensor&) { return -x; }
+}  // namespace
+
+TEST_CASE("velocity_model: a plain function is kept as a pointer to it") {
+  static_assert(
+      std::is_same_v<fm::model_storage_t<decltype((plain_function))>, decltype(&plain_function)>);
+  static_assert(fm::VelocityModel<fm::model_storage_t<decltype((plain_function))>>);
+  auto* const model = &plain_function;
+  CHECK(fm::call_model(model, torch::ones({2, 1}), torch::zeros({2})).sum().item<float>() == -2);
+}

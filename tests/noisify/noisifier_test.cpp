@@ -1,6 +1,7 @@
 #include "flowmatch/noisify/noisifier.hpp"
 
 #include "flowmatch/path/affine.hpp"
+#include "flowmatch/path/bridge.hpp"
 #include "tests/support/test.hpp"
 
 namespace {
@@ -164,4 +165,34 @@ TEST_CASE("noisifier: other times alone need no coupling spelled out") {
     return at::full({n}, 0.5, options);
   };
   CHECK(latest(fm::VelocityNoisifier(fm::LinearPath{}, half)) == 0.5);
+}
+
+TEST_CASE("noisifier: what a path's sample holds beyond x_t and dx_t comes with the example") {
+  const fm::VelocityNoisifier noisify(fm::BridgePath(0.5));
+  fm::Rng rng(4);
+  const fm::Batch<at::Tensor> batch{torch::randn({6, 2}), torch::arange(6)};
+  const auto noised = noisify(batch, rng);
+  static_assert(std::is_same_v<std::remove_cv_t<decltype(noised)>,
+                               fm::NoisedSample<fm::NoisyPathSample, at::Tensor>>);
+  static_assert(fm::Noisifier<fm::VelocityNoisifier<fm::BridgePath>, at::Tensor>);
+  CHECK(at::equal(noised.x_t, noised.sample.x_t));
+  CHECK(at::equal(noised.target, noised.sample.dx_t));
+  CHECK(at::equal(noised.condition, batch.condition));
+  CHECK(noised.sample.epsilon.sizes() == batch.x_1.sizes());
+  // Beside such noise "epsilon" would not be x_0.
+  static_assert(!fm::Target<fm::EpsilonTarget, fm::BridgePath>);
+  static_assert(fm::Target<fm::X1Target, fm::BridgePath>);
+}
+
+TEST_CASE("noisifier: a path of standard normal noise takes sources that are, or are said to be") {
+  const fm::TargetPath path(fm::TargetScheduler(0.1));
+  const fm::Batch<> batch{torch::randn({4, 2})};
+  fm::Rng rng(5);
+  CHECK(fm::VelocityNoisifier(path)(batch, rng).x_t.size(0) == 4);
+  const auto mine = [](const fm::Batch<>& b, fm::Rng& r) { return r.normal(b.x_1.sizes()); };
+  const fm::VelocityNoisifier told(path, fm::IndependentCoupling(fm::AssumeNormal(mine)));
+  CHECK(told(batch, rng).x_t.size(0) == 4);
+  static_assert(fm::standard_normal_source<fm::IndependentCoupling<>>);
+  static_assert(!fm::standard_normal_source<fm::IndependentCoupling<fm::PairedSource>>);
+  static_assert(!fm::standard_normal_source<decltype(mine)>);
 }

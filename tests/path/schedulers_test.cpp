@@ -147,3 +147,15 @@ TEST_CASE("schedulers: denominators stop at the square root of the machine epsil
   CHECK(fm::denominator_floor(torch::kFloat) == Approx(3.452670e-4));
   CHECK(fm::denominator_floor(torch::kBFloat16) == fm::denominator_floor(torch::kFloat));
 }
+
+TEST_CASE("schedulers: the target path leaves its noise at the data") {
+  const fm::TargetScheduler scheduler(0.1);
+  const at::Tensor t = doubles({0, 0.25, 1});
+  const fm::Coefficients c = scheduler(t);
+  CHECK(close(c.alpha_t, t));
+  CHECK(close(c.sigma_t, doubles({1, 0.775, 0.1})));
+  CHECK(close(c.d_alpha_t, torch::ones_like(t)));
+  CHECK(close(c.d_sigma_t, torch::full_like(t, -0.9)));
+  CHECK(close(scheduler.snr_inverse(c.alpha_t / c.sigma_t), t));
+  CHECK(close(fm::TargetScheduler(0)(t).sigma_t, fm::CondOTScheduler{}(t).sigma_t));
+}

@@ -52,6 +52,8 @@ TEST_CASE("dpm_solver: without fresh noise it converges with its order") {
   CHECK(distance<1>(320) / distance<1>(640) == Approx(2).epsilon(0.05));
   CHECK(distance<2>(320) / distance<2>(640) == Approx(4).epsilon(0.15));
   CHECK(distance<2>(20) < distance<1>(20) / 4);
+  CHECK(distance<3>(320) / distance<3>(640) > 3.5);
+  CHECK(distance<3>(80) < 0.6 * distance<2>(80));
 }
 
 TEST_CASE("dpm_solver: a step of order 2 is the published formula") {
@@ -172,4 +174,40 @@ TEST_CASE("dpm_solver: grids that were added up, and that stop beside the data, 
   }
   CHECK_NOTHROW(fm::DpmSolver<2>{1.0000000000000007});  // 0.01 added up a hundred times
   CHECK_THROWS_AS(fm::DpmSolver<2>{1.0001}, fm::OptionError);
+}
+
+TEST_CASE("dpm_solver: a step of order 3 is k-diffusion's") {
+  // sample_dpmpp_3m_sde of one number, in its own terms: x / t has noise of sigma = (1 - t) / t.
+  const std::vector<double> times = {0.2, 0.3, 0.45, 0.6}, denoised = {1.0, 1.3, 1.1};
+  for (const double eta : {0.0, 1.0}) {
+    double x = 2;
+    std::vector<double> h_before, d_before;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const double sigma = (1 - times[i]) / times[i], next = (1 - times[i + 1]) / times[i + 1];
+      const double h = std::log(sigma / next), h_eta = h * (eta + 1), d = denoised[i];
+      double y = x / times[i] * std::exp(-h_eta) - std::expm1(-h_eta) * d;
+      const double phi_2 = std::expm1(-h_eta) / h_eta + 1, phi_3 = phi_2 / h_eta - 0.5;
+      if (i == 1) y -= -phi_2 * (d - d_before[0]) / (h_before[0] / h);
+      if (i == 2) {
+        const double r0 = h_before[1] / h, r1 = h_before[0] / h;
+        const double d1_0 = (d - d_before[1]) / r0, d1_1 = (d_before[1] - d_before[0]) / r1;
+        y += phi_2 * (d1_0 + (d1_0 - d1_1) * r0 / (r0 + r1)) - phi_3 * (d1_0 - d1_1) / (r0 + r1);
+      }
+      // Theirs has phi_2 in the second step, too, ours the midpoint: so the third is compared.
+      if (i == 2) {
+        fm::ode::Workspace<double> w;
+        double state = 0;
+        const auto none = [](double) { return 0.0; };
+        for (std::size_t j = 0; j < 3; ++j) {
+          state = j == 2 ? x : 1;  // what comes before goes in by its predictions alone
+          const auto v = [&](double at, double t) { return (denoised[j] - at) / (1 - t); };
+          fm::DpmSolver<3>(eta).step(v, w, state, times[j], times[j + 1] - times[j], none);
+        }
+        CHECK(state == Approx(y * times[3]).epsilon(1e-12));
+      }
+      x = y * times[i + 1];
+      h_before.push_back(h);
+      d_before.push_back(d);
+    }
+  }
 }

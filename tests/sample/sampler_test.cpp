@@ -736,7 +736,9 @@ TEST_CASE("sampler: fresh noise is other noise at each call, and in each sample 
 }
 
 TEST_CASE("sampler: methods that draw noise are chosen by name as the others") {
-  for (const char* name : {"dpm_solver_1", "dpm_solver_2", "euler", "dopri5"}) {
+  for (const char* name :
+       {"dpm_solver_1", "dpm_solver_2", "dpm_solver_3", "ancestral_euler", "euler_maruyama",
+        "sde_heun", "dpm_solver_2s", "unipc_2", "unipc_3", "euler", "dopri5"}) {
     const std::string chosen = fm::with_method(name, [](auto method) {
       fm::Rng rng(1);
       const at::Tensor x =
@@ -747,8 +749,10 @@ TEST_CASE("sampler: methods that draw noise are chosen by name as the others") {
     });
     CHECK(chosen == name);
   }
-  require_error<fm::OptionError>([] { fm::with_method("dpm", [](auto) {}); },
-                                 "dopri8, dpm_solver_1, dpm_solver_2");
+  require_error<fm::OptionError>(
+      [] { fm::with_method("dpm", [](auto) {}); },
+      "dopri8, dpm_solver_2s, unipc_2, unipc_3, dpm_solver_1, dpm_solver_2, dpm_solver_3, "
+      "ancestral_euler, euler_maruyama, sde_heun, renoise");
 }
 
 TEST_CASE("sampler: what a model or an observer keeps stays as it was") {
@@ -836,4 +840,20 @@ TEST_CASE("sampler: a final step of no length is refused") {
   require_error<fm::OptionError>(
       [] { fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(3), {.final_step = 1e-17}); },
       "choose one in [0, 1)");
+}
+
+TEST_CASE("sampler: samples start from another source where it is given") {
+  fm::SamplerOptions options;
+  options.source = [](at::IntArrayRef shape, fm::Rng& rng) { return 5 + rng.uniform(shape); };
+  const auto still = [](const at::Tensor& x, const at::Tensor&) { return at::zeros_like(x); };
+  fm::Rng rng(1), same(1);
+  fm::Sampler sampler(still, fm::ode::Euler{}, fm::TimeGrid::uniform(2), options);
+  CHECK(at::equal(sampler.sample({4, 3}, rng), 5 + same.uniform({4, 3})));
+  options.source = [](at::IntArrayRef, fm::Rng&) { return torch::zeros({2}); };
+  fm::Sampler wrong(still, fm::ode::Euler{}, fm::TimeGrid::uniform(2), options);
+  require_error<fm::ShapeError>(
+      [&] {
+        wrong.sample({4, 3}, rng);
+      },
+      "the source gave x_0 of shape [2]");
 }

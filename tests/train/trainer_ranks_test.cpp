@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "flowmatch/loss/mean_flow.hpp"
+#include "flowmatch/path/affine.hpp"
 #include "flowmatch/train/trainer.hpp"
 #include "tests/support/ranks.hpp"
 #include "tests/train/training.hpp"
@@ -266,5 +268,44 @@ TEST_CASE("trainer ranks: when to look and when to save is the same on all") {
       require_error<fm::OptionError>([&] { std::rethrow_exception(error); },
                                      "the options of 1 of 2 ranks");
     }
+  }
+}
+
+namespace {
+
+/// An average velocity u(x, t, r).
+struct TwoTimeNetImpl : torch::nn::Module {
+  explicit TwoTimeNetImpl(std::uint64_t seed) {
+    torch::manual_seed(static_cast<std::int64_t>(seed));
+    layers =
+        register_module("layers", torch::nn::Sequential(torch::nn::Linear(4, 16), torch::nn::Tanh(),
+                                                        torch::nn::Linear(16, 2)));
+    to(torch::kDouble);
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
+    return layers->forward(at::cat({x, t.unsqueeze(1), r.unsqueeze(1)}, 1));
+  }
+  torch::nn::Sequential layers{nullptr};
+};
+TORCH_MODULE(TwoTimeNet);
+
+}  // namespace
+
+TEST_CASE(
+    "trainer ranks: the derivative of a mean flow does not bypass the exchange of gradients") {
+  for (const auto derivative : {fm::Derivative::forward, fm::Derivative::double_backward}) {
+    const auto run = [&](TwoTimeNet& net, const auto& communicator) {
+      fm::Trainer trainer(net, fm::TwoTimeNoisifier(fm::LinearPath{}, 0.25), options(),
+                          fm::MeanFlowLoss({.derivative = derivative}), communicator);
+      trainer.fit(uneven());
+    };
+    TwoTimeNet one(1);
+    run(one, fm::SingleProcess{});
+    std::vector<TwoTimeNet> all{TwoTimeNet(1), TwoTimeNet(2)};
+    ranks::run_well(2, [&](const ranks::ThreadRank& rank) {
+      run(all[static_cast<std::size_t>(rank.rank())], rank);
+    });
+    require_close(values(*all[0]), values(*one));
+    REQUIRE(same_bits(*all[1], *all[0]));
   }
 }

@@ -40,6 +40,13 @@ struct PathSample {
   at::Tensor dx_t;  ///< its time derivative [B, …]
 };
 
+/// What a path that adds noise to its mean yields: x_t = mean_t + sigma_t epsilon with epsilon ~
+/// N(0, I) of its own, and as dx_t the velocity at x_t that carries the marginals given (x_0, x_1).
+struct NoisyPathSample : PathSample {
+  at::Tensor epsilon;  ///< the noise [B, …]
+  at::Tensor sigma_t;  ///< its standard deviation [B], of t's dtype
+};
+
 /// What a noisifier yields: the model's inputs x_t [B, …], t [B] and the condition, and what it
 /// should say there.
 template <class Condition = NoCondition>
@@ -50,6 +57,13 @@ struct Noised {
   at::Tensor t;           ///< when [B]
   at::Tensor target;      ///< what it should say [B, …]
   Condition condition{};  ///< the condition that it is given
+};
+
+/// A training example of a path whose samples hold more than a PathSample, with that sample, for
+/// objectives that look at it.
+template <class Sample, class Condition = NoCondition>
+struct NoisedSample : Noised<Condition> {
+  Sample sample;  ///< what the path gave
 };
 
 }}  // namespace flowmatch

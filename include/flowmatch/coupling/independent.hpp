@@ -14,6 +14,9 @@ namespace flowmatch { inline namespace v0 {
 template <class S = GaussianSource>
 class IndependentCoupling {
  public:
+  /// Where x_0 comes from.
+  using source_type = S;
+
   IndependentCoupling() = default;
   /// Pairs with draws of this source.
   explicit IndependentCoupling(S source) : source_(std::move(source)) {}

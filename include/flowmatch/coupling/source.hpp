@@ -3,6 +3,7 @@
 #include <ATen/ops/full_like.h>
 
 #include <concepts>
+#include <utility>
 
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/random.hpp"
@@ -20,12 +21,48 @@ concept Source = std::copyable<S> && requires(const S& s, const Batch<Condition>
 
 /// x_0 ~ N(0, I): the noise of the blog post's third attempt, and the default.
 struct GaussianSource {
+  static constexpr bool standard_normal = true;  ///< see `standard_normal_source`
+
   /// Draws x_0 of the shape of the data in `batch`.
   template <class Condition>
   at::Tensor operator()(const Batch<Condition>& batch, Rng& rng) const {
     return rng.normal(batch.x_1.sizes(), batch.x_1.options()).to(batch.x_1.device());
   }
 };
+
+/// A source that a path for standard normal noise takes for such, though the types do not tell it:
+/// one that draws normal numbers otherwise, or that is close enough to them.
+template <class S>
+class AssumeNormal {
+ public:
+  static constexpr bool standard_normal = true;  ///< see `standard_normal_source`
+
+  /// Draws as `source` does.
+  explicit AssumeNormal(S source) : source_(std::move(source)) {}
+
+  /// x_0 of the shape of the data in `batch`.
+  template <class Condition>
+  requires Source<S, Condition> at::Tensor operator()(const Batch<Condition>& batch,
+                                                      Rng& rng) const {
+    return source_(batch, rng);
+  }
+
+ private:
+  S source_;
+};
+
+/// Whether a source's x_0, or that of a coupling's source (its `source_type`), is known to be
+/// N(0, I): types say so by `static constexpr bool standard_normal = true`.
+template <class S>
+inline constexpr bool standard_normal_source = [] {
+  if constexpr (requires { requires S::standard_normal; }) {
+    return true;
+  } else if constexpr (requires { typename S::source_type; }) {
+    return standard_normal_source<typename S::source_type>;
+  } else {
+    return false;
+  }
+}();
 
 /// Every x_0 the same: with the value of white, the blank page of the blog post's second attempt.
 class ConstantSource {

@@ -30,13 +30,17 @@ struct TensorBatchesOptions {
   bool shuffle = true;     ///< a new order each epoch, from the seed and the epoch's number
   std::uint64_t seed = 0;  ///< of the orders
   LastBatch last_batch = LastBatch::merge_single;  ///< see LastBatch
+  /// Each sample's own start [N, …], for PairedSource: pairs of two kinds of data, or of a trained
+  /// model (reflow). Undefined: none.
+  at::Tensor x_0{};
 };
 
 /// Data that lies in memory: x_1 [N, …] and one condition a sample. A batch costs one index_select.
 ///
 /// `TensorBatches(images, labels, 512)` or `TensorBatches(points, 256)`. Batches lie where the data
 /// lies, and carry no gradients to what the data came from. Throws ShapeError where the condition's
-/// size is not N, OptionError for a batch size below 1, DataError for no data.
+/// size is not N or x_0 not of x_1's shape, OptionError for a batch size below 1, DataError for no
+/// data.
 template <Condition C = NoCondition>
 class TensorBatches {
  public:
@@ -49,7 +53,7 @@ class TensorBatches {
       : x_1_(std::move(x_1)),
         condition_(std::move(condition)),
         batch_size_(batch_size),
-        options_(options) {
+        options_(std::move(options)) {
     if (!x_1_.defined() || x_1_.dim() == 0 || x_1_.size(0) == 0) {
       throw DataError("there is no data to train on: x_1 has shape " + shape_text(x_1_) +
                       "; give it [N, …] with N > 0");
@@ -60,6 +64,10 @@ class TensorBatches {
     check_condition_size(condition_, x_1_.size(0));
     x_1_ = x_1_.detach();
     condition_ = detached(std::move(condition_));
+    if (options_.x_0.defined()) {
+      check_same_shape(options_.x_0, "x_0", x_1_, "x_1");
+      options_.x_0 = options_.x_0.detach();
+    }
     const std::int64_t n = x_1_.size(0);
     const std::int64_t rest = n % batch_size_;
     batches_ = n / batch_size_ + (rest > 0 ? 1 : 0);
@@ -79,7 +87,7 @@ class TensorBatches {
   /// Data x_1 [N, …] without conditions, `batch_size` samples at a time.
   TensorBatches(at::Tensor x_1, std::int64_t batch_size,
                 TensorBatchesOptions options = {}) requires std::same_as<C, NoCondition>
-      : TensorBatches(std::move(x_1), NoCondition{}, batch_size, options) {}
+      : TensorBatches(std::move(x_1), NoCondition{}, batch_size, std::move(options)) {}
 
   /// With the last one, where the options keep it.
   std::int64_t batches_per_epoch() const noexcept { return batches_; }
@@ -110,7 +118,8 @@ class TensorBatches {
                                  ? order_.slice(0, begin, end)
                                  : at::arange(begin, end, x_1_.options().dtype(at::kLong));
     return Batch<C>{x_1_.index_select(0, index),
-                    condition_traits<C>::index_select(condition_, index)};
+                    condition_traits<C>::index_select(condition_, index),
+                    options_.x_0.defined() ? options_.x_0.index_select(0, index) : at::Tensor()};
   }
 
   /// Shape, dtype, batch size, order, and a CRC-32 of (some hundred evenly spaced samples of) the
@@ -120,8 +129,9 @@ class TensorBatches {
     const at::Tensor some =
         at::arange(0, n, std::max<std::int64_t>(1, n / 64), x_1_.options().dtype(at::kLong));
     return "x_1 " + shape_text(x_1_) + checksum(x_1_.index_select(0, some)) + ", condition" +
-           checksum(condition_traits<C>::index_select(condition_, some)) + ", batch " +
-           std::to_string(batch_size_) + ", " +
+           checksum(condition_traits<C>::index_select(condition_, some)) +
+           (options_.x_0.defined() ? ", x_0" + checksum(options_.x_0.index_select(0, some)) : "") +
+           ", batch " + std::to_string(batch_size_) + ", " +
            (options_.shuffle ? "shuffled by seed " + std::to_string(options_.seed)
                              : std::string("in order")) +
            ", last batch " + std::to_string(static_cast<int>(options_.last_batch));

@@ -13,10 +13,21 @@ namespace flowmatch { inline namespace v0 {
 struct Mse {
   /// The scalar loss of two tensors of one shape.
   at::Tensor operator()(const at::Tensor& prediction, const at::Tensor& target) const {
-    check_same_shape(prediction, "the model's prediction", target, "the target");
-    const at::ScalarType exact = at::promote_types(
-        at::promote_types(prediction.scalar_type(), target.scalar_type()), at::kFloat);
+    const at::ScalarType exact = common(prediction, target);
     return at::mse_loss(prediction.to(exact), target.to(exact));
+  }
+  /// The loss of each sample [B].
+  at::Tensor per_sample(const at::Tensor& prediction, const at::Tensor& target) const {
+    const at::ScalarType exact = common(prediction, target);
+    const at::Tensor square = (prediction.to(exact) - target.to(exact)).square();
+    return square.dim() > 1 ? square.flatten(1).mean(1) : square;
+  }
+
+ private:
+  static at::ScalarType common(const at::Tensor& prediction, const at::Tensor& target) {
+    check_same_shape(prediction, "the model's prediction", target, "the target");
+    return at::promote_types(at::promote_types(prediction.scalar_type(), target.scalar_type()),
+                             at::kFloat);
   }
 };
 

@@ -46,12 +46,11 @@ inline double wasserstein(const at::Tensor& x, const at::Tensor& y, int p = 2) {
       at::cdist(feature_block(x, 0, n, x.device()), feature_block(y, 0, n, x.device()), 2, direct);
   if (p == 2) distance = distance.square();
   const at::Tensor cost = distance.cpu().contiguous();
-  const auto* first = cost.const_data_ptr<double>();
-  const std::vector<double> costs(first, first + cost.numel());
+  const auto* const costs = cost.const_data_ptr<double>();
   const std::vector<std::int64_t> column_of = assign(costs, n, n);
   double sum = 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    sum += costs[static_cast<std::size_t>(i * n + column_of[static_cast<std::size_t>(i)])];
+    sum += costs[i * n + column_of[static_cast<std::size_t>(i)]];
   }
   const double mean = sum / static_cast<double>(n);
   return p == 2 ? std::sqrt(mean) : mean;

@@ -214,6 +214,6 @@ template <class M>
 using model_storage_t =
     std::conditional_t<std::is_lvalue_reference_v<M> &&
                            std::derived_from<std::remove_cvref_t<M>, torch::nn::Module>,
-                       std::reference_wrapper<std::remove_reference_t<M>>, std::remove_cvref_t<M>>;
+                       std::reference_wrapper<std::remove_reference_t<M>>, std::decay_t<M>>;
 
 }}  // namespace flowmatch

@@ -12,11 +12,12 @@
 namespace flowmatch { inline namespace v0 {
 
 /// Turns a batch of data into a training example.
-/// 1. `n(batch, rng)` gives a Noised with the batch's condition type.
+/// 1. `n(batch, rng)` gives a Noised with the batch's condition type, or a type derived from it
+/// that holds more, which the trainer hands to the objective as it is.
 template <class N, class Condition = NoCondition>
 concept Noisifier = std::copyable<N> &&
     requires(const N& n, const Batch<Condition>& batch, Rng& rng) {
-  { n(batch, rng) } -> std::same_as<Noised<Condition>>;
+  { n(batch, rng) } -> std::derived_from<Noised<Condition>>;
 };
 
 /// coupling -> time -> path -> target: draws (x_0, x_1) from the coupling, one time t per sample,
@@ -29,6 +30,10 @@ class PathNoisifier {
   static_assert(ProbPath<Path> || StochasticPath<Path>,
                 "flowmatch: a noisifier needs a path with `PathSample sample(x_0, x_1, t)`; see "
                 "path/path.hpp");
+  static_assert(
+      !requires { requires Path::of_standard_normal; } || standard_normal_source<CouplingT>,
+      "flowmatch: this path begins at standard normal noise, which the coupling's source "
+      "is not known to be; use GaussianSource, or wrap yours in AssumeNormal");
 
  public:
   /// Of its parts; each but the path has a default.
@@ -42,17 +47,24 @@ class PathNoisifier {
   PathNoisifier(Path path, TargetT target, Time time)
       : PathNoisifier(std::move(path), std::move(target), CouplingT{}, std::move(time)) {}
 
-  /// A training example of a batch.
+  /// A training example of a batch: a Noised, or a NoisedSample where the path's samples hold more
+  /// than a PathSample.
   template <class Condition>
-  requires Coupling<CouplingT, Condition> Noised<Condition>
-  operator()(const Batch<Condition>& batch, Rng& rng) const {
+  requires Coupling<CouplingT, Condition>
+  auto operator()(const Batch<Condition>& batch, Rng& rng) const {
     check_floating(batch.x_1);
     Coupled<Condition> pair = coupling_(batch, rng);
     const at::Tensor t =
         time_(pair.x_1.size(0), pair.x_1.options().dtype(time_dtype(pair.x_1)), rng)
             .to(pair.x_1.device());
-    const PathSample sample = sample_path(pair, t, rng);
-    return {sample.x_t, t, target_(path_, sample), std::move(pair.condition)};
+    auto sample = sample_path(pair, t, rng);
+    using Sample = decltype(sample);
+    Noised<Condition> noised{sample.x_t, t, target_(path_, sample), std::move(pair.condition)};
+    if constexpr (std::same_as<Sample, PathSample>) {
+      return noised;
+    } else {
+      return NoisedSample<Sample, Condition>{std::move(noised), std::move(sample)};
+    }
   }
 
   /// The path that examples lie on.
@@ -60,7 +72,7 @@ class PathNoisifier {
 
  private:
   template <class Condition>
-  PathSample sample_path(const Coupled<Condition>& pair, const at::Tensor& t, Rng& rng) const {
+  auto sample_path(const Coupled<Condition>& pair, const at::Tensor& t, Rng& rng) const {
     if constexpr (ProbPath<Path>) {
       return path_.sample(pair.x_0, pair.x_1, t);
     } else {

@@ -40,11 +40,13 @@ struct X1Target {
   }
 };
 
-/// The noise epsilon = x_0. Sample such a network through `VelocityFromEpsilon`.
+/// The noise epsilon = x_0. Sample such a network through `VelocityFromEpsilon`. A path that draws
+/// noise of its own has another epsilon beside x_0, and no such conversion.
 struct EpsilonTarget {
   /// x_0 of a `sample` of the path [B, …].
   template <class Path>
-  at::Tensor operator()(const Path&, const PathSample& sample) const {
+  requires(!StochasticPath<Path>) at::Tensor operator()(const Path&,
+                                                        const PathSample& sample) const {
     return sample.x_0;
   }
 };

@@ -85,6 +85,12 @@ class Clamped {
   template <class X>
   requires requires(F& f, const X& x, double t, X& k) { f(x, t, k); }
   void operator()(const X& x, double t, X& k) { f_(x, std::clamp(t, low_, high_), k); }
+  /// The average slope from t to r, of a system that knows it.
+  template <class X>
+  requires requires(F& f, const X& x, double t) { f.over(x, t, t); }
+  X over(const X& x, double t, double r) {
+    return f_.over(x, std::clamp(t, low_, high_), std::clamp(r, low_, high_));
+  }
 
  private:
   F& f_;

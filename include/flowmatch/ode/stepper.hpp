@@ -30,6 +30,7 @@ struct Workspace {
   bool end_is_current = false;   ///< the derivative at the end of the tried step is known
   std::vector<X> history;        ///< derivatives at earlier steps, newest first (Adams methods)
   std::int64_t past = 0;         ///< how many of them are in use
+  std::vector<double> spans;     ///< between them, newest first, in a method's own measure
   double last_dt = 0;            ///< the step that they are apart
   std::int64_t evaluations = 0;  ///< of the right-hand side
 

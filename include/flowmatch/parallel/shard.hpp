@@ -1,11 +1,9 @@
 #pragma once
 
-#include <ATen/Functions.h>
-
+#include <concepts>
 #include <cstdint>
 
-#include "flowmatch/core/condition.hpp"
-#include "flowmatch/core/types.hpp"
+#include "flowmatch/core/slice.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -16,16 +14,24 @@ namespace flowmatch { inline namespace v0 {
 /// Every rank draws the batch, the noise and the times as one process alone would, and then takes
 /// its part: so all ranks together see what one sees, whatever their number, also where a coupling
 /// pairs samples across the batch.
-template <Condition C>
-Noised<C> shard(const Noised<C>& whole, std::int64_t rank, std::int64_t size) {
-  if (size == 1) return whole;
-  const std::int64_t n = whole.x_t.size(0);
-  const std::int64_t begin = n * rank / size;
-  const std::int64_t end = n * (rank + 1) / size;
-  const at::Tensor index = at::arange(begin, end, whole.x_t.options().dtype(at::kLong));
-  return {whole.x_t.slice(0, begin, end), whole.t.slice(0, begin, end),
-          whole.target.slice(0, begin, end),
-          condition_traits<C>::index_select(whole.condition, index)};
+///
+/// Of a training example that holds more than a Noised, `slice(example, begin, end)` gives the
+/// samples [begin, end). A type of your own needs one to be trained by several ranks; it is found
+/// beside the type.
+template <class Example>
+Example shard(const Example& whole, std::int64_t rank, std::int64_t size) {
+  using Part = decltype(slice(whole, rank, rank));
+  static_assert(
+      std::same_as<Part, Example>,
+      "flowmatch: to train on this noisifier's examples by several ranks, write a function "
+      "slice(example, begin, end) beside their type; see parallel/shard.hpp");
+  if constexpr (std::same_as<Part, Example>) {
+    if (size == 1) return whole;
+    const std::int64_t n = whole.x_t.size(0);
+    return slice(whole, n * rank / size, n * (rank + 1) / size);
+  } else {
+    return whole;
+  }
 }
 
 }}  // namespace flowmatch

@@ -19,6 +19,8 @@ class AffinePath {
  public:
   /// Gives the path's coefficients.
   using scheduler_type = S;
+  /// Whether its x_0 has to be standard normal noise.
+  static constexpr bool of_standard_normal = requires { requires S::of_standard_normal; };
 
   AffinePath() requires std::default_initializable<S>
   = default;
@@ -57,6 +59,8 @@ class AffinePath {
 /// x_t = (1-t) x_0 + t x_1, dx_t = x_1 - x_0: the straight path of flow matching and of the blog
 /// post.
 using LinearPath = AffinePath<CondOTScheduler>;
+/// x_t = (1 - (1-sigma) t) x_0 + t x_1 of normal noise x_0, dx_t = x_1 - (1-sigma) x_0.
+using TargetPath = AffinePath<TargetScheduler>;
 /// alpha_t = t^n, sigma_t = 1 - t^n.
 using PolynomialPath = AffinePath<PolynomialScheduler>;
 /// The variance-preserving diffusion of Song et al. (2021).

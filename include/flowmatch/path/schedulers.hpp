@@ -34,6 +34,34 @@ struct CondOTScheduler {
   at::Tensor snr_inverse(const at::Tensor& snr) const { return snr / (1 + snr); }
 };
 
+/// The path of Lipman et al. (2023, eq. 20) with its remaining noise: alpha_t = t, sigma_t = 1 - (1
+/// - sigma) t, of noise x_0 that is standard normal, to data blurred by sigma. Throws OptionError
+/// unless sigma is finite and at least 0; with 0 it is CondOTScheduler.
+class TargetScheduler {
+ public:
+  static constexpr bool of_standard_normal = true;  ///< its formulas are those of Gaussian noise
+
+  /// With noise of `sigma` left at t = 1.
+  explicit TargetScheduler(double sigma) : sigma_(sigma) {
+    if (!(sigma >= 0) || !std::isfinite(sigma)) {
+      throw OptionError("a target scheduler of sigma " + number_text(sigma) +
+                        "; choose a finite sigma of at least 0");
+    }
+  }
+
+  /// The coefficients at t, of any shape.
+  Coefficients operator()(const at::Tensor& t) const {
+    return {t, 1 - (1 - sigma_) * t, at::ones_like(t), at::full_like(t, sigma_ - 1)};
+  }
+  /// The t with alpha_t / sigma_t = snr, for snr in [0, 1 / sigma].
+  at::Tensor snr_inverse(const at::Tensor& snr) const {
+    return (snr / (1 + (1 - sigma_) * snr)).clamp(0, 1);
+  }
+
+ private:
+  double sigma_;
+};
+
 // A grid that was added up goes past its end by a rounding: under a root or a power that would be
 // NaN, so there the schedulers take the end.
 

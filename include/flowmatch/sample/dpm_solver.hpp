@@ -10,6 +10,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/ode/stepper.hpp"
 #include "flowmatch/path/schedulers.hpp"
+#include "flowmatch/sample/forward_step.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -37,13 +38,14 @@ namespace flowmatch { inline namespace v0 {
 /// forward within [0, 1]. Times and eta may be off by roundings (1e-12).
 template <int Order = 2>
 class DpmSolver {
-  static_assert(Order == 1 || Order == 2, "flowmatch: DpmSolver is of order 1 or 2");
+  static_assert(Order >= 1 && Order <= 3, "flowmatch: DpmSolver is of order 1, 2 or 3");
 
  public:
   static constexpr int order = Order;  ///< of its error, with eta 0
   static constexpr int stages = 1;     ///< evaluations a step
-  static constexpr std::string_view name =
-      Order == 1 ? "dpm_solver_1" : "dpm_solver_2";  ///< the name that `with_method` knows
+  static constexpr std::string_view name = Order == 1   ? "dpm_solver_1"
+                                           : Order == 2 ? "dpm_solver_2"
+                                                        : "dpm_solver_3";  ///< see `with_method`
   /// Of the path that its steps are right for.
   using scheduler_type = CondOTScheduler;
 
@@ -58,10 +60,7 @@ class DpmSolver {
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;
-    if (!(t >= -rounding && dt > 0 && t + dt <= 1 + rounding)) {
-      throw OptionError("DPM-Solver goes from noise at 0 to data at 1, not from " + number_text(t) +
-                        " to " + number_text(t + dt));
-    }
+    detail::check_forward(name, t, dt);
     // Beside an end lambda is large and says nothing.
     if (t <= rounding) t = 0;
     const double s = t + dt >= 1 - rounding ? 1 : t + dt;
@@ -73,25 +72,23 @@ class DpmSolver {
     // Quotients of a smaller number by a larger one, and below sums of what is not negative: right
     // however the compiler contracts them.
     const double decay = (t / s) * ((1 - s) / (1 - t));  // e^-h
-    double ahead = 0;
-    if constexpr (Order == 2) {
-      const double h = -std::log(decay);
-      if (w.past > 0 && std::isfinite(h) && h <= 2.5 * w.last_dt) ahead = h / (2 * w.last_dt);
-      if (w.history.empty()) w.history.resize(1);
-      w.past = 1;
-      w.last_dt = h;  // of lambda
-    }
     const double kept = std::sqrt((1 - eta_) * (1 + eta_) + (eta_ * decay) * (eta_ * decay));
     const double sigma = eta_ * (1 - s) * std::sqrt((1 - decay) * (1 + decay));
     const double old = kept * (1 - s) / (1 - t);
     const double data = s - old * t;
-    // x_s = old x + data (x_1 + ahead (x_1 - x_1')) + sigma z, as x plus what changes.
-    std::array<X, 4> parts{x, w.stage, {}, {}};
-    std::array<double, 4> weights{old - 1, data * (1 + ahead), 0, 0};
+    // x_s = old x + data x_1 + first (x_1 - x_1') + second (x_1' - x_1'') + sigma z, as x plus what
+    // changes.
+    const auto [first, second] = slopes(w, -std::log(decay), s, old * t / s, data);
+    std::array<X, 5> parts{x, w.stage, {}, {}, {}};
+    std::array<double, 5> weights{old - 1, data + first, 0, 0, 0};
     std::size_t count = 2;
-    if (ahead > 0) {
+    if (first != 0) {
       parts[count] = w.history[0];
-      weights[count++] = -data * ahead;
+      weights[count++] = second - first;
+    }
+    if (second != 0) {
+      parts[count] = w.history[1];
+      weights[count++] = -second;
     }
     if (sigma > 0) {
       parts[count] = noise(std::as_const(x));
@@ -99,14 +96,47 @@ class DpmSolver {
     }
     Traits::combine(w.next, x, std::span(weights).first(count),
                     std::span<const X>(parts).first(count));
-    if constexpr (Order == 2) std::swap(w.history[0], w.stage);
+    // The oldest prediction's memory takes the next one.
+    if constexpr (Order > 1) {
+      std::rotate(w.history.begin(), w.history.end() - 1, w.history.end());
+      std::swap(w.history.front(), w.stage);
+      w.past = std::min<std::int64_t>(w.past + 1, Order - 1);
+    }
     std::swap(x, w.next);
     w.t = t + dt;
   }
 
  private:
-  // Computed ends may lie a rounding error beside the true ones.
-  static constexpr double rounding = 1e-12;
+  static constexpr double rounding = detail::time_rounding;
+
+  struct Slopes {
+    double first = 0;   // of x_1 - x_1'
+    double second = 0;  // of x_1' - x_1''
+  };
+  /// What the predictions before add to a step of length h in lambda that ends at s. Of x_t a share
+  /// `kept` is left in units of the data's.
+  template <class X>
+  static Slopes slopes(ode::Workspace<X>& w, double h, double s, double kept, double data) {
+    if constexpr (Order == 1) return {};
+    w.history.resize(Order - 1);
+    w.spans.resize(Order);
+    std::rotate(w.spans.begin(), w.spans.end() - 1, w.spans.end());
+    w.spans[0] = h;
+    const double last = w.spans[1];
+    if (w.past < 1 || !std::isfinite(h) || !(h <= 2.5 * last)) return {};
+    if constexpr (Order == 3) {
+      const double before = w.spans[2];
+      if (w.past >= 2 && last <= 2.5 * before) {
+        const double r0 = last / h, r1 = before / h;
+        const double all = -std::log(kept);  // h, and what fresh noise replaces
+        const double phi_2 = std::expm1(-all) / all + 1;
+        const double phi_3 = phi_2 / all - 0.5;
+        return {s * (phi_2 * (1 + r0 / (r0 + r1)) - phi_3 / (r0 + r1)) / r0,
+                -s * (phi_2 * r0 - phi_3) / ((r0 + r1) * r1)};
+      }
+    }
+    return {data * h / (2 * last), 0};
+  }
 
   double eta_;
 };

@@ -6,6 +6,7 @@
 #include <functional>
 #include <stop_token>
 
+#include "flowmatch/core/random.hpp"
 #include "flowmatch/ode/control.hpp"
 #include "flowmatch/ode/grid.hpp"
 #include "flowmatch/ode/statistics.hpp"
@@ -39,6 +40,8 @@ struct SamplerOptions {
   /// it before that, where other methods' stages come to t = 1 (Karras et al. 2022 end Heun's
   /// method so). A TimeGrid has to end at 1 - final_step.
   double final_step = 0;
+  /// Draws x_0 of a shape for `sample`, where the model's source is not N(0, I).
+  std::function<at::Tensor(at::IntArrayRef, Rng&)> source{};
   std::function<bool(const SampleStep&)> observer{};  ///< returns false to stop; one call at a time
   std::stop_token stop{};                             ///< asked after each step
 };

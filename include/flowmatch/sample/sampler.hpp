@@ -104,8 +104,9 @@ class Sampler {
   /// With the default tolerances.
   Sampler(Model model, Method method) requires adaptive
       : Sampler(std::move(model), method, AdaptiveOptions{}) {}
-  /// Samples of the given shape [B, …] from x_0 ~ N(0, I), drawn all at once. With a condition: one
-  /// entry a sample. They lie where the model's modules lie (for other callables: where rng is).
+  /// Samples of the given shape [B, …] from x_0 ~ N(0, I), or the options' source, drawn all at
+  /// once. With a condition: one entry a sample. They lie where the model's modules lie (for other
+  /// callables: where rng is).
   template <Condition C = NoCondition>
   at::Tensor sample(at::IntArrayRef shape, Rng& rng, const C& condition = C{}) {
     const std::optional<Placement> placement = placement_of(model_);
@@ -115,7 +116,12 @@ class Sampler {
                          "; choose sizes of at least 0");
     }
     const bool exact = placement && placement->dtype == at::kDouble;
-    const at::Tensor x_0 = rng.normal(shape, exact ? at::kDouble : at::kFloat);
+    const at::Tensor x_0 = options_.source ? options_.source(shape, rng)
+                                           : rng.normal(shape, exact ? at::kDouble : at::kFloat);
+    if (!x_0.defined() || x_0.sizes() != shape) {
+      throw ShapeError("the source gave x_0 of shape " + shape_text(x_0) +
+                       "; it has to be of the shape that it is asked for");
+    }
     return sample_from(placement ? x_0.to(placement->device) : x_0, rng, condition);
   }
 

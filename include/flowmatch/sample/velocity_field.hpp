@@ -37,6 +37,17 @@ class VelocityField {
     return v;
   }
 
+  /// The average velocity from t to r of a model that has it, a FlowMap.
+  at::Tensor over(const at::Tensor& x, double t, double r) requires requires(const at::Tensor& y) {
+    pointee(std::declval<Model&>()).over(y, y, y, std::declval<const C&>());
+  }
+  {
+    const at::Tensor seen = x.to(asked_);
+    const auto time = x.options().dtype(time_dtype(seen));
+    return pointee(model_).over(seen, at::full({x.size(0)}, t, time),
+                                at::full({x.size(0)}, r, time), condition_);
+  }
+
  private:
   // Counts what writes into a tensor; tensors of InferenceMode do not count.
   static std::uint32_t version_of(const at::Tensor& x) {

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 
+#include <concepts>
 #include <cstdint>
 
 #include "flowmatch/core/condition.hpp"
@@ -15,6 +16,14 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// An objective that a model can be trained by, on what a noisifier makes of batches with
+/// conditions of type C.
+template <class ObjectiveT, class Model, class NoisifierT, class C>
+concept TrainsOn = requires(const ObjectiveT& objective, Model& model, const NoisifierT& noisifier,
+                            const Batch<C>& batch, Rng& rng) {
+  { objective(model, noisifier(batch, rng)) } -> std::convertible_to<at::Tensor>;
+};
+
 /// What this rank has to do with the loss of one batch: the batch is moved to the Rng's device and
 /// noisified whole; the rank's part of it (`shard`) is given to the model under autocast and
 /// compared; and the mean over that part is weighted by its share of the samples, so that the
@@ -26,8 +35,14 @@ at::Tensor batch_loss(Model& model, const NoisifierT& noisifier, const Objective
                       const Batch<C>& batch, Rng rng, Precision precision = Precision::float32,
                       const Ranks& ranks = Ranks()) {
   const c10::Device device = rng.device();
-  const Noised<C> whole = noisifier(to_device(batch, device), rng);
-  const Noised<C> mine = shard(whole, ranks.rank(), ranks.size());
+  const auto whole = noisifier(to_device(batch, device), rng);
+  const auto mine = [&] {
+    if constexpr (std::same_as<Ranks, SingleProcess>) {
+      return whole;
+    } else {
+      return shard(whole, ranks.rank(), ranks.size());
+    }
+  }();
   const std::int64_t all = whole.x_t.size(0);
   const std::int64_t part = mine.x_t.size(0);
   if (part == 0 && all > 0) return {};

@@ -92,12 +92,12 @@ class Trainer {
       (HookOf<std::remove_reference_t<Hooks>, Trainer>&&...)TrainResult
       fit(Source&& source, Hooks&&... hooks) {
     using C = typename std::remove_cvref_t<Source>::condition_type;
-    static_assert(VelocityModel<Model, C>,
-                  "flowmatch: this model's forward does not take the data's condition; give it "
-                  "forward(x, t, condition), or train on data without one");
     static_assert(Noisifier<NoisifierT, C>,
                   "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
                   "see noisify/noisifier.hpp");
+    static_assert(!Noisifier<NoisifierT, C> || TrainsOn<ObjectiveT, Model, NoisifierT, C>,
+                  "flowmatch: this model's forward does not take the data's condition (give it "
+                  "forward(x, t, condition)), or the objective what the noisifier makes");
     const c10::InferenceMode with_gradients(false);
     const std::shared_ptr<FolderLock> lock = begin(source);
     try {

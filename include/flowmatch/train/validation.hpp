@@ -52,11 +52,12 @@ class Validation {
   using C = typename Source::condition_type;
   static_assert(!std::derived_from<Model, torch::nn::Module>,
                 "flowmatch: Validation cannot move a temporary module; keep it in a variable");
-  static_assert(VelocityModel<Model, C>,
-                "flowmatch: this model's forward does not take the data's condition");
   static_assert(Noisifier<NoisifierT, C>,
                 "flowmatch: the noisifier must turn a Batch<Condition> into a Noised<Condition>; "
                 "see noisify/noisifier.hpp");
+  static_assert(!Noisifier<NoisifierT, C> || TrainsOn<ObjectiveT, Model, NoisifierT, C>,
+                "flowmatch: this model's forward does not take the data's condition, or the "
+                "objective what the noisifier makes");
 
  public:
   /// Of its parts.

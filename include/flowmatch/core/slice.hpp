@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/Functions.h>
+
+#include <cstdint>
+
+#include "flowmatch/core/condition.hpp"
+#include "flowmatch/core/types.hpp"
+
+namespace flowmatch { inline namespace v0 {
+
+/// @{ Samples [begin, end) of a training example.
+template <Condition C>
+Noised<C> slice(const Noised<C>& whole, std::int64_t begin, std::int64_t end) {
+  const at::Tensor index = at::arange(begin, end, whole.x_t.options().dtype(at::kLong));
+  return {whole.x_t.slice(0, begin, end), whole.t.slice(0, begin, end),
+          whole.target.slice(0, begin, end),
+          condition_traits<C>::index_select(whole.condition, index)};
+}
+inline PathSample slice(const PathSample& whole, std::int64_t begin, std::int64_t end) {
+  const auto part = [&](const at::Tensor& tensor) { return tensor.slice(0, begin, end); };
+  return {part(whole.x_0), part(whole.x_1), part(whole.t), part(whole.x_t), part(whole.dx_t)};
+}
+inline NoisyPathSample slice(const NoisyPathSample& whole, std::int64_t begin, std::int64_t end) {
+  return {slice(static_cast<const PathSample&>(whole), begin, end),
+          whole.epsilon.slice(0, begin, end), whole.sigma_t.slice(0, begin, end)};
+}
+template <class Sample, Condition C>
+NoisedSample<Sample, C> slice(const NoisedSample<Sample, C>& whole, std::int64_t begin,
+                              std::int64_t end) {
+  return {slice(static_cast<const Noised<C>&>(whole), begin, end), slice(whole.sample, begin, end)};
+}
+/// @}
+
+}}  // namespace flowmatch
