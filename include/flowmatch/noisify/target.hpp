@@ -40,13 +40,15 @@ struct X1Target {
   }
 };
 
-/// The noise epsilon = x_0. Sample such a network through `VelocityFromEpsilon`. A path that draws
-/// noise of its own has another epsilon beside x_0, and no such conversion.
+/// The noise epsilon = x_0. Sample such a network through `VelocityFromEpsilon`. NoisyPath and
+/// BridgePath have another epsilon beside x_0, and no such conversion.
 struct EpsilonTarget {
   /// x_0 of a `sample` of the path [B, …].
   template <class Path>
-  requires(!StochasticPath<Path>) at::Tensor operator()(const Path&,
-                                                        const PathSample& sample) const {
+  requires(!requires(const Path& path, const at::Tensor& x, Rng& rng) {
+    { path.sample(x, x, x, rng) } -> std::derived_from<NoisyPathSample>;
+  }) at::Tensor
+  operator()(const Path&, const PathSample& sample) const {
     return sample.x_0;
   }
 };
