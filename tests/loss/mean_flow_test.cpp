@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "flowmatch/noisify/two_times.hpp"
 #include "flowmatch/path/affine.hpp"
 #include "tests/support/gaussian_flow.hpp"
 #include "tests/support/networks.hpp"

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "flowmatch/core/slice.hpp"
 #include "flowmatch/path/affine.hpp"
 #include "tests/support/test.hpp"
 
@@ -17,7 +18,7 @@ TEST_CASE("two_times: t is the earlier one, and a share of the samples has one t
   // On the straight path, x_t = x_1 - (1 - t) dx_t.
   CHECK(close(noised.x_t, batch.x_1 - (1 - noised.t).unsqueeze(1) * noised.target, 1e-5, 1e-5));
   CHECK(at::equal(noisify(batch, same).r, noised.r));
-  const auto part = slice(noised, 3, 5);
+  const auto part = fm::slice(noised, 3, 5);
   CHECK(at::equal(part.r, noised.r.slice(0, 3, 5)));
   CHECK(at::equal(part.condition, torch::tensor({3, 4})));
 }

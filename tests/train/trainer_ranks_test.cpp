@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "flowmatch/loss/mean_flow.hpp"
+#include "flowmatch/noisify/two_times.hpp"
 #include "flowmatch/path/affine.hpp"
 #include "flowmatch/train/trainer.hpp"
 #include "tests/support/ranks.hpp"

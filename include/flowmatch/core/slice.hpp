@@ -30,6 +30,10 @@ NoisedSample<Sample, C> slice(const NoisedSample<Sample, C>& whole, std::int64_t
                               std::int64_t end) {
   return {slice(static_cast<const Noised<C>&>(whole), begin, end), slice(whole.sample, begin, end)};
 }
+template <Condition C>
+TwoTimeNoised<C> slice(const TwoTimeNoised<C>& whole, std::int64_t begin, std::int64_t end) {
+  return {slice(static_cast<const Noised<C>&>(whole), begin, end), whole.r.slice(0, begin, end)};
+}
 /// @}
 
 }}  // namespace flowmatch

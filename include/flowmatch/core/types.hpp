@@ -66,4 +66,11 @@ struct NoisedSample : Noised<Condition> {
   Sample sample;  ///< what the path gave
 };
 
+/// A training example with a second time r [B], not before t: that of a model of average
+/// velocities.
+template <class Condition = NoCondition>
+struct TwoTimeNoised : Noised<Condition> {
+  at::Tensor r;  ///< where the average ends [B]
+};
+
 }}  // namespace flowmatch

@@ -12,9 +12,9 @@
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/types.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/flow_map.hpp"
-#include "flowmatch/noisify/two_times.hpp"
 
 namespace flowmatch { inline namespace v0 {
 

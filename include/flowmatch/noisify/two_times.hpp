@@ -8,7 +8,6 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/random.hpp"
-#include "flowmatch/core/slice.hpp"
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/coupling/independent.hpp"
 #include "flowmatch/noisify/noisifier.hpp"
@@ -16,19 +15,6 @@
 #include "flowmatch/path/path.hpp"
 
 namespace flowmatch { inline namespace v0 {
-
-/// A training example with a second time r [B], not before t: that of a model of average
-/// velocities.
-template <class Condition = NoCondition>
-struct TwoTimeNoised : Noised<Condition> {
-  at::Tensor r;  ///< where the average ends [B]
-};
-
-/// Samples [begin, end) of such an example.
-template <Condition C>
-TwoTimeNoised<C> slice(const TwoTimeNoised<C>& whole, std::int64_t begin, std::int64_t end) {
-  return {slice(static_cast<const Noised<C>&>(whole), begin, end), whole.r.slice(0, begin, end)};
-}
 
 /// The noisifier of mean flows: two times of each sample by one distribution, t the earlier and r
 /// the later; with the probability `equal` both are t, where the model is the velocity. x_t is the
