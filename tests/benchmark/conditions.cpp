@@ -130,7 +130,7 @@ class MoonBatches {
 /// Trains and measures one cell: W_2^2 by one step, by dopri5, and the latter's evaluations.
 template <Given given, class Coupling>
 std::string row(std::uint64_t seed, const Coupling& coupling) {
-  torch::manual_seed(static_cast<std::int64_t>(seed));
+  torch::manual_seed(seed);
   Net net;
   fm::TrainOptions options{.epochs = 1, .learning_rate = 3e-4, .seed = seed};
   fm::Trainer trainer(

@@ -128,15 +128,15 @@ int main(int argc, char** argv) {
       const auto make = [&](const std::string& method, const auto& trained) {
         const std::string name = method + "," + pair.name + "," + std::to_string(seed) + ",";
         if (have.find("\n" + name) != std::string::npos) return;
-        torch::manual_seed(static_cast<std::int64_t>(seed));
+        torch::manual_seed(seed);
         Net net;
         trained(net);
         const std::string line = name + measure(net, test_0, test_1);
         std::ofstream(path, std::ios::app) << line << '\n';
         std::cout << line << std::endl;
       };
-      const fm::VelocityNoisifier independent(fm::NoisyPath(sigma),
-                                              fm::IndependentCoupling(source));
+      const fm::VelocityNoisifier independent(fm::NoisyPath{sigma},
+                                              fm::IndependentCoupling{source});
       make("I-CFM", [&](Net& net) { train(net, independent, plain, x_1, seed); });
       make("OT-CFM", [&](Net& net) {
         train(net,

@@ -277,7 +277,7 @@ namespace {
 /// An average velocity u(x, t, r).
 struct TwoTimeNetImpl : torch::nn::Module {
   explicit TwoTimeNetImpl(std::uint64_t seed) {
-    torch::manual_seed(static_cast<std::int64_t>(seed));
+    torch::manual_seed(seed);
     layers =
         register_module("layers", torch::nn::Sequential(torch::nn::Linear(4, 16), torch::nn::Tanh(),
                                                         torch::nn::Linear(16, 2)));

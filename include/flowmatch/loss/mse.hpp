@@ -1,7 +1,7 @@
 #pragma once
 
-#include <ATen/ops/mse_loss.h>
-#include <ATen/ops/promote_types.h>
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include "flowmatch/core/expand.hpp"
 
