@@ -205,7 +205,7 @@ std::vector<std::int64_t> assign(const T* cost, std::int64_t rows, std::int64_t 
   return detail::Assignment<T>(cost, n, m).columns();
 }
 
-/// The same of a vector, which has to hold rows x columns costs.
+/// The same of a vector `cost`, which has to hold rows x columns costs.
 inline std::vector<std::int64_t> assign(const std::vector<double>& cost, std::int64_t rows,
                                         std::int64_t columns) {
   const auto size = static_cast<std::int64_t>(cost.size());

@@ -27,13 +27,17 @@ struct ConditionCosts {
 template <class Condition>
 struct condition_costs;
 
+/// All may be paired.
 template <>
 struct condition_costs<NoCondition> {
+  /// None.
   static ConditionCosts costs(const NoCondition&) { return {}; }
 };
 
+/// Classes, or numbers with a distance.
 template <>
 struct condition_costs<at::Tensor> {
+  /// Of the condition `c` [N, …].
   static ConditionCosts costs(const at::Tensor& c) {
     if (c.is_floating_point() || c.is_complex()) return {{}, SquaredDistance{}(c, c)};
     const at::Tensor rows = c.dim() == 1 ? c.unsqueeze(1) : c.flatten(1);
@@ -41,8 +45,10 @@ struct condition_costs<at::Tensor> {
   }
 };
 
+/// What the parts have.
 template <class... Parts>
 struct condition_costs<std::tuple<Parts...>> {
+  /// Of the parts of `c`, each with N entries.
   static ConditionCosts costs(const std::tuple<Parts...>& c) {
     ConditionCosts all;
     const auto add = [&](const ConditionCosts& part) {
@@ -103,7 +109,7 @@ class ConditionAware {
     return costs;
   }
 
-  /// The w of two matrices of costs and distances [N, N], a scalar tensor of at least 0.
+  /// The w of a matrix of `costs` and one of `distance` [N, N], a scalar tensor of at least 0.
   at::Tensor weight(const at::Tensor& costs, const at::Tensor& distance) const {
     // The pair (i, j) costs no more than (i, i) as long as w is at most `reach`.
     const at::Tensor gain = costs.diagonal().unsqueeze(1) - costs;

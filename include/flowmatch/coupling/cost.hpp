@@ -57,7 +57,7 @@ struct SquaredDistance {
   }
 };
 
-/// The costs of a batch by a PairCost, checked for their shape [N, M].
+/// The costs of a batch by a PairCost `cost`, checked for their shape [N, M].
 template <class Condition, PairCost<Condition> C>
 at::Tensor pair_costs(const C& cost, const at::Tensor& x_0, const at::Tensor& x_1,
                       const Condition& condition) {

@@ -45,7 +45,7 @@ bool rule_applies(const Rule& rule, const at::Tensor& t) {
 template <class Model, Condition C, GuidanceRule Rule = LinearGuidance>
 class ClassifierFreeGuidance {
  public:
-  /// Of its parts.
+  /// Of a model, the null, and the `rule` that makes one velocity of two.
   ClassifierFreeGuidance(Model model, C null, Rule rule)
       : model_(std::move(model)), null_(std::move(null)), rule_(std::move(rule)) {
     check_condition_size(null_, 1);
@@ -88,7 +88,7 @@ ClassifierFreeGuidance(M&&, C, Rule) -> ClassifierFreeGuidance<model_storage_t<M
 template <class Model, class Weak, GuidanceRule Rule = LinearGuidance>
 class Autoguidance {
  public:
-  /// Of its parts.
+  /// Of a model, a worse one (`weak`), and the `rule` that makes one velocity of both.
   Autoguidance(Model model, Weak weak, Rule rule)
       : model_(std::move(model)), weak_(std::move(weak)), rule_(std::move(rule)) {}
 

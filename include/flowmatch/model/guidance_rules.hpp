@@ -146,7 +146,7 @@ class IntervalGuidance {
     }
   }
 
-  /// The velocity [B, …].
+  /// The velocity [B, …], of the `good` and the `bad` one.
   at::Tensor operator()(const at::Tensor& good, const at::Tensor& bad, const at::Tensor& x,
                         const at::Tensor& t) const {
     return at::where(expand_time(inside(t), x), rule_(good, bad, x, t), good);

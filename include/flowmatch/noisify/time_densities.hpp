@@ -69,7 +69,7 @@ class ModeTime {
 };
 
 /// The times of EDM, ln(sigma) ~ N(-1.2, 1.2^2) (Karras et al. 2022, table 1), on the straight
-/// path, where sigma = (1-t) / t: logit-normal ones.
+/// path, where sigma = (1-t) / t: logit-normal ones. `mean` and `stddev` are those of ln(sigma).
 inline LogitNormalTime edm_time(double mean = -1.2, double stddev = 1.2) {
   return LogitNormalTime(-mean, stddev);
 }

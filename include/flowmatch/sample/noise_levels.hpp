@@ -25,7 +25,7 @@ namespace flowmatch { inline namespace v0 {
 /// are shifted once, never twice. Throws OptionError otherwise.
 class NoiseLevels {
  public:
-  /// Levels of your own.
+  /// The `sigmas` of your own.
   static NoiseLevels of(std::vector<double> sigmas) {
     return NoiseLevels(std::move(sigmas), false);
   }
@@ -50,7 +50,8 @@ class NoiseLevels {
     return between(n, min, max,
                    [&](double u) { return min * std::pow(max / min, std::pow(1 - u, rho)); });
   }
-  /// The quantiles of a beta distribution: more steps at both ends (Lee et al. 2024, "Beta sampling
+  /// The quantiles of a beta distribution: more steps at both ends with its `alpha` and `beta`
+  /// below 1 (Lee et al. 2024, "Beta sampling
   /// is all you need").
   static NoiseLevels beta(std::int64_t n, double min = 0.001, double max = 1, double alpha = 0.6,
                           double beta = 0.6) {
