@@ -65,6 +65,18 @@ TEST_CASE("adapters: velocities are finite at t = 0 and t = 1") {
   });
 }
 
+TEST_CASE("adapters: at t = 1 a network of the data is asked a little before") {
+  at::Tensor asked;
+  fm::VelocityFromX1 model(
+      [&](const at::Tensor& y, const at::Tensor& u) {
+        asked = u;
+        return y;
+      },
+      fm::CondOTScheduler{});
+  model(torch::zeros({3, 1}), torch::tensor({0.25F, 0.98F, 1.0F}));
+  CHECK(close(asked, torch::tensor({0.25F, 0.98F, 0.95F}), 0, 1e-6));
+}
+
 TEST_CASE(
     "adapters: near t = 0 a network of the noise is asked where there is data, and is right") {
   torch::manual_seed(6);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <initializer_list>
 
 namespace flowmatch { inline namespace v0 { namespace detail {
 

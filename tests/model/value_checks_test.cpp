@@ -1,0 +1,9 @@
+#include "flowmatch/model/value_checks.hpp"
+
+#include "tests/support/test.hpp"
+
+TEST_CASE("value_checks: a sparse tensor has no memory of its own to speak of") {
+  const fm::detail::MemorySharing sharing;
+  CHECK_FALSE(sharing.is_alone(torch::eye(2).to_sparse()));
+  CHECK(sharing.is_alone(torch::zeros({0, 2})));
+}
