@@ -58,6 +58,12 @@ inline at::Tensor expand_time(const at::Tensor& t, const at::Tensor& x) {
   return t.view(shape);
 }
 
+/// The inner product of the elements of each sample of a and b [B, …], seen as [B, 1, …].
+inline at::Tensor dot_per_sample(const at::Tensor& a, const at::Tensor& b) {
+  const at::Tensor product = a.mul(b);
+  return product.dim() == 1 ? product : expand_time(product.flatten(1).sum(1), a);
+}
+
 /// Throws a ShapeError unless both have the same shape; it calls them `name_a` and `name_b`.
 inline void check_same_shape(const at::Tensor& a, const char* name_a, const at::Tensor& b,
                              const char* name_b) {

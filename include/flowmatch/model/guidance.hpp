@@ -57,13 +57,16 @@ class ClassifierFreeGuidance {
                   "flowmatch: the guided model cannot be called as forward(x, t, condition) with a "
                   "condition of the null's type");
     using traits = condition_traits<C>;
-    const bool alone = !detail::rule_applies(rule_, t);
+    if (!detail::rule_applies(rule_, t)) {
+      const at::Tensor alone = call_model(model_, x, t, condition);
+      check_same_shape(alone, "the model's output", x, "its input x");
+      return alone;
+    }
     const C null = traits::to(traits::repeat_interleave(null_, x.size(0)), x.device());
-    const at::Tensor both = alone ? call_model(model_, x, t, condition)
-                                  : call_model(model_, at::cat({x, x}), at::cat({t, t}),
-                                               traits::cat(std::vector<C>{condition, null}));
-    check_same_shape(both, "the model's output", alone ? x : at::cat({x, x}), "its input");
-    if (alone) return both;
+    const at::Tensor twice = at::cat({x, x});
+    const at::Tensor both =
+        call_model(model_, twice, at::cat({t, t}), traits::cat(std::vector<C>{condition, null}));
+    check_same_shape(both, "the model's output", twice, "its input");
     const std::vector<at::Tensor> v = both.chunk(2);
     return rule_(v[0], v[1], x, t);
   }

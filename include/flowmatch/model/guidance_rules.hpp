@@ -31,12 +31,6 @@ inline double checked_scale(double scale) {
   return scale;
 }
 
-/// The inner product of each sample's elements, [B, 1, …].
-inline at::Tensor dot_per_sample(const at::Tensor& a, const at::Tensor& b) {
-  const at::Tensor product = a * b;
-  return product.dim() == 1 ? product : expand_time(product.flatten(1).sum(1), a);
-}
-
 }  // namespace detail
 
 /// v = bad + scale (good - bad) (Ho & Salimans 2022; of two models Karras et al. 2024). The scale
@@ -76,8 +70,7 @@ class ZeroStarGuidance {
   /// The velocity [B, …].
   at::Tensor operator()(const at::Tensor& good, const at::Tensor& bad, const at::Tensor& x,
                         const at::Tensor& t) const {
-    const at::Tensor fit =
-        detail::dot_per_sample(good, bad) / detail::dot_per_sample(bad, bad).clamp_min(1e-8);
+    const at::Tensor fit = dot_per_sample(good, bad) / dot_per_sample(bad, bad).clamp_min(1e-8);
     const at::Tensor v = at::lerp(fit * bad, good, scale_);
     return at::where(expand_time(t, x) <= zero_until_, 0.0, v);
   }
@@ -116,11 +109,11 @@ class ProjectedGuidance {
     const at::Tensor x_1 = x + left * good;
     at::Tensor difference = good - bad;
     if (options_.threshold > 0) {
-      const at::Tensor norm = (left * detail::dot_per_sample(difference, difference).sqrt());
+      const at::Tensor norm = (left * dot_per_sample(difference, difference).sqrt());
       difference = difference * (options_.threshold / norm.clamp_min(1e-12)).clamp_max(1);
     }
-    const at::Tensor along = detail::dot_per_sample(difference, x_1) /
-                             detail::dot_per_sample(x_1, x_1).clamp_min(1e-12) * x_1;
+    const at::Tensor along =
+        dot_per_sample(difference, x_1) / dot_per_sample(x_1, x_1).clamp_min(1e-12) * x_1;
     return good + (scale_ - 1) * (difference - (1 - options_.parallel) * along);
   }
   /// Not for a scale of 1.

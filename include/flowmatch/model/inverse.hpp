@@ -143,20 +143,17 @@ class LinearInverse {
   /// The z of each sample with (variance A A^T + noise^2) z = b.
   at::Tensor solve(const at::Tensor& x, const at::Tensor& variance, const at::Tensor& b) {
     const at::NoGradGuard no_grad;
-    const auto dot = [&](const at::Tensor& p, const at::Tensor& q) {
-      return expand_time((p * q).flatten(1).sum(1), b);
-    };
     const auto apply = [&](const at::Tensor& p) {
       return expand_time(variance, b) * a_(transposed(x, p)) + options_.noise * options_.noise * p;
     };
-    at::Tensor z = at::zeros_like(b), rest = b, direction = b, size = dot(b, b);
+    at::Tensor z = at::zeros_like(b), rest = b, direction = b, size = dot_per_sample(b, b);
     for (std::int64_t i = 0; i < options_.iterations; ++i) {
       const at::Tensor image = apply(direction);
       // A sample that has arrived stays: 0 / 0 would be NaN.
-      const at::Tensor step = size / dot(direction, image).clamp_min(1e-30);
+      const at::Tensor step = size / dot_per_sample(direction, image).clamp_min(1e-30);
       z = z + step * direction;
       rest = rest - step * image;
-      const at::Tensor next = dot(rest, rest);
+      const at::Tensor next = dot_per_sample(rest, rest);
       direction = rest + next / size.clamp_min(1e-30) * direction;
       size = next;
     }

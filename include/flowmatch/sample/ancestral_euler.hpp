@@ -43,12 +43,12 @@ class AncestralEuler {
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;
-    detail::check_forward(name, t, dt);
+    const double s = detail::forward_step(name, t, dt).s;
     w.go_on_at(t, dt);
     w.k.resize(1);
     ode::evaluate(f, w, x, t, 0);
-    const double left = t + dt >= 1 - detail::time_rounding ? 0 : 1 - t - dt;  // 1 - s
-    const double down = left * (1 - eta_ * dt / (1 - t));                      // 1 - d
+    const double left = 1 - s;
+    const double down = left * (1 - eta_ * dt / (1 - t));  // 1 - d
     const std::array<double, 1> forward{1 - down - t};
     Traits::combine(w.next, x, forward, w.k);
     const double back = (1 - left) / (1 - down);

@@ -60,10 +60,9 @@ class DpmSolver {
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;
-    detail::check_forward(name, t, dt);
-    // Beside an end lambda is large and says nothing.
-    if (t <= rounding) t = 0;
-    const double s = t + dt >= 1 - rounding ? 1 : t + dt;
+    // Beside an end lambda would be large and say nothing.
+    const auto [begin, s] = detail::forward_step(name, t, dt);
+    t = begin;
     w.go_on_at(t, dt);
     if (w.k.empty()) w.k.resize(1);
     ode::evaluate(f, w, x, t, 0);

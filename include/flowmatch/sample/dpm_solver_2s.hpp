@@ -33,9 +33,8 @@ struct DpmSolver2S {
   template <ode::State X, ode::System<X> F>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt) const {
     using Traits = ode::state_traits<X>;
-    detail::check_forward(name, t, dt);
-    if (t <= detail::time_rounding) t = 0;
-    const double s = t + dt >= 1 - detail::time_rounding ? 1 : t + dt;
+    const auto [begin, s] = detail::forward_step(name, t, dt);
+    t = begin;
     w.go_on_at(t, dt);
     w.k.resize(1);
     ode::evaluate(f, w, x, t, 0);

@@ -31,11 +31,10 @@ struct Renoise {
   /// Takes x from t to t + dt.
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
-    detail::check_forward(name, t, dt);
+    const double s = detail::forward_step(name, t, dt).s;
     w.go_on_at(t, dt);
     w.k.resize(1);
     ode::evaluate(f, w, x, t, 0);
-    const double s = t + dt >= 1 - detail::time_rounding ? 1 : t + dt;
     const std::array<double, 3> weights{s, s * (1 - t), 1 - s};
     const std::size_t count = s < 1 ? 3 : 2;
     const std::array<X, 3> parts{x, w.k[0], s < 1 ? X(noise(std::as_const(x))) : X{}};

@@ -101,11 +101,11 @@ class EulerMaruyama : public detail::SdeStep<Diffusion> {
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;
-    detail::check_forward(name, t, dt);
+    const double s = detail::forward_step(name, t, dt).s;
     w.go_on_at(t, dt);
     w.k.resize(1);
     const std::array<double, 1> forward{dt};
-    if (t + dt >= 1 - detail::time_rounding) {
+    if (s == 1) {
       ode::evaluate(f, w, x, t, 0);
       Traits::combine(x, x, forward, w.k);
     } else {
@@ -124,7 +124,7 @@ class EulerMaruyama : public detail::SdeStep<Diffusion> {
 template <std::invocable<double> Diffusion = VanishingDiffusion>
 class SdeHeun : public detail::SdeStep<Diffusion> {
  public:
-  static constexpr int order = 1;                       ///< of its error in distribution
+  static constexpr int order = 2;                       ///< of its error in distribution
   static constexpr int stages = 2;                      ///< evaluations a step
   static constexpr std::string_view name = "sde_heun";  ///< the name that `with_method` knows
 
@@ -136,12 +136,12 @@ class SdeHeun : public detail::SdeStep<Diffusion> {
   template <ode::State X, ode::System<X> F, ode::NoiseSource<X> Noise>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt, Noise& noise) const {
     using Traits = ode::state_traits<X>;
-    detail::check_forward(name, t, dt);
+    const double s = detail::forward_step(name, t, dt).s;
     w.go_on_at(t, dt);
     w.k.resize(2);
     const std::array<double, 1> forward{dt};
     const std::span<const X> first = std::span<const X>(w.k).first(1);
-    if (t + dt >= 1 - detail::time_rounding) {
+    if (s == 1) {
       ode::evaluate(f, w, x, t, 0);
       Traits::combine(x, x, forward, first);
     } else {

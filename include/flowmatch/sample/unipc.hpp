@@ -41,9 +41,8 @@ class UniPC {
   template <ode::State X, ode::System<X> F>
   void step(F& f, ode::Workspace<X>& w, X& x, double t, double dt) const {
     using Traits = ode::state_traits<X>;
-    detail::check_forward(name, t, dt);
-    if (t <= detail::time_rounding) t = 0;
-    const double s = t + dt >= 1 - detail::time_rounding ? 1 : t + dt;
+    const auto [begin, s] = detail::forward_step(name, t, dt);
+    t = begin;
     w.go_on_at(t, dt);
     w.k.resize(1);
     w.history.resize(Order + 1);  // predictions, newest first; then where the last step began
@@ -53,8 +52,8 @@ class UniPC {
     Traits::combine(w.stage, x, forward, std::span<const X>(w.k));  // the data that v points at
     if (w.past > 0 && std::isfinite(w.spans[0])) {
       // Where the last step began, as lambda tells.
-      const double decay = std::exp(-w.spans[0]), begin = decay * t / (1 - t + decay * t);
-      move(w, x, w.history[Order], {begin, t, decay}, points(w, 1), &w.stage);
+      const double decay = std::exp(-w.spans[0]), before = decay * t / (1 - t + decay * t);
+      move(w, x, w.history[Order], {before, t, decay}, points(w, 1), &w.stage);
     }
     std::rotate(w.history.begin(), w.history.end() - 2, w.history.end() - 1);
     std::swap(w.history[0], w.stage);
