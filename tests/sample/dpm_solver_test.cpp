@@ -11,11 +11,7 @@
 namespace {
 
 using gaussian_flow::flow;
-
-at::Tensor noise(std::int64_t n = 20000) {
-  fm::Rng rng(1);
-  return rng.normal({n, 1}, torch::kDouble);
-}
+using gaussian_flow::noise;
 
 /// Samples of the Gaussian flow from the same noise.
 template <int Order>

@@ -10,16 +10,12 @@
 namespace {
 
 using gaussian_flow::flow;
-
-at::Tensor starts(std::int64_t n = 20000) {
-  fm::Rng rng(1);
-  return rng.normal({n, 1}, torch::kDouble);
-}
+using gaussian_flow::noise;
 
 template <class Method>
 at::Tensor sampled(const Method& method, std::int64_t steps, std::uint64_t seed = 3) {
   fm::Rng rng(seed);
-  return fm::Sampler(flow, method, fm::TimeGrid::uniform(steps)).sample_from(starts(), rng);
+  return fm::Sampler(flow, method, fm::TimeGrid::uniform(steps)).sample_from(noise(), rng);
 }
 
 void check_distribution(const at::Tensor& x, double margin = 0.02) {
@@ -46,8 +42,8 @@ TEST_CASE("sde: the marginals are the flow's whatever the diffusion") {
   check_distribution(sampled(fm::AncestralEuler{}, 200));
   check_distribution(sampled(fm::AncestralEuler(0.3), 200));
   // New noise makes samples forget their start.
-  CHECK(correlation(sampled(fm::EulerMaruyama(fm::VanishingDiffusion(4)), 400), starts()) < 0.5);
-  CHECK(correlation(sampled(fm::AncestralEuler{}, 100), starts()) < 0.5);
+  CHECK(correlation(sampled(fm::EulerMaruyama(fm::VanishingDiffusion(4)), 400), noise()) < 0.5);
+  CHECK(correlation(sampled(fm::AncestralEuler{}, 100), noise()) < 0.5);
 }
 
 TEST_CASE("sde: Heun's method converges with order 2 in distribution") {
@@ -61,7 +57,7 @@ TEST_CASE("sde: Heun's method converges with order 2 in distribution") {
 TEST_CASE("sde: without diffusion or eta it is the flow's own method") {
   const auto none = [](double) { return 0.0; };
   const at::Tensor euler =
-      fm::Sampler(flow, fm::ode::Euler{}, fm::TimeGrid::uniform(7)).sample_from(starts());
+      fm::Sampler(flow, fm::ode::Euler{}, fm::TimeGrid::uniform(7)).sample_from(noise());
   CHECK(close(sampled(fm::EulerMaruyama(none), 7), euler, 0, 1e-12));
   CHECK(close(sampled(fm::AncestralEuler(0), 7), euler, 0, 1e-12));
 }
@@ -104,7 +100,7 @@ TEST_CASE("sde: what cannot be is refused") {
                                  "diffusion is -1");
   fm::Rng rng(1);
   const auto back = [&](const auto& method) {
-    fm::Sampler(flow, method, fm::TimeGrid::uniform(3, 1, 0)).sample_from(starts(2), rng);
+    fm::Sampler(flow, method, fm::TimeGrid::uniform(3, 1, 0)).sample_from(noise(2), rng);
   };
   require_error<fm::OptionError>([&] { back(fm::EulerMaruyama{}); }, "from noise at 0");
   require_error<fm::OptionError>([&] { back(fm::SdeHeun{}); }, "from noise at 0");

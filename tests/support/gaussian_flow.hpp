@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/random.hpp"
 #include "tests/support/test.hpp"
 
 /// The flow that takes N(0, 1) to N(mu, s^2) in each dimension along the linear path; x_0 ends in
@@ -19,6 +20,12 @@ inline at::Tensor velocity(const at::Tensor& x, const at::Tensor& time) {
 }
 /// Of a type that other tests' models have, too: the solvers are compiled once for all of them.
 const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)> flow = velocity;
+
+/// The same starts x_0 [n, 1] at each call.
+inline at::Tensor noise(std::int64_t n = 20000) {
+  fm::Rng rng(1);
+  return rng.normal({n, 1}, at::kDouble);
+}
 
 /// log N(x; mu, s^2), summed over all but the first dimension.
 inline at::Tensor log_prob(const at::Tensor& x) {
