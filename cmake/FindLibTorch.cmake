@@ -7,7 +7,10 @@
 # without the CUDA toolkit, and that of a CPU wheel finds a libc10 of Debian's first and mixes the
 # two. The libraries are linked directly, all from one folder.
 #
-# Sets LibTorch_FOUND, _VERSION, _ROOT_DIR, _LIBRARY_DIR and _ORIGIN. What will not do is not found,
+# Where LibTorch has a CUDA half and CUDA's headers are here too (those of the toolkit, or of the wheels
+# beside LibTorch's; LibTorch_CUDA_INCLUDE_DIR points elsewhere), the target defines FLOWMATCH_CUDA.
+#
+# Sets LibTorch_FOUND, _VERSION, _ROOT_DIR, _LIBRARY_DIR, _ORIGIN and _CUDA. What will not do is not found,
 # and the message says why; so find_package without REQUIRED goes on.
 
 cmake_policy(VERSION 3.25) # whatever the project that calls find_package states
@@ -171,4 +174,25 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   target_link_libraries(LibTorch::LibTorch INTERFACE -Wl,--no-as-needed ${_libraries} -Wl,--as-needed
                                                      ${CMAKE_THREAD_LIBS_INIT})
   target_link_options(LibTorch::LibTorch INTERFACE "-Wl,-rpath,${LibTorch_LIBRARY_DIR}")
+
+  set(LibTorch_CUDA OFF)
+  if(_library_torch_cuda)
+    file(GLOB _wheels "${LibTorch_ROOT_DIR}/../nvidia/cu[0-9]*" "${LibTorch_ROOT_DIR}/../nvidia/cuda_runtime")
+    set(_places ${_wheels} ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda)
+    find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h PATHS ${_places} PATH_SUFFIXES include
+              DOC "Folder of CUDA's headers")
+    find_library(LibTorch_CUDART NAMES cudart libcudart.so.13 libcudart.so.12 PATHS ${_places}
+                 PATH_SUFFIXES lib lib64 DOC "CUDA's runtime library")
+    if(LibTorch_CUDA_INCLUDE_DIR AND LibTorch_CUDART)
+      set(LibTorch_CUDA ON)
+      cmake_path(GET LibTorch_CUDART PARENT_PATH _directory)
+      target_compile_definitions(LibTorch::LibTorch INTERFACE FLOWMATCH_CUDA)
+      target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE "${LibTorch_CUDA_INCLUDE_DIR}")
+      target_link_libraries(LibTorch::LibTorch INTERFACE "${LibTorch_CUDART}")
+      target_link_options(LibTorch::LibTorch INTERFACE "-Wl,-rpath,${_directory}")
+    else()
+      message(STATUS "LibTorch has CUDA, but CUDA's headers are not here: no CUDA graphs. Install the \
+toolkit (or the wheel nvidia-cuda-runtime), or give -DLibTorch_CUDA_INCLUDE_DIR=<its include>")
+    endif()
+  endif()
 endif()

@@ -61,6 +61,8 @@ struct Options {
   std::int64_t patience = 0;
   bool tensorboard = false;
   bool resume = false;
+  std::string precision = "float32";
+  bool cuda_graph = false;
   support::MachineOptions machine;
   std::string command;  // as it was called, for environment.txt
 };
@@ -97,6 +99,10 @@ fm::TrainOptions options_of(const Options& o, const Recipe& recipe, const fs::pa
   options.checkpoints = folder;
   options.checkpoint_every = o.checkpoint_every;
   options.channels_last = true;
+  options.precision = o.precision == "bfloat16"  ? fm::Precision::bfloat16
+                      : o.precision == "float16" ? fm::Precision::float16
+                                                 : fm::Precision::float32;
+  options.cuda_graph = o.cuda_graph;
   return options;
 }
 
@@ -308,6 +314,10 @@ int main(int argc, char** argv) {
                  "stop after so many epochs without a lower validation loss; 0 for never");
   app.add_flag("--tensorboard", o.tensorboard, "write curves and samples to OUT/tensorboard");
   app.add_flag("--resume", o.resume, "go on from the newest checkpoint in --out");
+  app.add_option("--precision", o.precision, "of matrix products and convolutions")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
+  app.add_flag("--cuda-graph", o.cuda_graph,
+               "on a CUDA device: record the way forward and backward once, and replay it");
   o.machine.add_to(app);
   return support::run_main(app, argc, argv, [&] { return train(o); });
 }

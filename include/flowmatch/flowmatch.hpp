@@ -27,6 +27,7 @@
 #include "flowmatch/loss/weighted.hpp"
 #include "flowmatch/model/adapters.hpp"
 #include "flowmatch/model/channels_last.hpp"
+#include "flowmatch/model/cuda_graphed.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/flow_map.hpp"
 #include "flowmatch/model/guidance.hpp"

@@ -3,7 +3,10 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 
+#include <cstdint>
 #include <exception>
+#include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,9 +27,11 @@ class StepUndo {
       : device_(device), generators_(generator_states(device)) {
     const at::NoGradGuard no_grad;
     for (const at::Tensor& buffer : buffers) {
-      const at::Tensor place = without_repetitions(buffer.detach());
-      saved_.push_back({buffer, buffer.detach(), place, place.clone()});
+      const at::Tensor before = buffer.detach();
+      alike_[{buffer.scalar_type(), buffer.device().str()}].saved.push_back(
+          {buffer, before, without_repetitions(before)});
     }
+    for (auto& [kind, group] : alike_) group.copy = in_one_piece(group.saved);
   }
   ~StepUndo() {
     if (kept_) return;
@@ -45,18 +50,20 @@ class StepUndo {
   /// Puts the buffers back, and not the generators.
   void restore_buffers() {
     const at::NoGradGuard no_grad;
-    for (Saved& each : saved_) restore(each);
+    for (auto& [kind, group] : alike_) {
+      for (Saved& each : group.saved) each.take_back_memory();
+      put_back(group.saved, group.copy);
+    }
   }
   /// Only where `bad`, a bool scalar on the device, holds; does not wait for it, but where a buffer
   /// was given another shape or other data.
   void restore_buffers_where(const at::Tensor& bad) {
     const at::NoGradGuard no_grad;
-    for (Saved& each : saved_) {
-      if (each.in_place()) {
-        each.place.copy_(at::where(bad, each.copy, each.place));
-      } else if (bad.item<bool>()) {
-        restore(each);
+    for (auto& [kind, group] : alike_) {
+      for (Saved& each : group.saved) {
+        if (!each.in_place() && bad.item<bool>()) each.take_back_memory();
       }
+      put_back(group.saved, at::where(bad, group.copy, in_one_piece(group.saved)));
     }
   }
 
@@ -65,21 +72,41 @@ class StepUndo {
     at::Tensor buffer;  // the module's
     at::Tensor before;  // the same memory, seen as it was
     at::Tensor place;   // of it what can be written to
-    at::Tensor copy;    // and what that held
 
     bool in_place() const {
       return buffer.scalar_type() == before.scalar_type() && buffer.sizes() == before.sizes() &&
              buffer.strides() == before.strides() && buffer.is_alias_of(before) &&
              buffer.storage_offset() == before.storage_offset();
     }
+    void take_back_memory() {
+      if (!in_place()) buffer.set_data(before);
+    }
+  };
+  // Those of one dtype and device: a network has hundreds, small ones, and an operation for each
+  // would hold a GPU up.
+  struct Alike {
+    std::vector<Saved> saved{};
+    at::Tensor copy{};  // what their places held, one after the other
   };
 
-  static void restore(Saved& each) {
-    if (!each.in_place()) each.buffer.set_data(each.before);
-    each.place.copy_(each.copy);
+  static at::Tensor in_one_piece(const std::vector<Saved>& saved) {
+    std::vector<at::Tensor> flat;
+    for (const Saved& each : saved) flat.push_back(each.place.reshape(-1));
+    return flat.size() == 1 ? flat.front().clone() : at::cat(flat);
+  }
+  static void put_back(const std::vector<Saved>& saved, const at::Tensor& values) {
+    std::vector<at::Tensor> places, parts;
+    std::int64_t begin = 0;
+    for (const Saved& each : saved) {
+      const std::int64_t size = each.place.numel();
+      places.push_back(each.place);
+      parts.push_back(values.narrow(0, begin, size).view(each.place.sizes()));
+      begin += size;
+    }
+    at::_foreach_copy_(places, parts);
   }
 
-  std::vector<Saved> saved_{};
+  std::map<std::pair<at::ScalarType, std::string>, Alike> alike_{};
   c10::Device device_;
   StateDict generators_;
   bool kept_ = false;

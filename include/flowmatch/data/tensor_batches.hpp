@@ -103,7 +103,7 @@ class TensorBatches {
     order_ = Rng(options_.seed)
                  .fork("data order", static_cast<std::uint64_t>(epoch))
                  .permutation(x_1_.size(0));
-    order_ = order_.to(x_1_.device());
+    order_ = to_device(order_, x_1_.device());
   }
 
   /// The next batch of the epoch; none at its end.

@@ -56,11 +56,12 @@ class Averages {
 
   void update(double decay) {
     const PlainTensors plain;
-    std::vector<at::Tensor> averages, values;
+    std::vector<at::Tensor> averages, values, copies, originals;
     std::map<std::pair<at::ScalarType, std::string>, std::vector<Average*>> buffers;
     for (Average& entry : entries_) {
       if (!(entry.average.is_floating_point() || entry.average.is_complex())) {
-        entry.average.copy_(entry.live);
+        copies.push_back(entry.average);
+        originals.push_back(entry.live);
       } else if (entry.buffer) {
         buffers[{entry.average.scalar_type(), entry.average.device().str()}].push_back(&entry);
       } else {
@@ -69,6 +70,7 @@ class Averages {
       }
     }
     if (!averages.empty()) at::_foreach_lerp_(averages, values, 1 - decay);
+    if (!copies.empty()) at::_foreach_copy_(copies, originals);
     for (const auto& [alike, entries] : buffers) update_where_finite(entries, decay);
   }
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
+#include <utility>
 
 #include "flowmatch/checkpoint/position.hpp"
 #include "flowmatch/core/error.hpp"
@@ -14,6 +16,7 @@
 #include "flowmatch/parallel/gradient_buckets.hpp"
 #include "flowmatch/train/batch_loss.hpp"
 #include "flowmatch/train/options.hpp"
+#include "flowmatch/train/step_graph.hpp"
 #include "flowmatch/train/updater.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -25,37 +28,88 @@ struct Gradients {
   std::int64_t samples = 0;  ///< samples in them, on all ranks
 };
 
-/// Adds up the gradients of the next `options.accumulate` batches, as far as the epoch of `batches`
-/// has them, in the parameters: by the `updater`, which scales losses, and over all ranks by the
-/// `buckets`. Throws what source, noisifier, model and objective throw, and OptionError for a loss
-/// without a gradient.
-template <class Model, class NoisifierT, class ObjectiveT, Communicator C, BatchSource Source>
-Gradients step_gradients(Model& model, const NoisifierT& noisifier, const ObjectiveT& objective,
-                         const C& communicator, Source& source, std::int64_t batches,
-                         GradientBuckets<C>& buckets, Updater& updater, const TrainOptions& options,
-                         const Position& position) {
-  Gradients sum;
-  sum.batches = std::min(options.accumulate, batches - position.batch);
-  for (std::int64_t part = 0; part < sum.batches; ++part) {
-    const auto batch = next_batch(source, position.batch + part);
-    sum.samples += batch.x_1.size(0);
-    const at::Tensor mine = batch_loss(model, noisifier, objective, batch,
-                                       position.rng(options.seed, updater.device(), batches, part),
-                                       options.precision, communicator);
-    if (part + 1 == sum.batches) buckets.start();
-    if (!mine.defined()) continue;  // fewer samples than ranks
-    if (!mine.requires_grad()) {
+/// Makes the gradients of steps: adds up those of the next `options.accumulate` batches, as far as
+/// the epoch has them, in the parameters; by the updater, which scales losses, and over all ranks.
+/// Lives for one call to fit, in which the parameters stay the same. Keeps the addresses of its
+/// parts.
+template <class Model, class NoisifierT, class ObjectiveT, Communicator Ranks, class C>
+class StepGradients {
+ public:
+  /// Of a trainer's parts. Throws OptionError for `cuda_graph` where there can be none.
+  StepGradients(Model& model, const NoisifierT& noisifier, const ObjectiveT& objective,
+                const Ranks& ranks, Updater& updater, const TrainOptions& options)
+      : model_(model),
+        noisifier_(noisifier),
+        objective_(objective),
+        ranks_(ranks),
+        updater_(updater),
+        options_(options),
+        buckets_(updater.parameters(), ranks) {
+    if (!options.cuda_graph) return;
+    if (!updater.device().is_cuda() || !CudaGraph::available || ranks.size() > 1) {
+      throw OptionError(
+          "cuda_graph records training on one CUDA device, by a program built with CUDA's headers; "
+          "move the model there first, or leave the option out");
+    }
+    if constexpr (MadeOfTensors<Example>) {
+      graph_.emplace(module_of(model), updater.parameters());
+    } else {
+      throw OptionError(
+          "cuda_graph has to know the tensors in a training example; overload for_each_tensor for "
+          "your condition's type (core/tensors_in.hpp), or leave the option out");
+    }
+  }
+
+  /// Those of the step at a position in an epoch of `batches`. Throws what source, noisifier, model
+  /// and objective throw, and OptionError for a loss without a gradient.
+  template <BatchSource Source>
+  Gradients operator()(Source& source, std::int64_t batches, const Position& position) {
+    Gradients sum;
+    sum.batches = std::min(options_.accumulate, batches - position.batch);
+    for (std::int64_t part = 0; part < sum.batches; ++part) {
+      const auto batch = next_batch(source, position.batch + part);
+      sum.samples += batch.x_1.size(0);
+      Rng rng = position.rng(options_.seed, updater_.device(), batches, part);
+      const auto mine = rank_part(noisifier_, batch, rng, ranks_);
+      if (part + 1 == sum.batches) buckets_.start();
+      if (mine.share == 0) continue;
+      const auto pass = [&](const Example& example) {
+        return backward(example, mine.share, static_cast<double>(sum.batches));
+      };
+      const at::Tensor loss = graph_ ? (*graph_)(mine.example, pass) : pass(mine.example);
+      sum.loss = sum.loss.defined() ? sum.loss + loss : loss;
+    }
+    buckets_.finish();
+    sum.loss = sum_over_ranks(ranks_, updater_.device(), sum.loss);
+    return sum;
+  }
+
+ private:
+  using Example = decltype(rank_part(std::declval<const NoisifierT&>(), std::declval<Batch<C>>(),
+                                     std::declval<Rng&>(), std::declval<const Ranks&>())
+                               .example);
+
+  at::Tensor backward(const Example& example, double share, double batches) {
+    at::Tensor loss = example_loss(model_, objective_, example, options_.precision);
+    if (!loss.requires_grad()) {
       throw OptionError(
           "the objective's loss has no gradient; compute it from what the model gives, without "
           "detach(), item() or NoGradGuard");
     }
-    const at::Tensor loss = mine / static_cast<double>(sum.batches);
-    updater.backward(loss);
-    sum.loss = sum.loss.defined() ? sum.loss + loss.detach() : loss.detach();
+    if (share != 1) loss = loss * share;
+    if (batches != 1) loss = loss / batches;
+    updater_.backward(loss);
+    return loss.detach();
   }
-  buckets.finish();
-  sum.loss = sum_over_ranks(communicator, updater.device(), sum.loss);
-  return sum;
-}
+
+  Model& model_;
+  const NoisifierT& noisifier_;
+  const ObjectiveT& objective_;
+  const Ranks& ranks_;
+  Updater& updater_;
+  const TrainOptions& options_;
+  GradientBuckets<Ranks> buckets_;
+  std::optional<StepGraph<Example>> graph_{};
+};
 
 }}  // namespace flowmatch

@@ -38,6 +38,10 @@ struct TrainOptions {
   /// `log_every` steps only; unset: on all devices but the CPU.
   std::optional<bool> asynchronous{};
   std::int64_t log_every = 50;  ///< steps between looks at the loss where `asynchronous` holds
+  /// On a CUDA device: the way forward and backward is recorded once and replayed (CudaGraph), so
+  /// that a small network is not held up by the program. For a model that computes the same at
+  /// every step: what its code reads or decides on the CPU stays as it was when it was recorded.
+  bool cuda_graph = false;
 
   std::filesystem::path
       checkpoints{};                  ///< folder of the run's checkpoints; empty: none are written
@@ -77,6 +81,11 @@ struct TrainOptions {
     if (!(ema_decay >= 0 && ema_decay < 1)) {
       throw OptionError(
           fmt::format("ema_decay is {}; choose one in (0, 1), or 0 for none", ema_decay));
+    }
+    if (cuda_graph && accumulate > 1) {
+      throw OptionError(
+          fmt::format("cuda_graph replaces gradients, and accumulate = {} adds them up; choose one",
+                      accumulate));
     }
     if (on_nonfinite == OnNonfinite::roll_back && checkpoints.empty()) {
       throw OptionError(

@@ -31,7 +31,6 @@
 #include "flowmatch/optim/ema.hpp"
 #include "flowmatch/parallel/agree.hpp"
 #include "flowmatch/parallel/communicator.hpp"
-#include "flowmatch/parallel/gradient_buckets.hpp"
 #include "flowmatch/train/gradients.hpp"
 #include "flowmatch/train/options.hpp"
 #include "flowmatch/train/report.hpp"
@@ -101,8 +100,9 @@ class Trainer {
     const c10::InferenceMode with_gradients(false);
     const std::shared_ptr<FolderLock> lock = begin(source);
     try {
-      Buckets buckets(updater_.parameters(), communicator_);
-      run(source, buckets, hooks...);
+      StepGradients<Model, NoisifierT, ObjectiveT, CommunicatorT, C> gradients(
+          model_, noisifier_, objective_, communicator_, updater_, options_);
+      run(source, gradients, hooks...);
     } catch (...) {
       save_after_error();
       throw;
@@ -160,8 +160,6 @@ class Trainer {
   /// @}
 
  private:
-  using Buckets = GradientBuckets<CommunicatorT>;
-
   // Returns what keeps other runs out of the folder.
   template <class Source>
   std::shared_ptr<FolderLock> begin(Source& source) {
@@ -190,14 +188,14 @@ class Trainer {
     return lock;
   }
 
-  template <class Source, class... Hooks>
-  void run(Source& source, Buckets& buckets, Hooks&... hooks) {
+  template <class Source, class MakeGradients, class... Hooks>
+  void run(Source& source, MakeGradients& make_gradients, Hooks&... hooks) {
     while (position_.epoch < options_.epochs && !stopping_) {
       meter_.reset();
       if (position_.batch < batches_)  // or it was saved between the last step and the epoch's end
         start_at(source, position_.epoch, position_.batch);
       while (position_.batch < batches_ && !stopping_ && !rolling_back_)
-        step(source, buckets, hooks...);
+        step(source, make_gradients, hooks...);
       if (stopping_) look_for_faults();  // of the last steps
       if (rolling_back_) {
         roll_back();
@@ -207,14 +205,12 @@ class Trainer {
     }
   }
 
-  template <class Source, class... Hooks>
-  void step(Source& source, Buckets& buckets, Hooks&... hooks) {
+  template <class Source, class MakeGradients, class... Hooks>
+  void step(Source& source, MakeGradients& make_gradients, Hooks&... hooks) {
     const Rates rates = options_.schedule.at(position_.step, total_steps());
     updater_.begin(rates);
     StepUndo undo = updater_.undo();
-    const Gradients gradients =
-        step_gradients(model_, noisifier_, objective_, communicator_, source, batches_, buckets,
-                       updater_, options_, position_);
+    const Gradients gradients = make_gradients(source, batches_, position_);
     rolling_back_ = !updater_.finish(position_.step, gradients.loss, undo);
     if (rolling_back_) return;
     undo.keep();

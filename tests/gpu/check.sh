@@ -1,0 +1,101 @@
+#!/bin/sh
+# Everything that is to be known of a GPU, in one command, within minutes:
+#   tests/gpu/check.sh --out DIR [--device cuda] [--carried .gpu] [--stages "build tests train …"]
+# Builds with the Python that has torch and with what tests/gpu/pack.sh has put into the carried folder, as such a machine may
+# have no network. Each stage has a time limit, writes DIR/STAGE.log, and lines of JSON into DIR/results.jsonl; one that fails
+# does not stop the others. docs/gpu.md says what came of it.
+set -u
+cd -- "$(dirname -- "$0")/../.."
+out='' device=cuda carried=.gpu build=build-gpu run=''
+stages='build agree train sample waits tests resume epochs sanitizer peers'
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out) out=$2 ;;
+    --device) device=$2 ;;
+    --carried) carried=$2 ;;
+    --build) build=$2 ;;
+    --stages) stages=$2 ;;
+    --run) run=$2 ;; # a stage, from within
+    *) echo "usage: $0 --out DIR [--device cuda|cpu] [--carried DIR] [--build DIR] [--stages \"build tests …\"]" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+: "${out:?say where the results go: --out DIR}"
+mkdir -p "$out"
+export FLOWMATCH_TEST_DEVICE="$device"
+check="$build/tests/gpu_check --device $device"
+graph=--graph trial=''
+if [ "$device" = cpu ]; then # to try this script
+  graph='' trial='--images 64 --batch 8 --steps 1 --n 2,1'
+fi
+
+# The rooms with tests that make tensors.
+rooms() { ls -d tests/*/*_test.cpp | cut -d/ -f2 | sort -u | grep -v -x -e ode -e support_examples; }
+
+stage_build() {
+  python3 -c 'import torch; print(torch.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())'
+  cmake --preset default -B "$build" -DCMAKE_PREFIX_PATH="$PWD/$carried/root/usr" -DFLOWMATCH_INSTALL=OFF &&
+    cmake --build "$build" -j "$(nproc)" --target gpu_check fashion_mnist_train fashion_mnist_evaluate &&
+    cmake --build "$build" -j "$(nproc)" --target $(rooms | sed 's/^/test_/') -- -k 0
+}
+stage_agree() { for model in small paper; do $check agree --model $model --precision float32 $trial || failed=1; done; }
+both() { # COMMAND MODEL…: by graphs and plainly
+  command=$1
+  shift
+  for model in "$@"; do
+    [ -z "$graph" ] || $check "$command" --model "$model" $graph $trial || failed=1
+    $check "$command" --model "$model" $trial || failed=1
+  done
+}
+stage_train() { both train paper small; }
+stage_sample() { both sample paper; }
+stage_waits() { both waits small; }
+stage_resume() { CUBLAS_WORKSPACE_CONFIG=:4096:8 both resume small; }
+# Those marked [cpu] mean something on the CPU only.
+stage_tests() {
+  rooms | xargs -P 6 -I ROOM sh -c '
+    OMP_NUM_THREADS=2 timeout 60 "$1/tests/test_ROOM" "~[cpu]" >"$2/test-ROOM.log" 2>&1 && ok=true || ok=false
+    last=$(grep -a -e "test cases" -e "All tests" "$2/test-ROOM.log" | tail -n 1 | tr -s " ")
+    echo "{\"name\": \"tests\", \"room\": \"ROOM\", \"device\": \"$3\", \"ok\": $ok, \"last\": \"$last\"}"
+    $ok' - "$build" "$out" "$device"
+}
+# The blog post's five epochs by the example program, and how good their pictures are.
+stage_epochs() {
+  options='--precision bfloat16 --cuda-graph' n=2048
+  [ "$device" = cpu ] && options='--limit 64 --batch 32 --epochs 1' n=100
+  began=$(date +%s%N)
+  "$build/examples/fashion_mnist_train" --data "$carried/fashion-mnist" --model paper --device "$device" $options \
+    --out "$out/paper" || return
+  echo "{\"name\": \"epochs\", \"model\": \"paper\", \"milliseconds\": $((($(date +%s%N) - began) / 1000000))}"
+  "$build/examples/fashion_mnist_evaluate" --data "$carried/fashion-mnist" --checkpoint "$out/paper" --device "$device" \
+    --n $n --steps 100 --solver euler
+  code=$?
+  rm -r "$out/paper"
+  return $code
+}
+stage_sanitizer() {
+  if ! command -v compute-sanitizer >/dev/null; then
+    echo '{"name": "sanitizer", "ok": null, "why": "not available"}'
+    return
+  fi
+  compute-sanitizer --error-exitcode 9 $check train --model small $graph --batch 8 --steps 1 --images 128
+}
+stage_peers() {
+  python3 tests/gpu/unet.py all --budget "${FLOWMATCH_PEERS_SECONDS:-240}" --data "$carried/fashion-mnist" --device "$device"
+}
+
+if [ -n "$run" ]; then
+  failed=0
+  "stage_$run" || failed=1
+  exit $failed
+fi
+for stage in $stages; do
+  case $stage in build) limit=270 ;; peers) limit=300 ;; tests) limit=100 ;; epochs) limit=90 ;; *) limit=75 ;; esac
+  began=$(date +%s)
+  timeout -k 5 $limit sh tests/gpu/check.sh --out "$out" --device "$device" --carried "$carried" --build "$build" --run "$stage" \
+    >"$out/$stage.log" 2>&1
+  code=$?
+  grep -a '^{' "$out/$stage.log" | tee -a "$out/results.jsonl"
+  echo "== $stage: exit $code after $(($(date +%s) - began)) s"
+  [ $code -eq 0 ] || grep -a -v '^{' "$out/$stage.log" | tail -n 20 | cut -c1-300
+done
