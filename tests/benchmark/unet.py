@@ -58,7 +58,8 @@ class UNet(nn.Module):
         self.co = norm_act_conv(widths[0], channels, groups, bias=False)
 
     def forward(self, x, t, c):
-        angles = self.time_scale * t[:, None] * torch.exp(-math.log(10000) * torch.linspace(0, 1, self.half))
+        steps = torch.linspace(0, 1, self.half, device=t.device)
+        angles = self.time_scale * t[:, None] * torch.exp(-math.log(10000) * steps)
         e = self.em(torch.cat([angles.sin(), angles.cos()], 1)) + self.ce(c)
         x = self.ci(x)
         skips = [x]

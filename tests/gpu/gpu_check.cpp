@@ -16,8 +16,8 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <functional>
 #include <iostream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -327,29 +327,25 @@ int resume(const Options& o) {
 int main(int argc, char** argv) {
   CLI::App app("What the library does on a GPU, measured", "gpu_check");
   Options o;
-  std::function<int(const Options&)> what;
-  app.require_subcommand(1);
-  const auto add = [&](const char* name, const char* text, int (*f)(const Options&)) {
-    CLI::App* command = app.add_subcommand(name, text);
-    command->add_option("--device", o.device, "cpu, cuda or cuda:N");
-    command->add_option("--model", o.model, "paper or small");
-    command->add_option("--precision", o.precision, "float32 or bfloat16")
-        ->check(CLI::IsMember({"float32", "bfloat16"}));
-    command->add_flag("--graph", o.graph, "by CUDA graphs");
-    command->add_option("--batch", o.batch, "of training");
-    command->add_option("--steps", o.steps, "of each of five blocks that are timed");
-    command->add_option("--images", o.images, "of the training data");
-    command->add_option("--n", o.n, "samples, several numbers")->delimiter(',');
-    command->callback([&what, f] { what = f; });
-  };
-  add("train", "images/s", train);
-  add("sample", "seconds for 20 evaluations", sample);
-  add("agree", "with and without graphs", agree);
-  add("waits", "none for the device", waits);
-  add("resume", "bit for bit", resume);
+  using Check = int (*)(const Options&);
+  const std::map<std::string, Check> checks = {
+      {"train", train}, {"sample", sample}, {"agree", agree}, {"waits", waits}, {"resume", resume}};
+  std::string what;
+  app.add_option("what", what, "train, sample, agree, waits or resume")
+      ->required()
+      ->check(CLI::IsMember(checks));
+  app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  app.add_option("--model", o.model, "paper or small");
+  app.add_option("--precision", o.precision, "float32 or bfloat16")
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  app.add_flag("--graph", o.graph, "by CUDA graphs");
+  app.add_option("--batch", o.batch, "of training");
+  app.add_option("--steps", o.steps, "of each of five blocks that are timed");
+  app.add_option("--images", o.images, "of the training data");
+  app.add_option("--n", o.n, "samples, several numbers")->delimiter(',');
   return support::run_main(app, argc, argv, [&] {
     at::globalContext().setBenchmarkCuDNN(true);
     at::globalContext().setFloat32MatmulPrecision("high");  // TF32 for what stays float32
-    return what(o);
+    return checks.at(what)(o);
   });
 }
