@@ -179,7 +179,7 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   if(_library_torch_cuda)
     file(GLOB _wheels "${LibTorch_ROOT_DIR}/../nvidia/cu[0-9]*" "${LibTorch_ROOT_DIR}/../nvidia/cuda_runtime")
     set(_places ${_wheels} ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda)
-    find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h PATHS ${_places} PATH_SUFFIXES include
+    find_path(LibTorch_CUDA_INCLUDE_DIR crt/host_config.h PATHS ${_places} PATH_SUFFIXES include
               DOC "Folder of CUDA's headers")
     find_library(LibTorch_CUDART NAMES cudart libcudart.so.13 libcudart.so.12 PATHS ${_places}
                  PATH_SUFFIXES lib lib64 DOC "CUDA's runtime library")
