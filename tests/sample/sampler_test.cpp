@@ -161,6 +161,14 @@ TEST_CASE("sampler: the seed alone decides the samples") {
   CHECK_FALSE(at::equal(first, sampler.sample({8, 2}, a)));
 }
 
+TEST_CASE("sampler: samples lie where the module does, wherever the Rng draws") {
+  networks::Mlp net;
+  fm::Rng rng(1);
+  const auto grid = fm::TimeGrid::uniform(2);
+  CHECK(fm::Sampler(net, ode::Euler{}, grid).sample({3, 2}, rng).device() == test_device());
+  CHECK(fm::Sampler(net, fm::DpmSolver<1>{}, grid).sample({3, 2}, rng).device() == test_device());
+}
+
 TEST_CASE("sampler: samples have the dtype of the module's parameters") {
   networks::Mlp net;
   net->to(torch::kDouble);

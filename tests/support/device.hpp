@@ -35,7 +35,7 @@ inline at::Tensor put(const at::Tensor& tensor) { return tensor.to(test_device()
 template <class Make>
 at::Tensor make(at::TensorOptions options, Make function) {
   const bool grad = options.requires_grad();
-  const at::Tensor tensor = put(function(options.requires_grad(false)));
+  const at::Tensor tensor = put(function(options.requires_grad(false).device(c10::kCPU)));
   return grad ? tensor.set_requires_grad(true) : tensor;
 }
 
@@ -81,6 +81,11 @@ inline at::Tensor linspace(const at::Scalar& start, const at::Scalar& end, std::
 inline at::Tensor randint(std::int64_t high, at::IntArrayRef shape,
                           at::TensorOptions options = at::kLong) {
   return make(options, [&](const at::TensorOptions& o) { return torch::randint(high, shape, o); });
+}
+inline at::Tensor randint(std::int64_t low, std::int64_t high, at::IntArrayRef shape,
+                          at::TensorOptions options = at::kLong) {
+  return make(options,
+              [&](const at::TensorOptions& o) { return torch::randint(low, high, shape, o); });
 }
 inline at::Tensor tensor(torch::detail::TensorDataContainer values,
                          at::TensorOptions options = {}) {

@@ -40,7 +40,7 @@ const c10::Device stand_in(type, 0);
 
 // Memory. What lies at p on the CPU lies at p + far on the stand-in, where no processor reads.
 
-constexpr std::uintptr_t far = std::uintptr_t{1} << 62U;
+constexpr std::uintptr_t far = std::uintptr_t{1} << 54U;
 
 void* moved(const void* p, std::uintptr_t by) {
   return p == nullptr ? nullptr : reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(p) + by);
@@ -344,6 +344,13 @@ at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef strides,
                                            c10::dtype_or_default(dtype));
 }
 
+/// The CPU's have no memory, which its other operations know of.
+at::Tensor efficient_zeros(at::IntArrayRef size, std::optional<at::ScalarType> dtype,
+                           std::optional<at::Layout>, std::optional<at::Device>,
+                           std::optional<bool>) {
+  return on_stand_in(at::zeros(size, c10::dtype_or_default(dtype)));
+}
+
 at::Tensor here(const at::Tensor& tensor) { return tensor.is_mtia() ? on_cpu(tensor) : tensor; }
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
@@ -409,6 +416,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
 void register_operations(torch::Library& library) {
   library.impl("empty.memory_format", empty);
   library.impl("empty_strided", empty_strided);
+  library.impl("_efficientzerotensor", efficient_zeros);
   library.impl("_copy_from", copy_from);
   library.impl("_copy_from_and_resize", copy_from_and_resize);
   library.impl("set_.source_Storage", set_whole_storage);

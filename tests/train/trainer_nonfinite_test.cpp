@@ -480,6 +480,7 @@ TEST_CASE(
     LateImpl() {
       first = register_module("first", torch::nn::Linear(2, 2));
       later = register_module("later", torch::nn::Linear(2, 2));
+      to(test_device());
     }
     at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
       const at::Tensor y = first->forward(x);

@@ -281,7 +281,7 @@ struct TwoTimeNetImpl : torch::nn::Module {
     layers =
         register_module("layers", torch::nn::Sequential(torch::nn::Linear(4, 16), torch::nn::Tanh(),
                                                         torch::nn::Linear(16, 2)));
-    to(torch::kDouble);
+    to(test_device(), torch::kDouble);
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
     return layers->forward(at::cat({x, t.unsqueeze(1), r.unsqueeze(1)}, 1));
