@@ -259,6 +259,12 @@ void check(const std::string& name, const at::Tensor& tensor, bool taken) {
               ", but one of shape ", tensor.sizes(), " is on ", tensor.device());
 }
 
+/// Says nothing. LibTorch warns of outputs that change their shape, which are its own here: some
+/// operations have no other kernel for a device that they do not know.
+struct Silence final : c10::WarningHandler {
+  void process(const c10::Warning&) override {}
+};
+
 /// Runs an operation on the CPU.
 void run(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const c10::FunctionSchema& schema = op.schema();
@@ -305,6 +311,8 @@ void run(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
 
   {
     const at::AutoDispatchBelowADInplaceOrView guard;
+    Silence silence;
+    const c10::WarningUtils::WarningHandlerGuard no_warnings(&silence);
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
   }
 
