@@ -376,8 +376,8 @@ TEST_CASE("checkpoint: one that was moved aside for a new one is found again") {
   REQUIRE(fm::latest_checkpoint(folder.path())->path == path);
 }
 
-TEST_CASE(
-    "checkpoint: killed at every system call of a second writing there is always a whole one") {
+TEST_CASE("checkpoint: killed at every system call of a second writing there is always a whole one",
+          "[cpu]") {
   const TemporaryFolder folder;
   Run run;
   run.write(folder.path(), 7, 10, "0.5");

@@ -125,7 +125,8 @@ TEST_CASE("state_dict: strides of channels last weights come back") {
   fm::save_state_dict(folder.path() / "model.pt", fm::state_dict(*network));
   Conditional other(4);
   const at::Tensor parameter = other->conv->weight;
-  fm::load_state_dict(*other, fm::read_state_dict(folder.path() / "model.pt"));
+  fm::load_state_dict(*other, fm::read_state_dict(folder.path() / "model.pt"));  // on the CPU
+  CHECK(other->conv->weight.device() == test_device());
   CHECK(other->conv->weight.strides().vec() == strides);
   CHECK(other->conv->weight.is_same(parameter));
   CHECK(same_weights(*network, *other));
@@ -207,7 +208,8 @@ TEST_CASE("state_dict: a module gets the weights that Python saved") {
   }
 }
 
-TEST_CASE("state_dict: tensors without elements or dimensions and of any dtype go through") {
+TEST_CASE("state_dict: tensors without elements or dimensions and of any dtype go through",
+          "[sparse]") {
   const at::Tensor counting = on_device::arange(6).view({2, 3});
   for (const auto dtype :
        {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kShort,
@@ -310,7 +312,7 @@ TEST_CASE("state_dict: a view of a larger tensor of the module's stays one") {
       at::equal(large.slice(0, 0, 2), on_device::tensor({{0.0F, 2.0F, 4.0F}, {1.0F, 3.0F, 5.0F}})));
 }
 
-TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name") {
+TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name", "[sparse]") {
   const auto load = [](const at::Tensor& stored, at::ScalarType dtype) {
     AnyImpl module(one(on_device::zeros(stored.sizes()).to(dtype)));
     const at::Tensor before = module("a").to(at::kComplexDouble);
@@ -387,7 +389,7 @@ TEST_CASE("state_dict: negated views and expansions of two are loaded by their v
   CHECK(at::equal(twice("a"), values.expand({2, 3})));
 }
 
-TEST_CASE("state_dict: sparse tensors are loaded by their values") {
+TEST_CASE("state_dict: sparse tensors are loaded by their values", "[sparse]") {
   AnyImpl module(one(on_device::eye(3).to_sparse()));
   const at::Tensor values = torch::diag(on_device::tensor({1.0F, 0.0F, 3.0F}));
   CHECK(module.load(one(values.to_sparse())).empty());

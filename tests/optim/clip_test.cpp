@@ -43,7 +43,7 @@ TEST_CASE("clip: grad_norm measures and changes nothing") {
   REQUIRE(std::isnan(fm::grad_norm(parameters).item<double>()));
 }
 
-TEST_CASE("clip: the norm of a sparse gradient sums entries of the same place") {
+TEST_CASE("clip: the norm of a sparse gradient sums entries of the same place", "[sparse]") {
   const at::Tensor weight = on_device::zeros({5, 1}).requires_grad_();
   torch::embedding(weight, on_device::tensor({1, 1, 3}), -1, false, /*sparse=*/true)
       .sum()
@@ -88,7 +88,7 @@ TEST_CASE("clip: a gradient of zeros stays zero and one of NaN shows in the norm
   REQUIRE(std::isnan(fm::clip_grad_norm(parameters, 1.0).item<double>()));
 }
 
-TEST_CASE("clip: gradients of every kind have one norm and are scaled together") {
+TEST_CASE("clip: gradients of every kind have one norm and are scaled together", "[sparse]") {
   const auto with = [](const at::Tensor& grad) {
     at::Tensor p = on_device::zeros(grad.sizes(), grad.options()).requires_grad_();
     p.mutable_grad() = grad;

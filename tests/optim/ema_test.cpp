@@ -671,7 +671,7 @@ TEST_CASE("ema: what is made and swapped under InferenceMode is averaged and tra
   }
 }
 
-TEST_CASE("ema: sparse tensors are refused by name") {
+TEST_CASE("ema: sparse tensors are refused by name", "[sparse]") {
   auto net = on_device::module(torch::nn::Linear(2, 2));
   net->register_buffer("graph", on_device::eye(2).to_sparse());
   require_error<fm::OptionError>([&] { fm::Ema ema(*net); }, "the module's graph is sparse");

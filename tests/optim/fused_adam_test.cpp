@@ -476,7 +476,7 @@ TEST_CASE("fused_adam: a state of parameters in another order or grouping is ref
   REQUIRE_THROWS_AS(load(grouped, bytes), c10::Error);
 }
 
-TEST_CASE("fused_adam: a sparse gradient is refused") {
+TEST_CASE("fused_adam: a sparse gradient is refused", "[sparse]") {
   const at::Tensor weight = on_device::zeros({5, 1}).requires_grad_();
   torch::embedding(weight, on_device::tensor({1, 3}), -1, false, /*sparse=*/true).sum().backward();
   fm::FusedAdamW fused({weight}, AdamWOptions(0.05));

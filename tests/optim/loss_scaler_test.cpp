@@ -71,7 +71,7 @@ TEST_CASE("loss_scaler: it is restored and refuses what no scaler has") {
   require_error<fm::CheckpointError>([&] { scaler.restore(2, -1); }, "after -1 good steps");
 }
 
-TEST_CASE("loss_scaler: gradients of every kind are unscaled") {
+TEST_CASE("loss_scaler: gradients of every kind are unscaled", "[sparse]") {
   const fm::LossScaler scaler(test_device());
   const at::Tensor complex =
       on_device::full({2}, c10::complex<double>(1, 2), torch::kComplexFloat).requires_grad_();

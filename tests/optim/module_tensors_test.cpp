@@ -51,7 +51,7 @@ TEST_CASE("module_tensors: values and modes may change and nothing else") {
                                  "parameter embedding.weight was removed");
 }
 
-TEST_CASE("module_tensors: a sparse tensor is refused by its name") {
+TEST_CASE("module_tensors: a sparse tensor is refused by its name", "[sparse]") {
   for (const at::Tensor& sparse :
        {on_device::eye(3).to_sparse(), on_device::eye(3).to_sparse_csr()}) {
     auto net = on_device::module(torch::nn::Linear(2, 2));

@@ -241,7 +241,7 @@ TEST_CASE("optimizer: overlapping parameters are refused and those with gaps are
   }
 }
 
-TEST_CASE("optimizer: sparse gradients that have no step are refused with the remedy") {
+TEST_CASE("optimizer: sparse gradients that have no step are refused with the remedy", "[sparse]") {
   const auto with_sparse_gradient = [] {
     const at::Tensor table = on_device::ones({5, 1}).requires_grad_();
     torch::embedding(table, on_device::tensor({1, 1, 3}), -1, false, true).sum().backward();

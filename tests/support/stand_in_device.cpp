@@ -451,6 +451,10 @@ void register_operations(torch::Library& library) {
   constexpr auto kind = torch::Library::IMPL;
   auto* const all = new torch::Library(kind, "_", c10::DispatchKey::MTIA, __FILE__, __LINE__);
   all->fallback(torch::CppFunction::makeFromBoxedFunction<&run>());
+  for (const auto key : {c10::DispatchKey::Conjugate, c10::DispatchKey::Negative}) {
+    auto* const lazy = new torch::Library(kind, "aten", key, __FILE__, __LINE__);
+    lazy->impl("_copy_from", torch::CppFunction::makeFallthrough());
+  }
   register_operations(
       *new torch::Library(kind, "aten", c10::DispatchKey::MTIA, __FILE__, __LINE__));
   return true;

@@ -6,7 +6,7 @@
 
 TEST_CASE("batch_loss: it is the objective of what the noisifier makes") {
   networks::Mlp net = training::mlp();
-  const fm::Batch<> batch{training::points(5)};
+  const fm::Batch<> batch{on_device::put(training::points(5))};
   const auto noisifier = training::noisifier();
   const fm::PredictionLoss<> objective;
   fm::Rng rng(9, test_device());

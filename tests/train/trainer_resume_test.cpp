@@ -435,7 +435,8 @@ TEST_CASE("trainer: layers that are registered in another order than before are 
   CHECK(fm::Trainer(same, noisifier(), options).resume());
 }
 
-TEST_CASE("trainer: killed at any system call of a run, it goes on bit for bit") {
+// In a copy of this process, which a device does not survive.
+TEST_CASE("trainer: killed at any system call of a run, it goes on bit for bit", "[cpu]") {
   const TemporaryFolder folder;
   fm::TrainOptions options = two_epochs();
   options.ema_decay = 0.9;

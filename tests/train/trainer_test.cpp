@@ -176,7 +176,8 @@ TEST_CASE("trainer: accumulating two batches equals one batch of twice the size"
                          .learning_rate = 0.1,
                          .optimizer = fm::sgd(0.9),
                          .schedule = fm::one_cycle(),
-                         .accumulate = accumulate});
+                         .accumulate = accumulate,
+                         .asynchronous = false});
     std::vector<double> losses;
     const auto result = trainer.fit(fm::TensorBatches(points().to(torch::kDouble), batch_size),
                                     [&](const fm::StepReport& r) {
@@ -293,7 +294,7 @@ TEST_CASE("trainer: the learning rate and momentum follow the schedule") {
 TEST_CASE("trainer: reports count steps and epochs and average the loss") {
   std::vector<fm::StepReport> steps;
   std::vector<fm::EpochReport> epochs;
-  fm::Trainer trainer(mlp(), noisifier(), {.epochs = 2});
+  fm::Trainer trainer(mlp(), noisifier(), {.epochs = 2, .asynchronous = false});
   const fm::TrainResult result = trainer.fit(
       batches(), [&](const fm::StepReport& r) { steps.push_back(r); },
       [&](const fm::EpochReport& r) { epochs.push_back(r); });
@@ -529,7 +530,7 @@ TEST_CASE("trainer: samples of averages under InferenceMode leave them fit to be
   REQUIRE(same_bits(trainer.ema()->state(), plain.ema()->state()));
 }
 
-TEST_CASE("trainer: a module with a sparse buffer is refused by the buffer's name") {
+TEST_CASE("trainer: a module with a sparse buffer is refused by the buffer's name", "[sparse]") {
   networks::Mlp net = mlp();
   net->register_buffer("graph", on_device::eye(3).to_sparse());
   require_error<fm::OptionError>([&] { fm::Trainer(net, noisifier(), fm::TrainOptions{}); },
