@@ -259,6 +259,15 @@ void check(const std::string& name, const at::Tensor& tensor, bool taken) {
               ", but one of shape ", tensor.sizes(), " is on ", tensor.device());
 }
 
+bool is_written(const c10::Argument& argument) {
+  return argument.alias_info() != nullptr && argument.alias_info()->isWrite();
+}
+
+bool may_be_generator(const c10::Argument& argument) {
+  const auto* const optional = argument.type()->castRaw<c10::OptionalType>();
+  return optional != nullptr && optional->getElementType()->kind() == c10::TypeKind::GeneratorType;
+}
+
 /// Says nothing. LibTorch warns of outputs that change their shape, which are its own here: some
 /// operations have no other kernel for a device that they do not know.
 struct Silence final : c10::WarningHandler {
@@ -280,12 +289,12 @@ void run(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     return pairs.back().second;
   };
   for (std::size_t i = 0; i < schema.arguments().size(); ++i) {
+    const c10::Argument& argument = schema.arguments()[i];
     c10::IValue& value = *(begin + static_cast<std::ptrdiff_t>(i));
-    const bool written = schema.is_mutable({c10::SchemaArgType::input, i});
     if (value.isTensor()) {
       const at::Tensor tensor = value.toTensor();
-      value =
-          swap(tensor, tensor.defined() && tensor.dim() == 0 && !written && takes_numbers(name));
+      value = swap(tensor, tensor.defined() && tensor.dim() == 0 && !is_written(argument) &&
+                               takes_numbers(name));
     } else if (value.isTensorList()) {
       std::vector<at::Tensor> list = value.toTensorVector();
       for (at::Tensor& tensor : list) tensor = swap(tensor, false);
@@ -303,8 +312,7 @@ void run(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       value = generator.get<GeneratorImpl>()->cpu;
     } else if (value.isDevice()) {
       value = c10::Device(c10::kCPU);
-    } else if (value.isNone() &&
-               schema.arguments()[i].type()->str().find("Generator") != std::string::npos) {
+    } else if (value.isNone() && may_be_generator(argument)) {
       value = default_generator().get<GeneratorImpl>()->cpu;
     }
   }
