@@ -37,6 +37,15 @@ TEST_CASE("finite: a buffer may hold infinity where it did from the beginning an
   REQUIRE_NOTHROW(check());
 }
 
+TEST_CASE("finite: a module's tensors may lie on several devices") {
+  torch::nn::Module module;
+  module.register_parameter("weight", on_device::ones({2}));
+  at::Tensor table = module.register_buffer("table", torch::zeros({3}));
+  REQUIRE_NOTHROW(fm::check_finite(module, 1));
+  table[1] = nan_value;
+  require_error<fm::TrainingError>([&] { fm::check_finite(module, 1); }, "NaN");
+}
+
 TEST_CASE("finite: every dtype and shape that a module can register passes") {
   torch::nn::Module module;
   for (const auto dtype : {at::kByte, at::kLong, at::kBool, at::kHalf, at::kBFloat16, at::kFloat,

@@ -53,6 +53,16 @@ TEST_CASE("step_undo: buffers alone go back when asked for or where a flag says 
   undo.keep();
 }
 
+TEST_CASE("step_undo: a buffer may lie on another device than what says that it goes back") {
+  at::Tensor buffer = torch::ones({2});
+  fm::StepUndo undo({buffer}, test_device());
+  buffer.fill_(2);
+  undo.restore_buffers_where(on_device::tensor(false));
+  REQUIRE(torch::equal(buffer, torch::full({2}, 2.0F)));
+  undo.restore_buffers_where(on_device::tensor(true));
+  REQUIRE(torch::equal(buffer, torch::ones({2})));
+}
+
 TEST_CASE("step_undo: buffers of every kind go back") {
   const std::vector<std::pair<at::Tensor, at::Tensor>> kinds{
       // before, and what a step makes of it

@@ -86,7 +86,8 @@ TEST_CASE("guidance: of two models the worse one is gone away from") {
   fm::Autoguidance guided(good, bad, fm::LinearGuidance(3));
   CHECK(close(fm::call_model(guided, x, t), -x, 1e-6, 1e-6));  // 2x + 3 (x - 2x)
   CHECK(asked == 1);
-  // In an interval of times only; outside the worse one is not asked.
+  // In an interval of times only; outside the worse one is not asked where a look at the times
+  // costs nothing.
   fm::Autoguidance some(good, bad, fm::IntervalGuidance(fm::LinearGuidance(3), 0.4, 0.6));
   const at::Tensor v = fm::call_model(some, x, t);
   CHECK(close(v[0], x[0], 0, 0));
@@ -94,7 +95,7 @@ TEST_CASE("guidance: of two models the worse one is gone away from") {
   CHECK(close(v[2], x[2], 0, 0));
   asked = 0;
   fm::call_model(some, x, on_device::full({3}, 0.7F));
-  CHECK(asked == 0);
+  CHECK(asked == (test_device().is_cpu() ? 0 : 1));
 }
 
 TEST_CASE("guidance: CFG-Zero* scales the worse velocity to fit, and begins at zero") {

@@ -53,7 +53,7 @@ class StepUndo {
     const at::NoGradGuard no_grad;
     for (Saved& each : saved_) {
       if (each.in_place()) {
-        each.place.copy_(at::where(bad, each.copy, each.place));
+        each.place.copy_(at::where(bad.to(each.copy.device()), each.copy, each.place));
       } else if (bad.item<bool>()) {
         restore(each);
       }
