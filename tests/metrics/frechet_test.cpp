@@ -75,8 +75,8 @@ TEST_CASE("frechet: samples of Gaussians come near the closed form") {
 TEST_CASE("frechet: moments of batches are those of all samples at once") {
   torch::manual_seed(3);
   const at::Tensor x = on_device::randn({2500, 3}, torch::kDouble).cumsum(1) * 2 + 1;
-  const at::Tensor mean = x.mean(0);
-  const at::Tensor centred = x - mean;
+  const at::Tensor mean = x.mean(0).cpu();  // as moments are
+  const at::Tensor centred = x.cpu() - mean;
   const at::Tensor covariance = centred.t().mm(centred) / 2499;
   const fm::FeatureMoments at_once(x);
   fm::FeatureMoments streamed, rest;
@@ -94,7 +94,7 @@ TEST_CASE("frechet: moments of batches are those of all samples at once") {
   }
   // What was merged from is as it was, though it shares tensors.
   CHECK(rest.count() == 1800);
-  CHECK(close(rest.mean(), x.slice(0, 700, 2500).mean(0)));
+  CHECK(close(rest.mean(), x.slice(0, 700, 2500).mean(0).cpu()));
   CHECK(close(fm::FeatureMoments(x.to(torch::kFloat)).covariance(), covariance, 1e-5, 1e-5));
 }
 
