@@ -63,7 +63,7 @@ TEST_CASE("checkpoint: what is written is whole and holds everything") {
   REQUIRE(checkpoint.manifest.get("format") == "flowmatch checkpoint 1");
   const fm::StateDict weights = fm::read_state_dict(path / "model.pt");
   for (const auto& parameter : run.net->named_parameters())
-    REQUIRE(torch::equal(weights.at(parameter.key()), parameter.value()));
+    REQUIRE(torch::equal(weights.at(parameter.key()), parameter.value().cpu()));
   // Nothing temporary is left beside it.
   REQUIRE(std::distance(fs::directory_iterator(folder.path() / "new" / "run"),
                         fs::directory_iterator()) == 1);
