@@ -256,7 +256,7 @@ TEST_CASE("trainer: float16 lowers the loss scale where gradients overflow and g
           65536 * std::pow(0.5, static_cast<double>(result.skipped)));
   REQUIRE(manifest.get_int("skipped") == result.skipped);
 
-  fm::Trainer bad(mlp(), noisifier(), {.precision = fm::Precision::float16});
+  fm::Trainer bad(mlp(), noisifier(), {.precision = fm::Precision::float16, .asynchronous = false});
   require_error<fm::TrainingError>([&] { bad.fit(with_nan(3)); }, "the loss became NaN");
 }
 
