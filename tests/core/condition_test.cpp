@@ -75,6 +75,14 @@ TEST_CASE("condition: a tensor is selected and repeated and joined by samples") 
   CHECK(at::equal(Traits<at::Tensor>::index_select(rows, ints({1}))[0], rows[1]));
 }
 
+TEST_CASE("condition: to_device brings together what cannot be mixed") {
+  const at::Tensor here = torch::ones({3});
+  const at::Tensor there = fm::to_device(here, test_device());
+  CHECK(there.device() == test_device());
+  if (!test_device().is_cpu()) CHECK_THROWS(here + there);
+  CHECK(at::equal(fm::to_device(there, c10::kCPU) + here, torch::full({3}, 2.0F)));
+}
+
 TEST_CASE("condition: a tensor without a dimension of samples is a ShapeError") {
   require_error<fm::ShapeError>([] { Traits<at::Tensor>::size(on_device::tensor(3)); }, "a scalar");
   require_error<fm::ShapeError>([] { Traits<at::Tensor>::size(at::Tensor()); },
