@@ -627,7 +627,7 @@ struct Keeping {
 }  // namespace
 
 TEST_CASE("sampler: networks in adapters are in evaluation mode, and get their own back") {
-  const auto norm = on_device::module(torch::nn::BatchNorm1d(2));
+  auto norm = on_device::module(torch::nn::BatchNorm1d(2));
   const auto through = [&norm](const at::Tensor& x, const at::Tensor&) { return norm->forward(x); };
   struct NetImpl : torch::nn::Module {
     explicit NetImpl(torch::nn::BatchNorm1d n) { norm = register_module("norm", n); }
