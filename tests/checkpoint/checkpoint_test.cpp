@@ -20,7 +20,7 @@ const std::vector<std::string> all_files{"manifest.txt", "model.pt", "ema.pt", "
 /// A network and an optimizer that has stepped once.
 struct Run {
   Run() : net(2, 4), optimizer(net->parameters(), torch::optim::AdamOptions(0.1)) {
-    net->forward(torch::ones({3, 2}), torch::zeros({3})).sum().backward();
+    net->forward(on_device::ones({3, 2}), on_device::zeros({3})).sum().backward();
     optimizer.step();
   }
   fs::path write(const fs::path& folder, std::int64_t step, std::int64_t keep = 10,
@@ -29,8 +29,8 @@ struct Run {
     manifest.set("step", step);
     if (!score.empty()) manifest.set("score", score);
     manifest.set("note.colour", "green");
-    return fm::write_checkpoint(folder, manifest, *net, fm::state_dict(*net), optimizer, c10::kCPU,
-                                keep);
+    return fm::write_checkpoint(folder, manifest, *net, fm::state_dict(*net), optimizer,
+                                test_device(), keep);
   }
   networks::Mlp net;
   fm::FusedAdam optimizer;
@@ -63,7 +63,7 @@ TEST_CASE("checkpoint: what is written is whole and holds everything") {
   REQUIRE(checkpoint.manifest.get("format") == "flowmatch checkpoint 1");
   const fm::StateDict weights = fm::read_state_dict(path / "model.pt");
   for (const auto& parameter : run.net->named_parameters())
-    REQUIRE(torch::equal(weights.at(parameter.key()), parameter.value()));
+    REQUIRE(torch::equal(weights.at(parameter.key()), parameter.value().cpu()));
   // Nothing temporary is left beside it.
   REQUIRE(std::distance(fs::directory_iterator(folder.path() / "new" / "run"),
                         fs::directory_iterator()) == 1);
@@ -75,7 +75,7 @@ TEST_CASE("checkpoint: without averages there is no ema file") {
   fm::Manifest manifest;
   manifest.set("step", 1);
   const fs::path path = fm::write_checkpoint(folder.path(), manifest, *run.net, std::nullopt,
-                                             run.optimizer, c10::kCPU, 1);
+                                             run.optimizer, test_device(), 1);
   REQUIRE(!fs::exists(path / "ema.pt"));
   REQUIRE(fm::open_checkpoint(path).manifest.get_int("step") == 1);
 }
@@ -328,7 +328,7 @@ TEST_CASE("checkpoint: weights or statistics that are not finite are not written
   networks::Conditional net;
   fm::FusedAdam optimizer(net->parameters(), torch::optim::AdamOptions(0.1));
   const auto write = [&] {
-    fm::write_checkpoint(folder.path(), manifest, *net, std::nullopt, optimizer, c10::kCPU, 1);
+    fm::write_checkpoint(folder.path(), manifest, *net, std::nullopt, optimizer, test_device(), 1);
   };
   const torch::NoGradGuard no_grad;
   net->norm->running_var.fill_(std::numeric_limits<float>::infinity());
@@ -355,7 +355,7 @@ TEST_CASE("checkpoint: an optimizer's state is loaded back and one of another ne
   Run run;
   const fs::path path = run.write(folder.path(), 1);
   Run other;
-  fm::load_optimizer(path, other.optimizer, c10::kCPU);
+  fm::load_optimizer(path, other.optimizer, test_device());
   const auto average = [](Run& r, std::size_t i) {
     const auto& state = *r.optimizer.state().at(r.net->parameters()[i].unsafeGetTensorImpl());
     return static_cast<const torch::optim::AdamParamState&>(state).exp_avg();
@@ -363,8 +363,8 @@ TEST_CASE("checkpoint: an optimizer's state is loaded back and one of another ne
   for (std::size_t i = 0; i < run.net->parameters().size(); ++i)
     REQUIRE(torch::equal(average(other, i), average(run, i)));
 
-  fm::FusedAdam foreign({torch::zeros({2}).requires_grad_()}, torch::optim::AdamOptions(0.1));
-  require_error<fm::CheckpointError>([&] { fm::load_optimizer(path, foreign, c10::kCPU); },
+  fm::FusedAdam foreign({on_device::zeros({2}).requires_grad_()}, torch::optim::AdamOptions(0.1));
+  require_error<fm::CheckpointError>([&] { fm::load_optimizer(path, foreign, test_device()); },
                                      "of another optimizer");
 }
 
@@ -376,8 +376,8 @@ TEST_CASE("checkpoint: one that was moved aside for a new one is found again") {
   REQUIRE(fm::latest_checkpoint(folder.path())->path == path);
 }
 
-TEST_CASE(
-    "checkpoint: killed at every system call of a second writing there is always a whole one") {
+TEST_CASE("checkpoint: killed at every system call of a second writing there is always a whole one",
+          "[cpu]") {
   const TemporaryFolder folder;
   Run run;
   run.write(folder.path(), 7, 10, "0.5");

@@ -9,9 +9,9 @@ namespace {
 /// A causal mask, running statistics and a weight.
 struct MaskedImpl : torch::nn::Module {
   MaskedImpl() {
-    weight = register_parameter("weight", torch::ones({2}));
-    mask = register_buffer("mask", torch::full({2, 2}, -infinity).triu(1));
-    mean = register_buffer("mean", torch::zeros({2}));
+    weight = register_parameter("weight", on_device::ones({2}));
+    mask = register_buffer("mask", on_device::full({2, 2}, -infinity).triu(1));
+    mean = register_buffer("mean", on_device::zeros({2}));
   }
   torch::Tensor weight, mask, mean;
 };
@@ -37,16 +37,25 @@ TEST_CASE("finite: a buffer may hold infinity where it did from the beginning an
   REQUIRE_NOTHROW(check());
 }
 
+TEST_CASE("finite: a module's tensors may lie on several devices") {
+  torch::nn::Module module;
+  module.register_parameter("weight", on_device::ones({2}));
+  at::Tensor table = module.register_buffer("table", torch::zeros({3}));
+  REQUIRE_NOTHROW(fm::check_finite(module, 1));
+  table[1] = nan_value;
+  require_error<fm::TrainingError>([&] { fm::check_finite(module, 1); }, "NaN");
+}
+
 TEST_CASE("finite: every dtype and shape that a module can register passes") {
   torch::nn::Module module;
   for (const auto dtype : {at::kByte, at::kLong, at::kBool, at::kHalf, at::kBFloat16, at::kFloat,
                            at::kDouble, at::kComplexFloat, at::kFloat8_e4m3fn, at::kFloat8_e5m2}) {
     const std::string name(toString(dtype));
-    module.register_parameter(name, torch::ones({2}).to(dtype), /*requires_grad=*/false);
-    module.register_buffer(name + " buffer", torch::ones({2, 3}).to(dtype));
-    module.register_buffer(name + " empty", torch::empty({0, 3}, dtype));
-    module.register_buffer(name + " scalar", torch::ones({}).to(dtype));
-    module.register_buffer(name + " expanded", torch::ones({1}).to(dtype).expand({4}));
+    module.register_parameter(name, on_device::ones({2}).to(dtype), /*requires_grad=*/false);
+    module.register_buffer(name + " buffer", on_device::ones({2, 3}).to(dtype));
+    module.register_buffer(name + " empty", on_device::empty({0, 3}, dtype));
+    module.register_buffer(name + " scalar", on_device::ones({}).to(dtype));
+    module.register_buffer(name + " expanded", on_device::ones({1}).to(dtype).expand({4}));
   }
   module.register_buffer("undefined", at::Tensor());
   const fm::NonfiniteBuffers known(module);
@@ -55,7 +64,7 @@ TEST_CASE("finite: every dtype and shape that a module can register passes") {
   for (const auto dtype : {at::kHalf, at::kComplexFloat, at::kFloat8_e5m2}) {
     at::Tensor buffer = module.named_buffers()[std::string(toString(dtype)) + " buffer"];
     const at::Tensor before = buffer.clone();
-    buffer.copy_(torch::full({2, 3}, nan_value).to(dtype));
+    buffer.copy_(on_device::full({2, 3}, nan_value).to(dtype));
     require_error<fm::TrainingError>([&] { fm::check_finite(module, 1, known); }, "NaN");
     buffer.copy_(before);
   }
@@ -63,9 +72,9 @@ TEST_CASE("finite: every dtype and shape that a module can register passes") {
 
 TEST_CASE("finite: a frozen parameter may hold infinity where it did and a trained one may not") {
   torch::nn::Module module;
-  at::Tensor mask = module.register_parameter("mask", torch::full({2, 2}, -infinity).triu(1),
+  at::Tensor mask = module.register_parameter("mask", on_device::full({2, 2}, -infinity).triu(1),
                                               /*requires_grad=*/false);
-  module.register_parameter("weight", torch::ones({2}));
+  module.register_parameter("weight", on_device::ones({2}));
   const fm::NonfiniteBuffers known(module);
   const auto check = [&] { fm::check_finite(module, 5, known); };
   REQUIRE_NOTHROW(check());

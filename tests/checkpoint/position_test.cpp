@@ -43,10 +43,10 @@ TEST_CASE("position: a source is described by its fingerprint or its number of b
 
 TEST_CASE("position: the noise of a batch follows from its place in the run and the rollbacks") {
   const auto draw = [](const fm::Position& position, std::int64_t ahead) {
-    return position.rng(5, c10::kCPU, 6, ahead).normal({4});
+    return position.rng(5, test_device(), 6, ahead).normal({4});
   };
   const at::Tensor ninth = draw({.epoch = 1, .batch = 3}, 0);
-  CHECK(at::equal(ninth, fm::Rng(5).fork("noise of a batch", 9).normal({4})));
+  CHECK(at::equal(ninth, fm::Rng(5, test_device()).fork("noise of a batch", 9).normal({4})));
   CHECK(at::equal(ninth, draw({.epoch = 1, .batch = 2}, 1)));
   CHECK(at::equal(ninth, draw({.epoch = 0, .batch = 9}, 0)));
   CHECK_FALSE(at::equal(ninth, draw({.epoch = 1, .batch = 4}, 0)));

@@ -37,7 +37,9 @@ struct flowmatch::condition_traits<Caption> {
 
 namespace {
 
-at::Tensor ints(std::vector<std::int64_t> values) { return torch::tensor(values, torch::kLong); }
+at::Tensor ints(std::vector<std::int64_t> values) {
+  return on_device::tensor(values, torch::kLong);
+}
 
 template <class C>
 using Traits = fm::condition_traits<C>;
@@ -67,14 +69,22 @@ TEST_CASE("condition: a tensor is selected and repeated and joined by samples") 
   CHECK(at::equal(Traits<at::Tensor>::repeat_interleave(c, 2), ints({10, 10, 11, 11, 12, 12})));
   CHECK(at::equal(Traits<at::Tensor>::cat({c, ints({7})}), ints({10, 11, 12, 7})));
   CHECK(Traits<at::Tensor>::to(c, torch::kMeta).device().is_meta());
-  CHECK(at::equal(Traits<at::Tensor>::to(c, torch::kCPU), c));
-  const at::Tensor rows = torch::arange(6).view({3, 2});
+  CHECK(at::equal(Traits<at::Tensor>::to(c, torch::kCPU), c.cpu()));
+  const at::Tensor rows = on_device::arange(6).view({3, 2});
   CHECK(at::equal(Traits<at::Tensor>::repeat_interleave(rows, 2)[1], rows[0]));
   CHECK(at::equal(Traits<at::Tensor>::index_select(rows, ints({1}))[0], rows[1]));
 }
 
+TEST_CASE("condition: to_device brings together what cannot be mixed") {
+  const at::Tensor here = torch::ones({3});
+  const at::Tensor there = fm::to_device(here, test_device());
+  CHECK(there.device() == test_device());
+  if (!test_device().is_cpu()) CHECK_THROWS(here + there);
+  CHECK(at::equal(fm::to_device(there, c10::kCPU) + here, torch::full({3}, 2.0F)));
+}
+
 TEST_CASE("condition: a tensor without a dimension of samples is a ShapeError") {
-  require_error<fm::ShapeError>([] { Traits<at::Tensor>::size(torch::tensor(3)); }, "a scalar");
+  require_error<fm::ShapeError>([] { Traits<at::Tensor>::size(on_device::tensor(3)); }, "a scalar");
   require_error<fm::ShapeError>([] { Traits<at::Tensor>::size(at::Tensor()); },
                                 "an undefined tensor");
 }
@@ -93,7 +103,7 @@ TEST_CASE("condition: a tuple acts on each of its parts") {
   CHECK(at::equal(std::get<0>(joined), ints({1, 2, 2})));
   CHECK(at::equal(std::get<2>(joined), doubles({0.5, 0.25, 0.25})));
   CHECK(std::get<2>(Traits<Tuple>::to(c, torch::kMeta)).device().is_meta());
-  CHECK(at::equal(std::get<2>(Traits<Tuple>::to(c, torch::kCPU)), std::get<2>(c)));
+  CHECK(at::equal(std::get<2>(Traits<Tuple>::to(c, torch::kCPU)), std::get<2>(c).cpu()));
 }
 
 TEST_CASE("condition: parts of a tuple that disagree in size are a ShapeError") {

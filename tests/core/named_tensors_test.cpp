@@ -15,11 +15,12 @@ Names names_of(const fm::StateDict& state) {
 }  // namespace
 
 TEST_CASE("named_tensors: entries keep the order in which they were added") {
-  fm::StateDict state{{"z", torch::ones({1})}, {"a", torch::ones({2})}, {"z", torch::ones({9})}};
-  state["m"] = torch::ones({3});
-  CHECK(state.insert("b", torch::ones({4})).second);
-  CHECK(state.emplace("c", torch::ones({5})).second);
-  CHECK(state.insert({"d", torch::ones({6})}).second);
+  fm::StateDict state{
+      {"z", on_device::ones({1})}, {"a", on_device::ones({2})}, {"z", on_device::ones({9})}};
+  state["m"] = on_device::ones({3});
+  CHECK(state.insert("b", on_device::ones({4})).second);
+  CHECK(state.emplace("c", on_device::ones({5})).second);
+  CHECK(state.insert({"d", on_device::ones({6})}).second);
   CHECK(names_of(state) == Names{"z", "a", "m", "b", "c", "d"});
   CHECK(state.size() == 6);
   CHECK(state.at("z").numel() == 1);  // the first of two stays
@@ -34,15 +35,15 @@ TEST_CASE("named_tensors: entries keep the order in which they were added") {
 }
 
 TEST_CASE("named_tensors: entries are found, replaced and erased by their names") {
-  fm::StateDict state{{"a", torch::ones({1})}, {"b", torch::ones({2})}};
-  CHECK_FALSE(state.insert("a", torch::ones({7})).second);
+  fm::StateDict state{{"a", on_device::ones({1})}, {"b", on_device::ones({2})}};
+  CHECK_FALSE(state.insert("a", on_device::ones({7})).second);
   CHECK(state.at("a").numel() == 1);
-  CHECK_FALSE(state.insert_or_assign("a", torch::ones({7})).second);
+  CHECK_FALSE(state.insert_or_assign("a", on_device::ones({7})).second);
   CHECK(state.at("a").numel() == 7);
-  CHECK(state.insert_or_assign("c", torch::ones({3})).second);
+  CHECK(state.insert_or_assign("c", on_device::ones({3})).second);
   CHECK(state.at("c").numel() == 3);
-  state["b"] = torch::ones({8});
-  state.at("c") = torch::ones({9});
+  state["b"] = on_device::ones({8});
+  state.at("c") = on_device::ones({9});
   for (auto& [name, tensor] : state) tensor = tensor + 1;
   const fm::StateDict& seen = state;
   CHECK(seen.find("b")->second.numel() == 8);
@@ -57,7 +58,7 @@ TEST_CASE("named_tensors: entries are found, replaced and erased by their names"
   CHECK(names_of(state) == Names{"a", "c"});
   CHECK(state.erase(state.find("a"))->first == "c");
   CHECK(names_of(state) == Names{"c"});
-  CHECK(state.insert("a", torch::ones({1})).second);
+  CHECK(state.insert("a", on_device::ones({1})).second);
   CHECK(names_of(state) == Names{"c", "a"});
   CHECK_FALSE(state["new"].defined());
   CHECK(state.contains("new"));
@@ -68,10 +69,10 @@ TEST_CASE("named_tensors: entries are found, replaced and erased by their names"
 }
 
 TEST_CASE("named_tensors: a copy has its own entries and shares the tensors' memory") {
-  fm::StateDict state{{"a", torch::zeros({1})}, {"b", torch::zeros({2})}};
+  fm::StateDict state{{"a", on_device::zeros({1})}, {"b", on_device::zeros({2})}};
   fm::StateDict copy = state;
-  copy["c"] = torch::zeros({3});
-  copy["b"] = torch::zeros({4});
+  copy["c"] = on_device::zeros({3});
+  copy["b"] = on_device::zeros({4});
   CHECK(names_of(state) == Names{"a", "b"});
   CHECK(state.at("b").numel() == 2);
   copy.at("a").fill_(5);

@@ -20,8 +20,9 @@ at::Tensor drawn_for(const fm::ConditionAware<>& cost, const at::Tensor& x_0, co
 TEST_CASE("condition_aware: pairs across classes are not made, and within one they are the best") {
   torch::manual_seed(1);
   for (const double scale : {1e-3, 1.0, 1e3}) {
-    const at::Tensor x_0 = torch::randn({60, 3}) * scale, x_1 = torch::randn({60, 3}) * scale;
-    const at::Tensor label = torch::randint(4, {60});
+    const at::Tensor x_0 = on_device::randn({60, 3}) * scale,
+                     x_1 = on_device::randn({60, 3}) * scale;
+    const at::Tensor label = on_device::randint(4, {60});
     const at::Tensor index = drawn_for(fm::ConditionAware(), x_0, x_1, label);
     CHECK(at::equal(label.index_select(0, index), label));
     const at::Tensor costs = fm::SquaredDistance{}(x_0, x_1);
@@ -41,8 +42,8 @@ TEST_CASE("condition_aware: pairs across classes are not made, and within one th
 
 TEST_CASE("condition_aware: the weight keeps the share of pairs that is asked for") {
   torch::manual_seed(2);
-  const at::Tensor x_0 = torch::randn({100, 2}), x_1 = torch::randn({100, 2});
-  const at::Tensor c = torch::rand({100, 1});
+  const at::Tensor x_0 = on_device::randn({100, 2}), x_1 = on_device::randn({100, 2});
+  const at::Tensor c = on_device::rand({100, 1});
   const at::Tensor costs = fm::SquaredDistance{}(x_0, x_1);
   const at::Tensor distance = fm::SquaredDistance{}(c, c);
   double before = std::numeric_limits<double>::infinity();
@@ -57,14 +58,14 @@ TEST_CASE("condition_aware: the weight keeps the share of pairs that is asked fo
   // All pairs may be cheaper: plain optimal transport.
   CHECK(fm::ConditionAware(1).weight(costs, distance).item<double>() == 0);
   // More equal conditions than the share: nothing is infinite.
-  const at::Tensor equal = torch::zeros({100, 100});
+  const at::Tensor equal = on_device::zeros({100, 100});
   CHECK(fm::ConditionAware(0.05).weight(costs, equal).item<double>() == 0);
 }
 
 TEST_CASE("condition_aware: the unit of a condition does not matter") {
   torch::manual_seed(3);
-  const at::Tensor x_0 = torch::randn({80, 2}), x_1 = torch::randn({80, 2});
-  const at::Tensor c = torch::rand({80, 1}), d = torch::rand({80, 1});
+  const at::Tensor x_0 = on_device::randn({80, 2}), x_1 = on_device::randn({80, 2});
+  const at::Tensor c = on_device::rand({80, 1}), d = on_device::rand({80, 1});
   using Two = std::tuple<at::Tensor, at::Tensor>;
   const fm::ConditionAware aware;
   CHECK(at::equal(drawn_for(aware, x_0, x_1, c), drawn_for(aware, x_0, x_1, 1024 * c)));
@@ -80,8 +81,8 @@ TEST_CASE("condition_aware: the unit of a condition does not matter") {
 
 TEST_CASE("condition_aware: several conditions at once, discrete and continuous") {
   torch::manual_seed(4);
-  const at::Tensor x_0 = torch::randn({60, 2}), x_1 = torch::randn({60, 2});
-  const at::Tensor label = torch::randint(3, {60}), c = torch::rand({60});
+  const at::Tensor x_0 = on_device::randn({60, 2}), x_1 = on_device::randn({60, 2});
+  const at::Tensor label = on_device::randint(3, {60}), c = on_device::rand({60});
   const std::tuple<at::Tensor, at::Tensor, fm::NoCondition> both{label, c, {}};
   const at::Tensor index = drawn_for(fm::ConditionAware(), x_0, x_1, both);
   CHECK(at::equal(label.index_select(0, index), label));
@@ -97,7 +98,7 @@ TEST_CASE("condition_aware: several conditions at once, discrete and continuous"
 TEST_CASE("condition_aware: what cannot be is refused") {
   for (const double share : {0.0, -1.0, 1.1, std::numeric_limits<double>::quiet_NaN()})
     require_error<fm::OptionError>([&] { fm::ConditionAware{share}; }, "share of pairs");
-  const at::Tensor x = torch::zeros({3, 2});
-  require_error<fm::ShapeError>([&] { fm::ConditionAware()(x, x, torch::arange(2)); },
+  const at::Tensor x = on_device::zeros({3, 2});
+  require_error<fm::ShapeError>([&] { fm::ConditionAware()(x, x, on_device::arange(2)); },
                                 "2 entries for 3 samples");
 }

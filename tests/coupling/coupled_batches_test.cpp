@@ -9,7 +9,7 @@ namespace {
 
 auto source() {
   torch::manual_seed(1);
-  return fm::TensorBatches(torch::randn({70, 2}), torch::arange(70), 16);
+  return fm::TensorBatches(on_device::randn({70, 2}), on_device::arange(70), 16);
 }
 
 template <class S>
@@ -36,7 +36,7 @@ TEST_CASE("coupled_batches: a pool is coupled as one batch and given in the sour
   }
   // The first two batches are the best pairing of both together.
   const at::Tensor x_0 = at::cat({got[0].x_0, got[1].x_0}), x_1 = at::cat({got[0].x_1, got[1].x_1});
-  CHECK(at::equal(fm::OptimalTransportCoupling<>{}.assignment(x_0, x_1), torch::arange(32)));
+  CHECK(at::equal(fm::OptimalTransportCoupling<>{}.assignment(x_0, x_1), on_device::arange(32)));
 }
 
 TEST_CASE("coupled_batches: pairs depend on seed, epoch and pool alone, and it starts anywhere") {

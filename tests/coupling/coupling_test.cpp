@@ -26,6 +26,6 @@ TEST_CASE("coupling: the concept takes couplings of any condition and refuses th
   static_assert(!fm::Coupling<OnlyX0>);
   static_assert(!fm::Coupling<fm::GaussianSource>);
   static_assert(!fm::Coupling<fm::IndependentCoupling<int>>);
-  fm::Rng rng(0);
-  CHECK(Mirror{}(fm::Batch<>{torch::ones({1})}, rng).x_0.item<float>() == -1);
+  fm::Rng rng(0, test_device());
+  CHECK(Mirror{}(fm::Batch<>{on_device::ones({1})}, rng).x_0.item<float>() == -1);
 }

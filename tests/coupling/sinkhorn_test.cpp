@@ -20,18 +20,18 @@ TEST_CASE("sinkhorn: plans are POT's") {
 
 TEST_CASE("sinkhorn: marginals are kept where exponentials of the costs would vanish") {
   torch::manual_seed(1);
-  const at::Tensor cost = torch::rand({40, 30}) * 1000;
+  const at::Tensor cost = on_device::rand({40, 30}) * 1000;
   const at::Tensor plan = fm::sinkhorn(cost, {.regularisation = 2, .tolerance = 1e-3});
   CHECK(plan.isfinite().all().item<bool>());
-  CHECK(close(plan.sum(0), torch::full({30}, 1.0 / 30), 1e-4, 0));
+  CHECK(close(plan.sum(0), on_device::full({30}, 1.0 / 30), 1e-4, 0));
   CHECK((plan.sum(1) - 1.0 / 40).abs().sum().item<double>() < 1e-3);
 }
 
 TEST_CASE("sinkhorn: pairs are drawn by the plan") {
   // Two points and two clusters: each x_1 gets the x_0 beside it with the plan's probability.
-  const at::Tensor x_1 = torch::tensor({0.0F, 1.0F}).repeat({2000}).unsqueeze(1);
-  const fm::Batch<at::Tensor> batch{x_1, torch::arange(4000), x_1.flip(0)};
-  fm::Rng rng(2), same(2);
+  const at::Tensor x_1 = on_device::tensor({0.0F, 1.0F}).repeat({2000}).unsqueeze(1);
+  const fm::Batch<at::Tensor> batch{x_1, on_device::arange(4000), x_1.flip(0)};
+  fm::Rng rng(2, test_device()), same(2, test_device());
   const fm::SinkhornCoupling coupling({.regularisation = 1}, fm::PairedSource{});
   const auto pair = coupling(batch, rng);
   CHECK(pair.x_1.is_same(batch.x_1));
@@ -43,10 +43,10 @@ TEST_CASE("sinkhorn: pairs are drawn by the plan") {
 }
 
 TEST_CASE("sinkhorn: unbalanced, points that lie far off are left out") {
-  fm::Rng rng(3);
-  at::Tensor x_1 = torch::randn({200, 2});
+  fm::Rng rng(3, test_device());
+  at::Tensor x_1 = on_device::randn({200, 2});
   x_1[0].fill_(100);
-  const fm::Batch<at::Tensor> batch{x_1, torch::arange(200)};
+  const fm::Batch<at::Tensor> batch{x_1, on_device::arange(200)};
   const fm::SinkhornCoupling coupling({.regularisation = 0.5, .marginal_weight = 5});
   const auto pair = coupling(batch, rng);
   CHECK(pair.x_1.abs().max().item<double>() < 50);
@@ -54,7 +54,7 @@ TEST_CASE("sinkhorn: unbalanced, points that lie far off are left out") {
 }
 
 TEST_CASE("sinkhorn: what cannot be is refused") {
-  const at::Tensor cost = torch::rand({3, 3});
+  const at::Tensor cost = on_device::rand({3, 3});
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const auto with = [&](fm::SinkhornOptions options) { fm::sinkhorn(cost, options); };
   require_error<fm::OptionError>([&] { with({.regularisation = 0}); }, "regularisation of 0");
@@ -63,9 +63,9 @@ TEST_CASE("sinkhorn: what cannot be is refused") {
   require_error<fm::OptionError>([&] { with({.tolerance = 0}); }, "tolerance of 0");
   require_error<fm::OptionError>([&] { with({.max_iterations = 0}); }, "at least 1");
   require_error<fm::OptionError>([] { fm::SinkhornCoupling({.regularisation = -1}); }, "above 0");
-  require_error<fm::ShapeError>([] { fm::sinkhorn(torch::zeros({3})); }, "[3]");
-  require_error<fm::ShapeError>([] { fm::sinkhorn(torch::zeros({0, 3})); }, "[0, 3]");
-  require_error<fm::DataError>([] { fm::sinkhorn(torch::full({2, 2}, NAN)); }, "NaN");
+  require_error<fm::ShapeError>([] { fm::sinkhorn(on_device::zeros({3})); }, "[3]");
+  require_error<fm::ShapeError>([] { fm::sinkhorn(on_device::zeros({0, 3})); }, "[0, 3]");
+  require_error<fm::DataError>([] { fm::sinkhorn(on_device::full({2, 2}, NAN)); }, "NaN");
   require_error<fm::DataError>(
       [&] { with({.regularisation = 1e-3, .tolerance = 1e-12, .max_iterations = 3}); },
       "raise max_iterations");

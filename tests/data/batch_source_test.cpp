@@ -76,15 +76,15 @@ TEST_CASE("source: batches without samples are told from those that are none of 
       return fm::Batch<>{all[given++]};
     }
   };
-  const at::Tensor none = at::zeros({0, 2});
-  Listed source{{}, {none, none, at::ones({3, 2}), none}};
+  const at::Tensor none = on_device::zeros({0, 2});
+  Listed source{{}, {none, none, on_device::ones({3, 2}), none}};
   const auto batch = fm::next_with_samples(source);
   REQUIRE(batch.has_value());
   REQUIRE(batch->x_1.size(0) == 3);
   REQUIRE_FALSE(fm::next_with_samples(source).has_value());
   Listed empty{{}, {none}};
   require_error<fm::DataError>([&] { fm::next_batch(empty, 4); }, "batch 4 of the source has no");
-  for (const at::Tensor& bad : {at::Tensor(), at::zeros({})}) {
+  for (const at::Tensor& bad : {at::Tensor(), on_device::zeros({})}) {
     Listed other{{}, {bad, bad}};
     require_error<fm::DataError>([&] { fm::next_batch(other, 0); }, "give it [B, …]");
     require_error<fm::DataError>([&] { fm::next_with_samples(other); }, "give it [B, …]");

@@ -9,7 +9,7 @@ struct Numbers : torch::data::Dataset<Numbers> {
   explicit Numbers(std::size_t n) : n_(n) {}
   torch::data::Example<> get(std::size_t i) override {
     const auto value = static_cast<std::int64_t>(i);
-    return {torch::full({2}, static_cast<float>(i)), torch::tensor(10 * value)};
+    return {on_device::full({2}, static_cast<float>(i)), on_device::tensor(10 * value)};
   }
   std::optional<std::size_t> size() const override { return n_; }
 
@@ -57,8 +57,8 @@ TEST_CASE("loader_batches: a data loader gives its batches with targets as condi
   for (const std::int64_t size : sizes) {
     const std::optional<fm::Batch<at::Tensor>> batch = source.next();
     REQUIRE(batch.has_value());
-    CHECK(at::equal(batch->x_1.select(1, 0), torch::arange(i, i + size, torch::kFloat)));
-    CHECK(at::equal(batch->condition, torch::arange(i, i + size) * 10));
+    CHECK(at::equal(batch->x_1.select(1, 0), on_device::arange(i, i + size, torch::kFloat)));
+    CHECK(at::equal(batch->condition, on_device::arange(i, i + size) * 10));
     CHECK_FALSE(batch->x_0.defined());
     i += size;
   }
@@ -94,20 +94,22 @@ TEST_CASE("loader_batches: an epoch starts anew in the midst of another one") {
 }
 
 TEST_CASE("loader_batches: batches without a target have no condition") {
-  std::vector<torch::data::TensorExample> batches = {torch::zeros({2, 1}), torch::ones({3, 1})};
+  std::vector<torch::data::TensorExample> batches = {on_device::zeros({2, 1}),
+                                                     on_device::ones({3, 1})};
   fm::LoaderBatches source(batches, 2);
   static_assert(std::is_same_v<decltype(source)::condition_type, fm::NoCondition>);
   CHECK(firsts(source, 0) == Firsts{0, 1});
 }
 
 TEST_CASE("loader_batches: any range of data and target serves") {
-  const std::vector<Sample> batches = {{torch::zeros({2, 1}), {torch::ones({2}), torch::zeros(2)}}};
+  const std::vector<Sample> batches = {
+      {on_device::zeros({2, 1}), {on_device::ones({2}), on_device::zeros(2)}}};
   fm::LoaderBatches source(batches, 1);
   static_assert(fm::BatchSource<decltype(source)>);
   source.start_epoch(0);
   const auto batch = source.next();
   REQUIRE(batch.has_value());
-  CHECK(at::equal(std::get<0>(batch->condition), torch::ones({2})));
+  CHECK(at::equal(std::get<0>(batch->condition), on_device::ones({2})));
   CHECK(batch->x_1.is_same(batches[0].data));
 }
 

@@ -16,7 +16,8 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 fm::TensorBatches<at::Tensor> numbers() {
-  return fm::TensorBatches(torch::arange(23, torch::kFloat), torch::arange(23), 4, {.seed = 8});
+  return fm::TensorBatches(on_device::arange(23, torch::kFloat), on_device::arange(23), 4,
+                           {.seed = 8});
 }
 
 /// The rest of an epoch as one tensor a batch.
@@ -45,7 +46,7 @@ struct Slow {
     std::this_thread::sleep_for(pause);
     if (made != nullptr) ++*made;
     gradients = at::GradMode::is_enabled();
-    return fm::Batch<>{torch::full({1}, gradients ? position++ : -1 - position++)};
+    return fm::Batch<>{on_device::full({1}, gradients ? position++ : -1 - position++)};
   }
   std::int64_t batches = 6;
   milliseconds pause{0};
@@ -193,8 +194,8 @@ TEST_CASE("prefetch: a depth below 1 is refused") {
 }
 
 TEST_CASE("prefetch: with a device batches are moved there ahead") {
-  const at::Tensor x = torch::arange(6).to(torch::kFloat).unsqueeze(1);
-  fm::Prefetch source(fm::TensorBatches(x, torch::arange(6), 2, {.shuffle = false}), 2,
+  const at::Tensor x = on_device::arange(6).to(torch::kFloat).unsqueeze(1);
+  fm::Prefetch source(fm::TensorBatches(x, on_device::arange(6), 2, {.shuffle = false}), 2,
                       c10::Device(c10::kMeta));  // the only other device that is always there
   source.start_epoch(0);
   const auto batch = source.next();
@@ -202,5 +203,17 @@ TEST_CASE("prefetch: with a device batches are moved there ahead") {
   REQUIRE(batch->x_1.is_meta());
   REQUIRE(batch->condition.is_meta());
   REQUIRE(batch->x_1.size(0) == 2);
-  REQUIRE(fm::to_device(x, c10::kCPU).is_same(x));
+}
+
+TEST_CASE("prefetch: what is moved ahead holds the same values") {
+  const at::Tensor x = torch::arange(6, torch::kFloat).unsqueeze(1);
+  fm::Prefetch source(fm::TensorBatches(x, torch::arange(6), 2, {.shuffle = false}), 2,
+                      test_device());
+  source.start_epoch(0);
+  for (std::int64_t i = 0; const auto batch = source.next(); i += 2) {
+    CHECK(at::equal(batch->x_1, on_device::arange(i, i + 2, torch::kFloat).unsqueeze(1)));
+    CHECK(at::equal(batch->condition, on_device::arange(i, i + 2)));
+  }
+  CHECK(fm::to_device(x, c10::kCPU).is_same(x));
+  CHECK(at::equal(fm::to_device(fm::to_device(x, test_device()), c10::kCPU), x));
 }

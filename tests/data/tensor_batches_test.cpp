@@ -6,10 +6,10 @@ namespace {
 
 /// Sample i is (i, -i); its label is 10 i.
 at::Tensor points(std::int64_t n) {
-  const at::Tensor i = torch::arange(n, torch::kFloat);
+  const at::Tensor i = on_device::arange(n, torch::kFloat);
   return torch::stack({i, -i}, 1);
 }
-at::Tensor labels(std::int64_t n) { return torch::arange(n) * 10; }
+at::Tensor labels(std::int64_t n) { return on_device::arange(n) * 10; }
 
 /// The rest of an epoch: its samples in order, and the sizes of its batches.
 struct Epoch {
@@ -142,7 +142,7 @@ TEST_CASE("tensor_batches: bad input is refused with a message that says what is
   require_error<fm::DataError>([] { fm::TensorBatches source(points(0), 4); },
                                "x_1 has shape [0, 2]");
   require_error<fm::DataError>([] { fm::TensorBatches source(at::Tensor(), 4); }, "undefined");
-  require_error<fm::DataError>([] { fm::TensorBatches source(torch::tensor(1.0), 4); }, "[]");
+  require_error<fm::DataError>([] { fm::TensorBatches source(on_device::tensor(1.0), 4); }, "[]");
   require_error<fm::ShapeError>([] { fm::TensorBatches source(points(3), labels(4), 2); },
                                 "4 entries for 3 samples");
   fm::TensorBatches source(points(3), 2);
@@ -184,7 +184,7 @@ TEST_CASE("tensor_batches: the fingerprint tells data and order and batch size a
   const auto of = [](const auto& condition) {
     return fm::TensorBatches(points(9), condition, 4).fingerprint();
   };
-  const at::Tensor labels = torch::arange(9);
+  const at::Tensor labels = on_device::arange(9);
   CHECK(of(labels) == of(labels.clone()));
   CHECK(of(labels) != of(labels.flip(0)));
   CHECK(of(labels) != of(labels.to(torch::kInt)));
@@ -193,7 +193,7 @@ TEST_CASE("tensor_batches: the fingerprint tells data and order and batch size a
 }
 
 TEST_CASE("tensor_batches: batches carry no gradients to what the data came from") {
-  const at::Tensor z = torch::randn({6, 2}).requires_grad_() * 2;
+  const at::Tensor z = on_device::randn({6, 2}).requires_grad_() * 2;
   const auto check = [](const auto& condition, const at::Tensor& x_1) {
     fm::TensorBatches batches(x_1, condition, 3);
     batches.start_epoch(0);
@@ -202,20 +202,20 @@ TEST_CASE("tensor_batches: batches carry no gradients to what the data came from
   const auto plain = check(z.select(1, 0), z);
   CHECK_FALSE(plain.x_1.requires_grad());
   CHECK_FALSE(plain.condition.requires_grad());
-  const auto several = check(std::tuple(z.select(1, 0), torch::arange(6)), z);
+  const auto several = check(std::tuple(z.select(1, 0), on_device::arange(6)), z);
   CHECK_FALSE(std::get<0>(several.condition).requires_grad());
 }
 
 TEST_CASE("tensor_batches: each sample's own start comes with it") {
-  const at::Tensor x_1 = torch::arange(20, torch::kFloat).view({10, 2}), x_0 = -x_1;
-  fm::TensorBatches batches(x_1, torch::arange(10), 4, {.seed = 3, .x_0 = x_0});
+  const at::Tensor x_1 = on_device::arange(20, torch::kFloat).view({10, 2}), x_0 = -x_1;
+  fm::TensorBatches batches(x_1, on_device::arange(10), 4, {.seed = 3, .x_0 = x_0});
   batches.start_epoch(1);
   while (const auto batch = batches.next()) CHECK(at::equal(batch->x_0, -batch->x_1));
-  fm::TensorBatches plain(x_1, torch::arange(10), 4, {.seed = 3});
+  fm::TensorBatches plain(x_1, on_device::arange(10), 4, {.seed = 3});
   plain.start_epoch(1);
   CHECK_FALSE(plain.next()->x_0.defined());
   CHECK(plain.fingerprint() != batches.fingerprint());
-  fm::TensorBatches other(x_1, torch::arange(10), 4, {.seed = 3, .x_0 = x_0 + 1});
+  fm::TensorBatches other(x_1, on_device::arange(10), 4, {.seed = 3, .x_0 = x_0 + 1});
   CHECK(other.fingerprint() != batches.fingerprint());
   require_error<fm::ShapeError>([&] { fm::TensorBatches(x_1, 4, {.x_0 = x_0[0]}); }, "x_0");
 }

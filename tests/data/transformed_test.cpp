@@ -10,7 +10,7 @@ namespace {
 
 at::Tensor to_float(const at::Tensor& x) { return x.to(torch::kFloat) / 127.5 - 1; }
 
-at::Tensor bytes() { return torch::arange(48, torch::kByte).view({24, 2}); }
+at::Tensor bytes() { return on_device::arange(48, torch::kByte).view({24, 2}); }
 
 template <class Source>
 std::vector<at::Tensor> batches_of(Source& source) {
@@ -25,7 +25,7 @@ struct Plain {
   void start_epoch(std::int64_t) { given = false; }
   std::optional<fm::Batch<>> next() {
     if (std::exchange(given, true)) return std::nullopt;
-    return fm::Batch<>{torch::ones({2}), {}, torch::zeros({2})};
+    return fm::Batch<>{on_device::ones({2}), {}, on_device::zeros({2})};
   }
   bool given = true;
 };
@@ -33,7 +33,7 @@ struct Plain {
 }  // namespace
 
 TEST_CASE("transformed: each batch goes through the function and keeps its place and condition") {
-  fm::TensorBatches inner(bytes(), torch::arange(24), 5, {.seed = 2});
+  fm::TensorBatches inner(bytes(), on_device::arange(24), 5, {.seed = 2});
   fm::Transformed source(inner, to_float);
   static_assert(fm::RestartableSource<decltype(source)>);
   CHECK(source.batches_per_epoch() == inner.batches_per_epoch());
@@ -66,8 +66,8 @@ TEST_CASE("transformed: a source that cannot restart stays one and its x_0 stays
   source.start_epoch(0);
   const auto batch = source.next();
   REQUIRE(batch.has_value());
-  CHECK(at::equal(batch->x_1, torch::full({2}, 2.0F)));
-  CHECK(at::equal(batch->x_0, torch::zeros({2})));
+  CHECK(at::equal(batch->x_1, on_device::full({2}, 2.0F)));
+  CHECK(at::equal(batch->x_0, on_device::zeros({2})));
   CHECK_FALSE(source.next().has_value());
 }
 

@@ -27,6 +27,7 @@ struct NetImpl : torch::nn::Module {
     first = register_module("first", torch::nn::Linear(4, 16));
     dropout = register_module("dropout", torch::nn::Dropout(0.5));
     second = register_module("second", torch::nn::Linear(16, 2));
+    to(test_device());
     to(torch::kDouble);
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
@@ -39,7 +40,7 @@ struct NetImpl : torch::nn::Module {
 TORCH_MODULE(Net);
 
 fm::TwoTimeNoised<> two_times(std::int64_t n) {
-  fm::Rng rng(3);
+  fm::Rng rng(3, test_device());
   const fm::TwoTimeNoisifier noisify(fm::LinearPath{}, 0.25);
   return noisify(fm::Batch<>{rng.normal({n, 2}, at::kDouble)}, rng);
 }

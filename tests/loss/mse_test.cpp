@@ -19,15 +19,16 @@ TEST_CASE("mse: its gradient is twice the difference over the number of elements
 TEST_CASE("mse: shapes that would be broadcast are a ShapeError") {
   require_error<fm::ShapeError>(
       [] {
-        fm::Mse{}(torch::zeros({4, 1}), torch::zeros({4}));
+        fm::Mse{}(on_device::zeros({4, 1}), on_device::zeros({4}));
       },
       "the model's prediction has shape [4, 1] and the target has");
   require_error<fm::ShapeError>(
       [] {
-        fm::Mse{}(torch::zeros({1, 2}), torch::zeros({4, 2}));
+        fm::Mse{}(on_device::zeros({1, 2}), on_device::zeros({4, 2}));
       },
       "the target has shape [4, 2]");
-  require_error<fm::ShapeError>([] { fm::Mse{}(at::Tensor(), torch::zeros({4})); }, "undefined");
+  require_error<fm::ShapeError>([] { fm::Mse{}(at::Tensor(), on_device::zeros({4})); },
+                                "undefined");
 }
 
 TEST_CASE("mse: of each sample it is the mean over that one's elements") {

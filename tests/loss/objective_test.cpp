@@ -16,7 +16,8 @@ struct L1 {
 TEST_CASE("objective: without a condition it is the loss of the model at x_t and t") {
   torch::manual_seed(0);
   networks::Mlp network;
-  const fm::Noised<> noised{torch::randn({5, 2}), torch::rand({5}), torch::randn({5, 2})};
+  const fm::Noised<> noised{on_device::randn({5, 2}), on_device::rand({5}),
+                            on_device::randn({5, 2})};
   const at::Tensor loss = fm::PredictionLoss<>{}(network, noised);
   const at::Tensor expected =
       (network->forward(noised.x_t, noised.t) - noised.target).square().mean();
@@ -29,7 +30,7 @@ TEST_CASE("objective: with a condition the model gets it") {
   const auto model = [](const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) {
     return x + t.unsqueeze(1) + c.unsqueeze(1);
   };
-  const at::Tensor x = torch::zeros({2, 3}, torch::kDouble);
+  const at::Tensor x = on_device::zeros({2, 3}, torch::kDouble);
   const fm::Noised<at::Tensor> noised{x, doubles({0.5, 1}), x, doubles({1, 2})};
   CHECK(fm::PredictionLoss<>{}(model, noised).item<double>() ==
         Approx((1.5 * 1.5 + 3.0 * 3.0) / 2));
@@ -43,7 +44,8 @@ TEST_CASE("objective: another loss takes the place of the squared error") {
 
 TEST_CASE("objective: a prediction of another shape is a ShapeError") {
   const auto model = [](const at::Tensor& x, const at::Tensor&) { return x.sum(1, true); };
-  const fm::Noised<> noised{torch::zeros({2, 3}), torch::zeros({2}), torch::zeros({2, 3})};
+  const fm::Noised<> noised{on_device::zeros({2, 3}), on_device::zeros({2}),
+                            on_device::zeros({2, 3})};
   require_error<fm::ShapeError>([&] { fm::PredictionLoss<>{}(model, noised); },
                                 "the model's prediction has shape [2, 1]");
 }
@@ -58,5 +60,5 @@ TEST_CASE("objective: the concept takes objectives of the model and refuses the 
   auto mine = [](auto&, const fm::Noised<>& noised) { return noised.target.sum(); };
   static_assert(fm::Objective<decltype(mine), networks::Mlp>);
   networks::Mlp network;
-  CHECK(mine(network, fm::Noised<>{{}, {}, torch::ones({2})}).item<float>() == 2);
+  CHECK(mine(network, fm::Noised<>{{}, {}, on_device::ones({2})}).item<float>() == 2);
 }

@@ -3,7 +3,7 @@
 #include "tests/support/test.hpp"
 
 TEST_CASE("pseudo_huber: a quadratic for small errors, the norm for large ones") {
-  const at::Tensor target = torch::zeros({2, 4}, torch::kDouble);
+  const at::Tensor target = on_device::zeros({2, 4}, torch::kDouble);
   const at::Tensor error =
       torch::stack({doubles({3, 4, 0, 0}) * 1e3, doubles({3, 4, 0, 0}) * 1e-3});
   const double c = 2;
@@ -12,7 +12,7 @@ TEST_CASE("pseudo_huber: a quadratic for small errors, the norm for large ones")
   CHECK(close(fm::PseudoHuber(c)(error, target), expected.mean(), 1e-9, 1e-15));
   // By default c = 0.00054 sqrt(D).
   CHECK(close(fm::PseudoHuber()(error, target), fm::PseudoHuber(0.00054 * 2)(error, target)));
-  const at::Tensor x = torch::zeros({2, 4}, torch::kDouble).requires_grad_();
+  const at::Tensor x = on_device::zeros({2, 4}, torch::kDouble).requires_grad_();
   fm::PseudoHuber()(x, target).backward();  // the root has a slope at no error
   CHECK(at::equal(x.grad(), target));
   require_error<fm::OptionError>([] { fm::PseudoHuber(0); }, "above 0");

@@ -7,7 +7,7 @@
 
 TEST_CASE("weighted: the loss of each sample counts by its time") {
   const auto model = [](const at::Tensor& x, const at::Tensor&) { return x * 0; };
-  const fm::Noised<> noised{torch::zeros({2, 2}, torch::kDouble), doubles({0.25, 0.5}),
+  const fm::Noised<> noised{on_device::zeros({2, 2}, torch::kDouble), doubles({0.25, 0.5}),
                             doubles({1, 3, 2, 0}).view({2, 2})};
   const auto by_time = [](const at::Tensor& t) { return 4 * t; };
   // Mean squares 5 and 2, weights 1 and 2.

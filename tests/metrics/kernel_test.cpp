@@ -17,8 +17,8 @@ double kernel(const at::Tensor& a, const at::Tensor& b) {
 
 TEST_CASE("kernel: the estimate is the formula pair by pair") {
   torch::manual_seed(1);
-  const at::Tensor x = torch::randn({5, 3}, torch::kDouble);
-  const at::Tensor y = torch::randn({4, 3}, torch::kDouble) + 1;
+  const at::Tensor x = on_device::randn({5, 3}, torch::kDouble);
+  const at::Tensor y = on_device::randn({4, 3}, torch::kDouble) + 1;
   double xx = 0, yy = 0, xy = 0;
   for (std::int64_t i = 0; i < 5; ++i)
     for (std::int64_t j = 0; j < 5; ++j) xx += i == j ? 0 : kernel(x[i], x[j]) / (5 * 4);
@@ -32,8 +32,8 @@ TEST_CASE("kernel: the estimate is the formula pair by pair") {
 
 TEST_CASE("kernel: sets larger than a block") {
   torch::manual_seed(2);
-  const at::Tensor x = torch::randn({2100, 2}, torch::kDouble);
-  const at::Tensor y = torch::randn({1100, 2}, torch::kDouble) * 1.5;
+  const at::Tensor x = on_device::randn({2100, 2}, torch::kDouble);
+  const at::Tensor y = on_device::randn({1100, 2}, torch::kDouble) * 1.5;
   const auto k = [](const at::Tensor& a, const at::Tensor& b) {
     return (a.mm(b.t()) / 2 + 1).pow(3);
   };
@@ -53,7 +53,7 @@ TEST_CASE("kernel: unbiased and its error is what repetition shows") {
     double errors = 0;
     constexpr int draws = 400;
     for (int draw = 0; draw < draws; ++draw) {
-      fm::Rng rng(static_cast<std::uint64_t>(draw));
+      fm::Rng rng(static_cast<std::uint64_t>(draw), test_device());
       const at::Tensor x = rng.normal({100, 2}, at::kDouble);
       const at::Tensor y = rng.normal({60, 2}, at::kDouble) + c.shift;
       const fm::KernelDistance d = fm::kernel_distance(x, y);
@@ -80,7 +80,7 @@ TEST_CASE("kernel: unbiased and its error is what repetition shows") {
 }
 
 TEST_CASE("kernel: half precision and integers serve as well") {
-  const at::Tensor x = torch::arange(12, torch::kByte).view({6, 2});
+  const at::Tensor x = on_device::arange(12, torch::kByte).view({6, 2});
   const at::Tensor y = x + 3;
   const double value = fm::kernel_distance(x.to(torch::kDouble), y.to(torch::kDouble)).value;
   REQUIRE(fm::kernel_distance(x, y).value == Approx(value));
@@ -88,20 +88,20 @@ TEST_CASE("kernel: half precision and integers serve as well") {
 }
 
 TEST_CASE("kernel: too few samples and features that do not fit are refused") {
-  const at::Tensor good = torch::randn({3, 2});
+  const at::Tensor good = on_device::randn({3, 2});
   require_error<fm::DataError>(
       [&] {
-        fm::kernel_distance(good, torch::randn({1, 2}));
+        fm::kernel_distance(good, on_device::randn({1, 2}));
       },
       "at least 2");
   require_error<fm::ShapeError>(
       [&] {
-        fm::kernel_distance(good, torch::randn({3, 4}));
+        fm::kernel_distance(good, on_device::randn({3, 4}));
       },
       "the second features 4");
   require_error<fm::DataError>(
       [&] {
-        fm::kernel_distance(good, torch::full({3, 2}, std::numeric_limits<double>::infinity()));
+        fm::kernel_distance(good, on_device::full({3, 2}, std::numeric_limits<double>::infinity()));
       },
       "NaN or infinity");
 }

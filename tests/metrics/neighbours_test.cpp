@@ -22,8 +22,8 @@ double share(const at::Tensor& what) { return what.to(torch::kDouble).mean().ite
 
 TEST_CASE("neighbours: the nearest point and its distance") {
   torch::manual_seed(1);
-  const at::Tensor query = torch::randn({1100, 5}, torch::kDouble);
-  const at::Tensor points = torch::randn({2500, 5}, torch::kDouble);
+  const at::Tensor query = on_device::randn({1100, 5}, torch::kDouble);
+  const at::Tensor points = on_device::randn({2500, 5}, torch::kDouble);
   const fm::Nearest found = fm::nearest(query, points);
   const auto [distance, index] = distances(query, points).min(1);
   CHECK(close(found.distance, distance, 1e-9, 1e-9));
@@ -32,11 +32,11 @@ TEST_CASE("neighbours: the nearest point and its distance") {
 
 TEST_CASE("neighbours: a copy among pixels lies at distance 0 exactly") {
   torch::manual_seed(2);
-  const at::Tensor points = torch::randint(0, 256, {1500, 784}).to(torch::kByte);
+  const at::Tensor points = on_device::randint(0, 256, {1500, 784}).to(torch::kByte);
   const at::Tensor query = points.slice(0, 1200, 1203);
   const fm::Nearest found = fm::nearest(query, points);
   CHECK(found.distance.eq(0).all().item<bool>());
-  CHECK(at::equal(found.index, torch::arange(1200, 1203)));
+  CHECK(at::equal(found.index, on_device::arange(1200, 1203)));
 }
 
 TEST_CASE("neighbours: precision and recall on a line") {
@@ -64,8 +64,8 @@ TEST_CASE("neighbours: density and coverage on a line") {
 
 TEST_CASE("neighbours: sets larger than a block agree with all distances at once") {
   torch::manual_seed(3);
-  const at::Tensor real = torch::randn({1400, 3}, torch::kDouble);
-  const at::Tensor fake = torch::randn({1100, 3}, torch::kDouble) * 1.3 + 0.2;
+  const at::Tensor real = on_device::randn({1400, 3}, torch::kDouble);
+  const at::Tensor fake = on_device::randn({1100, 3}, torch::kDouble) * 1.3 + 0.2;
   const at::Tensor d = distances(fake, real);
   const fm::PrecisionRecall pr = fm::precision_recall(real, fake, 3);
   CHECK(pr.precision == Approx(share((d <= radii(real, 3)).any(1))));
@@ -78,8 +78,8 @@ TEST_CASE("neighbours: sets larger than a block agree with all distances at once
 
 TEST_CASE("neighbours: two draws of one distribution") {
   torch::manual_seed(4);
-  const at::Tensor a = torch::randn({2000, 2}, torch::kDouble);
-  const at::Tensor b = torch::randn({2000, 2}, torch::kDouble);
+  const at::Tensor a = on_device::randn({2000, 2}, torch::kDouble);
+  const at::Tensor b = on_device::randn({2000, 2}, torch::kDouble);
   // Naeem et al. 2020, section 3.3: density 1, coverage 1 - 2^-k.
   const fm::DensityCoverage found = fm::density_coverage(a, b, 3);
   CHECK(found.density == Approx(1).epsilon(0.05));
@@ -92,27 +92,31 @@ TEST_CASE("neighbours: two draws of one distribution") {
 }
 
 TEST_CASE("neighbours: too few points and features that do not fit are refused") {
-  const at::Tensor good = torch::randn({10, 2});
+  const at::Tensor good = on_device::randn({10, 2});
   require_error<fm::OptionError>([&] { fm::precision_recall(good, good, 0); }, "k = 0");
   require_error<fm::OptionError>([&] { fm::density_coverage(good, good, -1); }, "k = -1");
   require_error<fm::DataError>(
       [&] {
-        fm::precision_recall(good, torch::randn({3, 2}), 3);
+        fm::precision_recall(good, on_device::randn({3, 2}), 3);
       },
       "the generated features are 3 samples; this needs at least 4");
   require_error<fm::DataError>(
       [&] {
-        fm::density_coverage(torch::randn({5, 2}), good, 5);
+        fm::density_coverage(on_device::randn({5, 2}), good, 5);
       },
       "the real features are 5 samples");
-  require_error<fm::ShapeError>([&] { fm::nearest(good, torch::randn({3, 4})); }, "the points 4");
-  require_error<fm::DataError>([&] { fm::nearest(good, torch::randn({0, 2})); }, "the points");
+  require_error<fm::ShapeError>(
+      [&] {
+        fm::nearest(good, on_device::randn({3, 4}));
+      },
+      "the points 4");
+  require_error<fm::DataError>([&] { fm::nearest(good, on_device::randn({0, 2})); }, "the points");
   const auto each = [&](const at::Tensor& fake, auto error, const char* message) {
     require_error<decltype(error)>([&] { fm::precision_recall(good, fake, 3); }, message);
     require_error<decltype(error)>([&] { fm::density_coverage(good, fake, 3); }, message);
   };
-  each(torch::randn({10, 4}), fm::ShapeError(""), "the generated features 4");
-  each(torch::randn({0, 2}), fm::DataError(""), "the generated features are 0 samples");
+  each(on_device::randn({10, 4}), fm::ShapeError(""), "the generated features 4");
+  each(on_device::randn({0, 2}), fm::DataError(""), "the generated features are 0 samples");
   at::Tensor spoiled = good.clone();
   spoiled[9][0] = std::numeric_limits<double>::quiet_NaN();
   require_error<fm::DataError>([&] { fm::precision_recall(good, spoiled); }, "NaN or infinity");

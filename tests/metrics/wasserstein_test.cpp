@@ -6,7 +6,7 @@
 #include "tests/support/test.hpp"
 
 TEST_CASE("wasserstein: of points in the plane that were moved and shuffled") {
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   const at::Tensor x = rng.normal({50, 2}, at::kDouble);
   const at::Tensor y = (x + doubles({3, 4})).index_select(0, rng.permutation(50));
   for (const int p : {1, 2}) CHECK(fm::wasserstein(x, y, p) == Approx(5).epsilon(1e-12));
@@ -26,7 +26,7 @@ TEST_CASE("wasserstein: of few points by hand") {
 }
 
 TEST_CASE("wasserstein: on a line the sliced distance is the exact one") {
-  fm::Rng rng(2);
+  fm::Rng rng(2, test_device());
   const at::Tensor x = rng.normal({1500, 1}, at::kDouble);
   const at::Tensor y = rng.uniform({1500, 1}, at::kDouble) * 3;
   const auto in_order = [](const at::Tensor& t) { return std::get<0>(t.sort(0)); };
@@ -43,7 +43,7 @@ TEST_CASE("wasserstein: on a line the sliced distance is the exact one") {
 }
 
 TEST_CASE("wasserstein: sets of unlike size are compared by quantiles") {
-  fm::Rng rng(3);
+  fm::Rng rng(3, test_device());
   const at::Tensor x = rng.normal({4, 1}, at::kDouble);
   const at::Tensor y = rng.normal({6, 1}, at::kDouble);
   // The same distributions with twelve points each.
@@ -57,10 +57,10 @@ TEST_CASE("wasserstein: sets of unlike size are compared by quantiles") {
 
 TEST_CASE(
     "wasserstein: the sliced distance of a shift is its length by the root of the dimension") {
-  fm::Rng rng(4);
+  fm::Rng rng(4, test_device());
   const at::Tensor x = rng.normal({200, 3});
-  const at::Tensor y = x + torch::tensor({1.0F, 2.0F, 2.0F});
-  fm::Rng directions(5);
+  const at::Tensor y = x + on_device::tensor({1.0F, 2.0F, 2.0F});
+  fm::Rng directions(5, test_device());
   CHECK(fm::sliced_wasserstein(x, y, directions, {2, 4000}) ==
         Approx(3 / std::sqrt(3.0)).epsilon(0.02));
   // The mean of |cos| over the sphere in three dimensions is a half.
@@ -69,16 +69,16 @@ TEST_CASE(
 }
 
 TEST_CASE("wasserstein: the same Rng gives the same directions") {
-  fm::Rng rng(6);
+  fm::Rng rng(6, test_device());
   const at::Tensor x = rng.normal({100, 4}), y = rng.normal({70, 4});
-  fm::Rng one(7), two(7), other(8);
+  fm::Rng one(7, test_device()), two(7, test_device()), other(8, test_device());
   const double first = fm::sliced_wasserstein(x, y, one);
   CHECK(first == fm::sliced_wasserstein(x, y, two, {2, 256}));  // the options' defaults
   CHECK(first != fm::sliced_wasserstein(x, y, other));
 }
 
 TEST_CASE("wasserstein: bad options and points that do not fit are refused") {
-  fm::Rng rng(9);
+  fm::Rng rng(9, test_device());
   const at::Tensor x = rng.normal({4, 2});
   require_error<fm::OptionError>([&] { fm::wasserstein(x, x, 3); }, "order 3; choose 1 or 2");
   require_error<fm::OptionError>([&] { fm::sliced_wasserstein(x, x, rng, {0}); }, "order 0");
@@ -102,7 +102,7 @@ TEST_CASE("wasserstein: bad options and points that do not fit are refused") {
         fm::sliced_wasserstein(x, rng.normal({0, 2}), rng);
       },
       "the second points are 0 samples");
-  const at::Tensor bad = torch::full({4, 2}, std::numeric_limits<double>::infinity());
+  const at::Tensor bad = on_device::full({4, 2}, std::numeric_limits<double>::infinity());
   require_error<fm::DataError>([&] { fm::wasserstein(x, bad); }, "NaN or infinity");
   require_error<fm::DataError>([&] { fm::sliced_wasserstein(bad, x, rng); }, "NaN or infinity");
 }

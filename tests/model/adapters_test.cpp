@@ -35,8 +35,8 @@ struct Gaussian {
 TEST_CASE("adapters: networks of data and noise give the velocity of a Gaussian") {
   torch::manual_seed(5);
   // Where alpha is above 0.05 on all of the paths.
-  const at::Tensor t = torch::linspace(0.45, 0.98, 13, torch::kDouble);
-  const at::Tensor x = torch::randn({13, 3}, torch::kDouble);
+  const at::Tensor t = on_device::linspace(0.45, 0.98, 13, torch::kDouble);
+  const at::Tensor x = on_device::randn({13, 3}, torch::kDouble);
   for_each_scheduler([&](const auto& scheduler) {
     using S = std::decay_t<decltype(scheduler)>;
     const Gaussian<S> known{scheduler};
@@ -54,8 +54,8 @@ TEST_CASE("adapters: networks of data and noise give the velocity of a Gaussian"
 }
 
 TEST_CASE("adapters: velocities are finite at t = 0 and t = 1") {
-  const at::Tensor t = torch::tensor({0.0F, 1.0F});
-  const at::Tensor x = torch::randn({2, 3});
+  const at::Tensor t = on_device::tensor({0.0F, 1.0F});
+  const at::Tensor x = on_device::randn({2, 3});
   const auto network = [](const at::Tensor& y, const at::Tensor&) { return y.cos(); };
   for_each_scheduler([&](const auto& scheduler) {
     fm::VelocityFromX1 from_x_1(network, scheduler);
@@ -73,15 +73,15 @@ TEST_CASE("adapters: at t = 1 a network of the data is asked a little before") {
         return y;
       },
       fm::CondOTScheduler{});
-  model(torch::zeros({3, 1}), torch::tensor({0.25F, 0.98F, 1.0F}));
-  CHECK(close(asked, torch::tensor({0.25F, 0.98F, 0.95F}), 0, 1e-6));
+  model(on_device::zeros({3, 1}), on_device::tensor({0.25F, 0.98F, 1.0F}));
+  CHECK(close(asked, on_device::tensor({0.25F, 0.98F, 0.95F}), 0, 1e-6));
 }
 
 TEST_CASE(
     "adapters: near t = 0 a network of the noise is asked where there is data, and is right") {
   torch::manual_seed(6);
-  const at::Tensor t = torch::linspace(0, 0.05, 6, torch::kDouble);
-  const at::Tensor x = torch::randn({6, 3}, torch::kDouble);
+  const at::Tensor t = on_device::linspace(0, 0.05, 6, torch::kDouble);
+  const at::Tensor x = on_device::randn({6, 3}, torch::kDouble);
   for_each_scheduler([&](const auto& scheduler) {
     using S = std::decay_t<decltype(scheduler)>;
     const Gaussian<S> known{scheduler};
@@ -104,8 +104,8 @@ TEST_CASE(
 
 TEST_CASE("adapters: a prediction of another shape than x is a ShapeError") {
   const auto narrow = [](const at::Tensor& x, const at::Tensor&) { return x.narrow(1, 0, 1); };
-  const at::Tensor x = torch::zeros({3, 2});
-  const at::Tensor t = torch::full({3}, 0.5);
+  const at::Tensor x = on_device::zeros({3, 2});
+  const at::Tensor t = on_device::full({3}, 0.5);
   const fm::CondOTScheduler straight;
   const std::string text = "the model's output has shape [3, 1]";
   require_error<fm::ShapeError>([&] { fm::VelocityFromX1(narrow, straight)(x, t); }, text);
@@ -120,14 +120,14 @@ TEST_CASE("adapters: a velocity of a path that ends without noise is asked at it
   fm::Rescheduled model(
       [&](const at::Tensor& y, const at::Tensor& s) { return theirs(y, s).velocity; }, ending,
       fm::CondOTScheduler{});
-  const at::Tensor x = torch::linspace(0.5, 2.5, 5, torch::kDouble).unsqueeze(1);
-  const at::Tensor t = torch::ones({5}, torch::kDouble);
+  const at::Tensor x = on_device::linspace(0.5, 2.5, 5, torch::kDouble).unsqueeze(1);
+  const at::Tensor t = on_device::ones({5}, torch::kDouble);
   CHECK(close(model(x, t), ours(x, t).velocity, 1e-4, 1e-4));
 }
 
 TEST_CASE("adapters: a velocity of one path is that of another at the same signal-to-noise ratio") {
-  const at::Tensor x = torch::randn({9, 3}, torch::kDouble);
-  const at::Tensor ratio = torch::linspace(0.3, 8, 9, torch::kDouble);
+  const at::Tensor x = on_device::randn({9, 3}, torch::kDouble);
+  const at::Tensor ratio = on_device::linspace(0.3, 8, 9, torch::kDouble);
   for_each_scheduler([&](const auto& from) {
     for_each_scheduler([&](const auto& to) {
       const Gaussian<std::decay_t<decltype(from)>> theirs{from};
@@ -152,7 +152,7 @@ TEST_CASE("adapters: conditions reach the network inside") {
   static_assert(!fm::VelocityModel<decltype(model)>);
   // v = (x_1 - x) / (1 - t)
   const at::Tensor x = doubles({0, 1}).unsqueeze(1);
-  CHECK(close(fm::call_model(model, x, doubles({0, 0.5}), torch::tensor({3, 5})),
+  CHECK(close(fm::call_model(model, x, doubles({0, 0.5}), on_device::tensor({3, 5})),
               doubles({3, 8}).unsqueeze(1)));
 }
 
@@ -164,8 +164,8 @@ TEST_CASE("adapters: modules are kept by address and holders share") {
   static_assert(std::is_same_v<std::decay_t<decltype(by_address.model())>,
                                std::reference_wrapper<networks::MlpImpl>>);
   CHECK(&fm::module_of(by_address.model()) == holder.get());
-  const at::Tensor x = torch::randn({3, 2});
-  const at::Tensor t = torch::full({3}, 0.5);
+  const at::Tensor x = on_device::randn({3, 2});
+  const at::Tensor t = on_device::full({3}, 0.5);
   const fm::Coefficients c = fm::coefficients_at(fm::CosineScheduler{}, t, x);
   CHECK(at::equal(fm::call_model(by_address, x, t),
                   fm::velocity_from_x_1(c, x, holder->forward(x, t))));
@@ -176,7 +176,7 @@ TEST_CASE("adapters: times that do not fit are a ShapeError") {
                            fm::CondOTScheduler{});
   require_error<fm::ShapeError>(
       [&] {
-        model(torch::zeros({2, 3}), torch::zeros({3}));
+        model(on_device::zeros({2, 3}), on_device::zeros({3}));
       },
       "time t has shape [3]");
 }
@@ -194,7 +194,7 @@ struct AnyModel {
 /// The worst that mean and standard deviation of samples are off.
 template <class Model, class Method>
 double off(const Model& model, const Method& method, std::int64_t steps) {
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   const Gaussian<fm::CondOTScheduler> data{{}};
   const AnyModel<fm::singular_at_end<Model>> any{model};
   const at::Tensor x = fm::Sampler(any, method, fm::TimeGrid::uniform(steps))
@@ -258,7 +258,7 @@ TEST_CASE("adapters: the straight and the cosine path give the data in 20 steps 
         CHECK(off(fm::VelocityFromX1(data, scheduler), method, 20) < 0.1);
       });
     }
-    fm::Rng rng(1);
+    fm::Rng rng(1, test_device());
     const fm::AdaptiveOptions loose{.rtol = 1e-2, .atol = 1e-2};
     const at::Tensor x = fm::Sampler(fm::VelocityFromX1(data, scheduler), fm::ode::Dopri5{}, loose)
                              .sample_from(rng.normal({500, 1}));
@@ -275,7 +275,7 @@ namespace {
 template <class Model, class Method>
 double spread(const Model& model, const Method& method, const fm::TimeGrid& grid,
               at::ScalarType dtype) {
-  fm::Rng rng(3);
+  fm::Rng rng(3, test_device());
   const AnyModel<fm::singular_at_end<Model>> any{model};
   return fm::Sampler(any, method, grid)
       .sample_from(rng.normal({4000, 1}, dtype), rng)

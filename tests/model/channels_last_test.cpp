@@ -3,8 +3,9 @@
 #include "tests/support/test.hpp"
 
 TEST_CASE("channels_last: convolution weights change their layout and nothing else") {
-  torch::nn::Sequential net(torch::nn::Conv2d(1, 4, 3), torch::nn::Conv2d(4, 1, 3),
-                            torch::nn::Conv1d(2, 3, 3), torch::nn::Linear(5, 2));
+  auto net = on_device::module(
+      torch::nn::Sequential(torch::nn::Conv2d(1, 4, 3), torch::nn::Conv2d(4, 1, 3),
+                            torch::nn::Conv1d(2, 3, 3), torch::nn::Linear(5, 2)));
   std::vector<at::Tensor> before;
   for (const at::Tensor& p : net->parameters()) before.push_back(p.detach().clone());
   const at::Tensor handle = net->parameters()[0];
@@ -24,7 +25,7 @@ TEST_CASE("channels_last: convolution weights change their layout and nothing el
 }
 
 TEST_CASE("channels_last: weights that are laid out so already keep their memory") {
-  torch::nn::Conv2d conv(2, 4, 3);
+  auto conv = on_device::module(torch::nn::Conv2d(2, 4, 3));
   fm::to_channels_last(*conv);
   const void* const memory = conv->weight.const_data_ptr();
   fm::to_channels_last(*conv);
@@ -34,10 +35,10 @@ TEST_CASE("channels_last: weights that are laid out so already keep their memory
 TEST_CASE("channels_last: weights that share their memory stay tied") {
   struct SharingImpl : torch::nn::Module {
     SharingImpl() {
-      viewed = register_module("viewed", torch::nn::Conv2d(2, 4, 3));
+      viewed = register_module("viewed", on_device::module(torch::nn::Conv2d(2, 4, 3)));
       kernel = register_buffer("kernel", viewed->weight.detach());
       part = register_parameter("part", viewed->weight.detach()[0]);
-      tied = register_module("tied", torch::nn::Conv2d(2, 4, 3));
+      tied = register_module("tied", on_device::module(torch::nn::Conv2d(2, 4, 3)));
       register_module("same", tied);
     }
     torch::nn::Conv2d viewed{nullptr}, tied{nullptr};
@@ -46,20 +47,20 @@ TEST_CASE("channels_last: weights that share their memory stay tied") {
   fm::to_channels_last(net);
   const at::NoGradGuard no_grad;
   net.viewed->weight.fill_(5);
-  REQUIRE(torch::equal(net.kernel, torch::full({4, 2, 3, 3}, 5.0F)));
-  REQUIRE(torch::equal(net.part, torch::full({2, 3, 3}, 5.0F)));
+  REQUIRE(torch::equal(net.kernel, on_device::full({4, 2, 3, 3}, 5.0F)));
+  REQUIRE(torch::equal(net.part, on_device::full({2, 3, 3}, 5.0F)));
   REQUIRE(net.viewed->weight.is_contiguous());
   // Under two names it is one tensor.
   REQUIRE(net.tied->weight.is_contiguous(at::MemoryFormat::ChannelsLast));
 }
 
 TEST_CASE("channels_last: weights that are laid out under InferenceMode can be trained") {
-  torch::nn::Conv2d conv(2, 4, 3);
+  auto conv = on_device::module(torch::nn::Conv2d(2, 4, 3));
   {
     const c10::InferenceMode inference;
     fm::to_channels_last(*conv);
   }
   REQUIRE(conv->weight.is_contiguous(at::MemoryFormat::ChannelsLast));
-  conv->forward(torch::ones({1, 2, 3, 3})).sum().backward();
+  conv->forward(on_device::ones({1, 2, 3, 3})).sum().backward();
   REQUIRE(conv->weight.grad().sum().item<double>() == 72);
 }

@@ -17,15 +17,15 @@ const auto standard = [](const at::Tensor& x, const at::Tensor& time) {
 }  // namespace
 
 TEST_CASE("inverse: what is known ends exactly there, and lies on its path before") {
-  const at::Tensor known = doubles({0.5, -1, 2}), mask = torch::tensor({true, false, true});
-  fm::Rng rng(1);
+  const at::Tensor known = doubles({0.5, -1, 2}), mask = on_device::tensor({true, false, true});
+  fm::Rng rng(1, test_device());
   const at::Tensor x_0 = rng.normal({40, 3}, at::kDouble);
   const auto check = [&](const auto& method, const auto& grid) {
     fm::Sampler sampler(fm::Inpainting(gaussian_flow::flow, known, mask), method, grid);
     const at::Tensor points = sampler.trajectory(x_0);
     const at::Tensor end = points[-1];
-    CHECK(close(end.select(1, 0), torch::full({40}, 0.5, at::kDouble), 0, 1e-7));
-    CHECK(close(end.select(1, 2), torch::full({40}, 2.0, at::kDouble), 0, 1e-7));
+    CHECK(close(end.select(1, 0), on_device::full({40}, 0.5, at::kDouble), 0, 1e-7));
+    CHECK(close(end.select(1, 2), on_device::full({40}, 2.0, at::kDouble), 0, 1e-7));
     // Halfway of 10 steps the known ones lie halfway.
     CHECK(close(points[5].select(1, 2), (x_0.select(1, 2) + 2) / 2, 0, 1e-9));
     // What is not known is as the model alone makes it.
@@ -43,12 +43,12 @@ TEST_CASE("inverse: samples of normal data given a measurement have its posterio
   const auto measure = [&](const at::Tensor& x) { return (x * a).sum(1, true); };
   fm::LinearInverse model(standard, measure, doubles({y}).view({1, 1}),
                           {.noise = noise, .earliest = 1e-3});
-  fm::Rng rng(2);
+  fm::Rng rng(2, test_device());
   const at::Tensor x = fm::Sampler(model, fm::ode::Midpoint{}, fm::TimeGrid::uniform(100))
                            .sample_from(rng.normal({20000, 2}, at::kDouble));
   const double gain = 1 / (1.25 + noise * noise);
   const at::Tensor mean = gain * y * a;
-  const at::Tensor covariance = torch::eye(2, at::kDouble) - gain * a.outer(a);
+  const at::Tensor covariance = on_device::eye(2, at::kDouble) - gain * a.outer(a);
   CHECK(close(x.mean(0), mean, 0, 0.03));
   CHECK(close(x.t().cov(), covariance, 0, 0.04));
 }
@@ -57,11 +57,11 @@ TEST_CASE("inverse: with conditions, modules and masks as the measurement") {
   torch::manual_seed(3);
   networks::Conditional net;
   const auto left_half = [](const at::Tensor& x) { return x.slice(3, 0, 2); };
-  fm::LinearInverse model(net, left_half, torch::zeros({1, 1, 4, 2}));
+  fm::LinearInverse model(net, left_half, on_device::zeros({1, 1, 4, 2}));
   static_assert(fm::VelocityModel<decltype(model), at::Tensor>);
-  fm::Rng rng(4);
+  fm::Rng rng(4, test_device());
   const at::Tensor x = fm::Sampler(model, fm::ode::Euler{}, fm::TimeGrid::uniform(4))
-                           .sample({3, 1, 4, 4}, rng, torch::tensor({1, 2, 3}));
+                           .sample({3, 1, 4, 4}, rng, on_device::tensor({1, 2, 3}));
   CHECK(x.isfinite().all().item<bool>());
   CHECK_FALSE(x.requires_grad());
   CHECK(net->is_training());
@@ -69,21 +69,21 @@ TEST_CASE("inverse: with conditions, modules and masks as the measurement") {
 }
 
 TEST_CASE("inverse: what cannot be is refused") {
-  const at::Tensor known = torch::zeros({1, 3});
+  const at::Tensor known = on_device::zeros({1, 3});
   require_error<fm::ShapeError>(
       [&] {
-        fm::Inpainting(standard, known, torch::zeros({1, 2}, at::kBool));
+        fm::Inpainting(standard, known, on_device::zeros({1, 2}, at::kBool));
       },
       "the mask");
   require_error<fm::ShapeError>(
       [&] {
-        fm::Inpainting(standard, known, torch::ones({1, 3}));
+        fm::Inpainting(standard, known, on_device::ones({1, 3}));
       },
       "truth values");
-  fm::Inpainting other(standard, known, torch::ones({1, 3}, at::kBool));
+  fm::Inpainting other(standard, known, on_device::ones({1, 3}, at::kBool));
   require_error<fm::ShapeError>(
       [&] {
-        other(torch::zeros({2, 4}), torch::zeros({2}));
+        other(on_device::zeros({2, 4}), on_device::zeros({2}));
       },
       "a sample");
   const auto first = [](const at::Tensor& x) { return x.slice(1, 0, 1); };
@@ -94,7 +94,7 @@ TEST_CASE("inverse: what cannot be is refused") {
   fm::LinearInverse wrong(standard, first, known);
   require_error<fm::ShapeError>(
       [&] {
-        wrong(torch::zeros({2, 4}), torch::zeros({2}));
+        wrong(on_device::zeros({2, 4}), on_device::zeros({2}));
       },
       "the measurement y");
 }

@@ -76,9 +76,9 @@ struct NamesakeImpl : torch::nn::Module {
 /// Has a float8 scale, an integer table and then weights, of which the last decide.
 struct MixedImpl : torch::nn::Module {
   MixedImpl() {
-    register_parameter("scale", torch::ones({1}).to(at::kFloat8_e4m3fn), false);
-    register_parameter("table", torch::ones({1}, torch::kLong), false);
-    register_module("layer", torch::nn::Linear(2, 2));
+    register_parameter("scale", on_device::ones({1}).to(at::kFloat8_e4m3fn), false);
+    register_parameter("table", on_device::ones({1}, torch::kLong), false);
+    register_module("layer", on_device::module(torch::nn::Linear(2, 2)));
   }
 };
 
@@ -103,8 +103,8 @@ TEST_CASE("modules_in: a module is found however it is held") {
   CHECK(found(std::make_shared<Mlp>(holder)) == once);
   CHECK(found([holder](const at::Tensor& x, const at::Tensor&) { return x; }).empty());
   // All of these are models.
-  const at::Tensor x = torch::randn({3, 2});
-  const at::Tensor t = torch::rand({3});
+  const at::Tensor x = on_device::randn({3, 2});
+  const at::Tensor t = on_device::rand({3});
   const at::Tensor v = holder->forward(x, t);
   CHECK(at::equal(fm::call_model(plain, x, t), v));
   CHECK(at::equal(fm::call_model(unique, x, t), v));
@@ -163,13 +163,13 @@ TEST_CASE("modules_in: the placement is that of the first floating weights, or e
   net->to(torch::kBFloat16);
   Halved<Mlp> halved{net};
   CHECK(fm::placement_of(halved)->dtype == torch::kBFloat16);
-  CHECK(fm::placement_of(halved)->device.is_cpu());
+  CHECK(fm::placement_of(halved)->device == test_device());
   Guided guided{Mlp(), {net}};
   CHECK(fm::placement_of(guided)->dtype == torch::kFloat);
   const auto mixed = std::make_shared<MixedImpl>();
   CHECK(fm::placement_of(*mixed)->dtype == torch::kFloat);
   torch::nn::Module buffers, empty;
-  buffers.register_buffer("mean", torch::zeros({2}, torch::kDouble));
+  buffers.register_buffer("mean", on_device::zeros({2}, torch::kDouble));
   CHECK(fm::placement_of(buffers)->dtype == torch::kDouble);
   CHECK_FALSE(fm::placement_of(empty));
   auto lambda = [](const at::Tensor& x, const at::Tensor&) { return x; };
@@ -205,7 +205,7 @@ TEST_CASE("modules_in: a network is called in its own dtype and with times of it
     at::ScalarType x = at::kByte, t = at::kByte;
   };
   struct RecorderImpl : torch::nn::Module {
-    RecorderImpl() { register_module("layer", torch::nn::Linear(2, 2)); }
+    RecorderImpl() { register_module("layer", on_device::module(torch::nn::Linear(2, 2))); }
     at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
       seen = {x.scalar_type(), t.scalar_type()};
       return x;
@@ -215,7 +215,7 @@ TEST_CASE("modules_in: a network is called in its own dtype and with times of it
   RecorderImpl net;
   const auto asked = [&](at::ScalarType network, at::ScalarType x, at::ScalarType t) {
     net.to(network);
-    fm::call_model(net, torch::ones({1, 2}, x), torch::ones({1}, t));
+    fm::call_model(net, on_device::ones({1, 2}, x), on_device::ones({1}, t));
     return std::make_pair(net.seen.x, net.seen.t);
   };
   const auto f = at::kFloat, d = at::kDouble, b = at::kBFloat16, h = at::kHalf;

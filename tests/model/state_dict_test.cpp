@@ -59,7 +59,7 @@ TEST_CASE("state_dict: weights and buffers come back from a file") {
   const TemporaryFolder folder;
   torch::manual_seed(0);
   Conditional network(3);
-  network->forward(torch::randn({4, 3, 5, 5}), torch::rand({4}), torch::arange(4));
+  network->forward(on_device::randn({4, 3, 5, 5}), on_device::rand({4}), on_device::arange(4));
   fm::save_state_dict(folder.path() / "model.pt", fm::state_dict(*network));
   Conditional other(3);
   REQUIRE_FALSE(same_weights(*network, *other));
@@ -105,8 +105,8 @@ TEST_CASE("state_dict: misfits are listed together and nothing is changed") {
     state.insert(entry.key(), entry.value() + 1);
   }
   CHECK(state.erase("layers.0.bias") == 1);
-  state.insert_or_assign("layers.2.weight", torch::zeros({3, 16}));
-  state.insert("layers.9.weight", torch::zeros({1}));
+  state.insert_or_assign("layers.2.weight", on_device::zeros({3, 16}));
+  state.insert("layers.9.weight", on_device::zeros({1}));
   for (const char* part : {"another network", "missing: layers.0.bias",
                            "shape of layers.2.weight: [3, 16] stored, [16, 16] in the module",
                            "unexpected: layers.9.weight"}) {
@@ -125,7 +125,8 @@ TEST_CASE("state_dict: strides of channels last weights come back") {
   fm::save_state_dict(folder.path() / "model.pt", fm::state_dict(*network));
   Conditional other(4);
   const at::Tensor parameter = other->conv->weight;
-  fm::load_state_dict(*other, fm::read_state_dict(folder.path() / "model.pt"));
+  fm::load_state_dict(*other, fm::read_state_dict(folder.path() / "model.pt"));  // on the CPU
+  CHECK(other->conv->weight.device() == test_device());
   CHECK(other->conv->weight.strides().vec() == strides);
   CHECK(other->conv->weight.is_same(parameter));
   CHECK(same_weights(*network, *other));
@@ -146,9 +147,9 @@ TEST_CASE("state_dict: what does not fit is reported and the rest loaded where n
   fm::StateDict state;
   for (const auto& entry : fm::state_dict(*network)) state.insert(entry.key(), entry.value() + 1);
   REQUIRE(state.erase("layers.0.bias") == 1);
-  state.insert_or_assign("layers.2.weight", torch::zeros({3, 16}));
+  state.insert_or_assign("layers.2.weight", on_device::zeros({3, 16}));
   state.insert_or_assign("layers.2.bias", at::Tensor());
-  state.insert("layers.9.weight", torch::zeros({1}));
+  state.insert("layers.9.weight", on_device::zeros({1}));
   const fm::LoadReport report = fm::load_state_dict(*network, state, {.strict = false});
   CHECK_FALSE(report.fits());
   CHECK(report.missing == std::vector<std::string>{"layers.0.bias"});
@@ -190,8 +191,8 @@ TEST_CASE("state_dict: a module gets the weights that Python saved") {
   for (const char* file : {"state_dict.pt", "state_dict.safetensors"}) {
     const std::filesystem::path path =
         std::filesystem::path(FLOWMATCH_SOURCE_DIR "/tests/io/python") / file;
-    torch::nn::Sequential network(torch::nn::Conv2d(1, 2, 3), torch::nn::BatchNorm2d(2),
-                                  torch::nn::Linear(2, 3));
+    auto network = on_device::module(torch::nn::Sequential(
+        torch::nn::Conv2d(1, 2, 3), torch::nn::BatchNorm2d(2), torch::nn::Linear(2, 3)));
     fm::load_state_dict(*network, path.extension() == ".pt" ? fm::read_state_dict(path)
                                                             : fm::load_safetensors(path).tensors);
     std::int64_t i = 0;
@@ -201,45 +202,47 @@ TEST_CASE("state_dict: a module gets the weights that Python saved") {
       const at::Tensor tensor = fm::state_dict(*network).at(name);
       CHECK(at::equal(
           tensor,
-          torch::arange(i, i + tensor.numel()).view(tensor.sizes()).to(tensor.scalar_type())));
+          on_device::arange(i, i + tensor.numel()).view(tensor.sizes()).to(tensor.scalar_type())));
       ++i;
     }
   }
 }
 
-TEST_CASE("state_dict: tensors without elements or dimensions and of any dtype go through") {
-  const at::Tensor counting = torch::arange(6).view({2, 3});
+TEST_CASE("state_dict: tensors without elements or dimensions and of any dtype go through",
+          "[sparse]") {
+  const at::Tensor counting = on_device::arange(6).view({2, 3});
   for (const auto dtype :
        {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kShort,
         at::kChar, at::kByte, at::kUInt16, at::kUInt32, at::kUInt64, at::kComplexFloat,
         at::kComplexDouble, at::kFloat8_e4m3fn, at::kFloat8_e5m2}) {
     INFO(toString(dtype));
-    AnyImpl module(one(torch::zeros({2, 3}).to(dtype)));
+    AnyImpl module(one(on_device::zeros({2, 3}).to(dtype)));
     CHECK(module.load(one(counting.to(dtype))).empty());
     CHECK(at::equal(module("a").to(at::kDouble), counting.to(at::kDouble)));
   }
   for (const auto& shape : std::vector<std::vector<std::int64_t>>{{}, {0}, {3, 0}, {0, 3}}) {
-    AnyImpl module(one(torch::zeros(shape)));
-    CHECK(module.load(one(torch::ones(shape))).empty());
-    CHECK(at::equal(module("a"), torch::ones(shape)));
+    AnyImpl module(one(on_device::zeros(shape)));
+    CHECK(module.load(one(on_device::ones(shape))).empty());
+    CHECK(at::equal(module("a"), on_device::ones(shape)));
   }
-  AnyImpl mask(one(torch::zeros({2, 2})));
-  const at::Tensor infinite = torch::full({2, 2}, -std::numeric_limits<float>::infinity()).triu(1);
+  AnyImpl mask(one(on_device::zeros({2, 2})));
+  const at::Tensor infinite =
+      on_device::full({2, 2}, -std::numeric_limits<float>::infinity()).triu(1);
   CHECK(mask.load(one(infinite)).empty());
   CHECK(at::equal(mask("a"), infinite));
-  AnyImpl sparse(one(torch::zeros({2, 2}).to_sparse()));
-  CHECK(sparse.load(one(torch::eye(2).to_sparse())).empty());
-  CHECK(at::equal(sparse("a").to_dense(), torch::eye(2)));
+  AnyImpl sparse(one(on_device::zeros({2, 2}).to_sparse()));
+  CHECK(sparse.load(one(on_device::eye(2).to_sparse())).empty());
+  CHECK(at::equal(sparse("a").to_dense(), on_device::eye(2)));
 }
 
 TEST_CASE("state_dict: tensors that share memory share it after loading") {
-  const at::Tensor base = torch::zeros({2, 3});
+  const at::Tensor base = on_device::zeros({2, 3});
   AnyImpl module({{"base", base},
                   {"again", base},
                   {"row", base[1]},
                   {"transposed", base.t()},
                   {"wide", base[0].unsqueeze(0).expand({4, 3})}});
-  const at::Tensor values = torch::arange(6, torch::kFloat).view({2, 3});
+  const at::Tensor values = on_device::arange(6, torch::kFloat).view({2, 3});
   const fm::StateDict state{{"base", values},
                             {"again", values.clone()},
                             {"row", values[1].clone()},
@@ -252,49 +255,49 @@ TEST_CASE("state_dict: tensors that share memory share it after loading") {
     CHECK(module(name).storage().is_alias_of(base.storage()));
   }
   fm::StateDict other = state;
-  other["row"] = torch::ones({3});
+  other["row"] = on_device::ones({3});
   const std::string message = module.load(other);
   CHECK_THAT(message, ContainsSubstring("values of row: it shares memory in the module"));
   CHECK_FALSE(fm::compare_state_dict(module, other).fits());
   CHECK(at::equal(base, values));  // nothing is changed
   other = state;
-  other["wide"] = torch::rand({4, 3});
+  other["wide"] = on_device::rand({4, 3});
   CHECK_THAT(module.load(other), ContainsSubstring("values of wide"));
   const fm::LoadReport report =
-      fm::load_state_dict(module, {{"row", torch::ones({3})}}, {.strict = false});
+      fm::load_state_dict(module, {{"row", on_device::ones({3})}}, {.strict = false});
   CHECK(report.conflicting.empty());
-  CHECK(at::equal(base[1], torch::ones({3})));
+  CHECK(at::equal(base[1], on_device::ones({3})));
 }
 
 TEST_CASE(
     "state_dict: expanded tensors and windows and conjugates are loaded where that means "
     "something") {
-  AnyImpl expanded(one(torch::zeros({1, 3}).expand({4, 3})));
-  const at::Tensor rows = torch::arange(3, torch::kFloat).expand({4, 3});
+  AnyImpl expanded(one(on_device::zeros({1, 3}).expand({4, 3})));
+  const at::Tensor rows = on_device::arange(3, torch::kFloat).expand({4, 3});
   CHECK(expanded.load(one(rows.contiguous())).empty());
   CHECK(at::equal(expanded("a"), rows));
   CHECK(expanded.load(one(rows + 1)).empty());
-  CHECK_THAT(expanded.load(one(torch::arange(12, torch::kFloat).view({4, 3}))),
+  CHECK_THAT(expanded.load(one(on_device::arange(12, torch::kFloat).view({4, 3}))),
              ContainsSubstring("values of a"));
   CHECK(at::equal(expanded("a"), rows + 1));
 
-  AnyImpl windows(one(torch::zeros({5}).unfold(0, 3, 1)));
-  const at::Tensor moving = torch::arange(5, torch::kFloat).unfold(0, 3, 1);
+  AnyImpl windows(one(on_device::zeros({5}).unfold(0, 3, 1)));
+  const at::Tensor moving = on_device::arange(5, torch::kFloat).unfold(0, 3, 1);
   CHECK(windows.load(one(moving.contiguous())).empty());
   CHECK(at::equal(windows("a"), moving));
-  CHECK_THAT(windows.load(one(torch::arange(9, torch::kFloat).view({3, 3}))),
+  CHECK_THAT(windows.load(one(on_device::arange(9, torch::kFloat).view({3, 3}))),
              ContainsSubstring("values of a"));
   CHECK(at::equal(windows("a"), moving));
 
-  AnyImpl plain(one(torch::zeros({4, 3})));
+  AnyImpl plain(one(on_device::zeros({4, 3})));
   CHECK(plain.load(one(rows)).empty());  // expanded in the state
   CHECK(at::equal(plain("a"), rows));
   CHECK(plain("a").is_contiguous());
   plain("a").select(0, 0).fill_(9);
   CHECK(at::equal(plain("a")[1], rows[1]));
 
-  const at::Tensor complex = at::complex(torch::rand({3}), torch::rand({3}));
-  AnyImpl conjugate({{"a", torch::zeros({3}, at::kComplexFloat).conj()}});
+  const at::Tensor complex = at::complex(on_device::rand({3}), on_device::rand({3}));
+  AnyImpl conjugate({{"a", on_device::zeros({3}, at::kComplexFloat).conj()}});
   CHECK(conjugate.load(one(complex)).empty());
   CHECK(at::equal(conjugate("a"), complex));
   CHECK(conjugate.load(one(complex.conj())).empty());
@@ -302,15 +305,16 @@ TEST_CASE(
 }
 
 TEST_CASE("state_dict: a view of a larger tensor of the module's stays one") {
-  const at::Tensor large = torch::zeros({4, 3});
+  const at::Tensor large = on_device::zeros({4, 3});
   AnyImpl module(one(large.slice(0, 0, 2)));
-  CHECK(module.load(one(torch::arange(6, torch::kFloat).view({3, 2}).t())).empty());
-  CHECK(at::equal(large.slice(0, 0, 2), torch::tensor({{0.0F, 2.0F, 4.0F}, {1.0F, 3.0F, 5.0F}})));
+  CHECK(module.load(one(on_device::arange(6, torch::kFloat).view({3, 2}).t())).empty());
+  CHECK(
+      at::equal(large.slice(0, 0, 2), on_device::tensor({{0.0F, 2.0F, 4.0F}, {1.0F, 3.0F, 5.0F}})));
 }
 
-TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name") {
+TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name", "[sparse]") {
   const auto load = [](const at::Tensor& stored, at::ScalarType dtype) {
-    AnyImpl module(one(torch::zeros(stored.sizes()).to(dtype)));
+    AnyImpl module(one(on_device::zeros(stored.sizes()).to(dtype)));
     const at::Tensor before = module("a").to(at::kComplexDouble);
     const std::string message = module.load(one(stored));
     if (!message.empty()) {
@@ -323,9 +327,9 @@ TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name") 
     }
     return message.empty();
   };
-  CHECK_FALSE(load(torch::ones({2}, at::kComplexFloat), at::kFloat));
-  CHECK(load(torch::rand({2}), at::kComplexFloat));
-  CHECK(load(torch::rand({2}, at::kComplexDouble), at::kComplexFloat));
+  CHECK_FALSE(load(on_device::ones({2}, at::kComplexFloat), at::kFloat));
+  CHECK(load(on_device::rand({2}), at::kComplexFloat));
+  CHECK(load(on_device::rand({2}, at::kComplexDouble), at::kComplexFloat));
   CHECK_FALSE(load(doubles({1e300}).to(at::kComplexDouble), at::kComplexFloat));
   CHECK(load(doubles({0.1, -3}), at::kFloat));
   CHECK(load(doubles({0.1, -3}), at::kBFloat16));
@@ -333,43 +337,44 @@ TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name") 
              at::kHalf));
   CHECK_FALSE(load(doubles({1e300}), at::kFloat));
   CHECK_FALSE(load(doubles({1e5}), at::kHalf));
-  CHECK_FALSE(load(torch::tensor({100000}), at::kHalf));
-  CHECK_FALSE(load(torch::tensor({0.5F}), at::kLong));
-  CHECK(load(torch::tensor({5.0F, -3.0F}), at::kLong));
+  CHECK_FALSE(load(on_device::tensor({100000}), at::kHalf));
+  CHECK_FALSE(load(on_device::tensor({0.5F}), at::kLong));
+  CHECK(load(on_device::tensor({5.0F, -3.0F}), at::kLong));
   CHECK_FALSE(load(doubles({1e30}), at::kLong));
   CHECK_FALSE(load(doubles({std::nan("")}), at::kInt));
-  CHECK_FALSE(load(torch::tensor({-1}), at::kByte));
-  CHECK_FALSE(load(torch::tensor({-1}), at::kUInt64));
-  CHECK_FALSE(load(torch::tensor({256}), at::kByte));
-  CHECK(load(torch::tensor({255}), at::kByte));
-  CHECK_FALSE(load(torch::tensor({2}), at::kBool));
-  CHECK(load(torch::tensor({1, 0}), at::kBool));
-  CHECK(load(torch::tensor({true, false}), at::kFloat));
-  CHECK(load(torch::tensor({3}), at::kFloat));
-  CHECK_FALSE(load(torch::tensor({std::int64_t{1} << 40}), at::kInt));
-  CHECK_FALSE(load(torch::tensor({-2.0F}), at::kFloat8_e8m0fnu));
-  CHECK_FALSE(load(torch::eye(2).to_sparse(), at::kFloat));
-  CHECK(load(torch::zeros({0}, at::kComplexFloat), at::kFloat));
+  CHECK_FALSE(load(on_device::tensor({-1}), at::kByte));
+  CHECK_FALSE(load(on_device::tensor({-1}), at::kUInt64));
+  CHECK_FALSE(load(on_device::tensor({256}), at::kByte));
+  CHECK(load(on_device::tensor({255}), at::kByte));
+  CHECK_FALSE(load(on_device::tensor({2}), at::kBool));
+  CHECK(load(on_device::tensor({1, 0}), at::kBool));
+  CHECK(load(on_device::tensor({true, false}), at::kFloat));
+  CHECK(load(on_device::tensor({3}), at::kFloat));
+  CHECK_FALSE(load(on_device::tensor({std::int64_t{1} << 40}), at::kInt));
+  CHECK_FALSE(load(on_device::tensor({-2.0F}), at::kFloat8_e8m0fnu));
+  CHECK_FALSE(load(on_device::eye(2).to_sparse(), at::kFloat));
+  CHECK(load(on_device::zeros({0}, at::kComplexFloat), at::kFloat));
 }
 
 TEST_CASE("state_dict: without strictness tensors in conflict stay as they are") {
-  const at::Tensor base = torch::zeros({2, 3});
-  AnyImpl module({{"base", base}, {"row", base[1]}, {"alone", torch::zeros({2})}});
-  const fm::LoadReport report = fm::load_state_dict(
-      module,
-      {{"base", torch::ones({2, 3})}, {"row", 2 * torch::ones({3})}, {"alone", torch::ones({2})}},
-      {.strict = false});
+  const at::Tensor base = on_device::zeros({2, 3});
+  AnyImpl module({{"base", base}, {"row", base[1]}, {"alone", on_device::zeros({2})}});
+  const fm::LoadReport report = fm::load_state_dict(module,
+                                                    {{"base", on_device::ones({2, 3})},
+                                                     {"row", 2 * on_device::ones({3})},
+                                                     {"alone", on_device::ones({2})}},
+                                                    {.strict = false});
   CHECK(report.conflicting == std::vector<std::string>{"base"});
-  CHECK(at::equal(base[0], torch::zeros({3})));
-  CHECK(at::equal(module("alone"), torch::ones({2})));
+  CHECK(at::equal(base[0], on_device::zeros({3})));
+  CHECK(at::equal(module("alone"), on_device::ones({2})));
 }
 
 TEST_CASE("state_dict: negated views and expansions of two are loaded by their values") {
   // The imaginary part of a conjugate is a view whose elements are stored negated.
-  const at::Tensor complex = torch::zeros({3}, at::kComplexFloat);
+  const at::Tensor complex = on_device::zeros({3}, at::kComplexFloat);
   AnyImpl negated({{"a", at::imag(complex.conj())}});
   REQUIRE(negated("a").is_neg());
-  const at::Tensor values = torch::tensor({1.0F, -2.0F, 3.0F});
+  const at::Tensor values = on_device::tensor({1.0F, -2.0F, 3.0F});
   CHECK(negated.load(one(values)).empty());
   CHECK(at::equal(negated("a"), values));
   CHECK(at::equal(at::imag(complex), -values));
@@ -379,20 +384,20 @@ TEST_CASE("state_dict: negated views and expansions of two are loaded by their v
   CHECK(at::equal(complex, other));
   CHECK_THAT(both.load({{"whole", other}, {"a", values}}), ContainsSubstring("values of "));
 
-  AnyImpl twice(one(torch::zeros({1, 3}).expand({2, 3})));
+  AnyImpl twice(one(on_device::zeros({1, 3}).expand({2, 3})));
   CHECK(twice.load(one(values.expand({2, 3}).contiguous())).empty());
   CHECK(at::equal(twice("a"), values.expand({2, 3})));
 }
 
-TEST_CASE("state_dict: sparse tensors are loaded by their values") {
-  AnyImpl module(one(torch::eye(3).to_sparse()));
-  const at::Tensor values = torch::diag(torch::tensor({1.0F, 0.0F, 3.0F}));
+TEST_CASE("state_dict: sparse tensors are loaded by their values", "[sparse]") {
+  AnyImpl module(one(on_device::eye(3).to_sparse()));
+  const at::Tensor values = torch::diag(on_device::tensor({1.0F, 0.0F, 3.0F}));
   CHECK(module.load(one(values.to_sparse())).empty());
   CHECK(at::equal(module("a").to_dense(), values));
 }
 
 TEST_CASE("state_dict: a module's own tensors by other names keep the values that they had") {
-  const auto full = [](float value) { return torch::full({2, 2}, value); };
+  const auto full = [](float value) { return on_device::full({2, 2}, value); };
   AnyImpl module({{"a", full(1)}, {"b", full(2)}, {"c", full(3)}});
   const fm::StateDict own = fm::state_dict(module);
   CHECK(module.load({{"a", own.at("b")}, {"b", own.at("a")}, {"c", own.at("c")}}).empty());
@@ -403,7 +408,7 @@ TEST_CASE("state_dict: a module's own tensors by other names keep the values tha
   CHECK(at::equal(module("a"), full(2)));
 
   // Views of one another's memory, and of another dtype.
-  const at::Tensor base = torch::arange(4, torch::kFloat);
+  const at::Tensor base = on_device::arange(4, torch::kFloat);
   AnyImpl views(
       {{"head", base.slice(0, 0, 2)}, {"tail", base.slice(0, 2)}, {"wide", doubles({8, 9})}});
   const fm::StateDict parts = fm::state_dict(views);
@@ -412,7 +417,7 @@ TEST_CASE("state_dict: a module's own tensors by other names keep the values tha
           .load(
               {{"head", parts.at("tail")}, {"tail", parts.at("wide")}, {"wide", parts.at("head")}})
           .empty());
-  CHECK(at::equal(views("head"), torch::tensor({2.0F, 3.0F})));
-  CHECK(at::equal(views("tail"), torch::tensor({8.0F, 9.0F})));
+  CHECK(at::equal(views("head"), on_device::tensor({2.0F, 3.0F})));
+  CHECK(at::equal(views("tail"), on_device::tensor({8.0F, 9.0F})));
   CHECK(at::equal(views("wide"), doubles({0, 1})));
 }

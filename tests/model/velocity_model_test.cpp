@@ -62,8 +62,8 @@ TEST_CASE("velocity_model: the concept knows every way to hold a model") {
   static_assert(!fm::VelocityModel<ReturnsText>);
   static_assert(!fm::VelocityModel<torch::jit::Module>);
   static_assert(!fm::VelocityModel<int> && !fm::VelocityModel<at::Tensor>);
-  CHECK(lambda(torch::ones({1}), torch::ones({1})).item<float>() == 1);
-  CHECK(labelled(torch::ones({1}), {}, {}).item<float>() == 1);
+  CHECK(lambda(on_device::ones({1}), on_device::ones({1})).item<float>() == 1);
+  CHECK(labelled(on_device::ones({1}), {}, {}).item<float>() == 1);
 }
 
 TEST_CASE("velocity_model: only modules are trainable") {
@@ -75,14 +75,14 @@ TEST_CASE("velocity_model: only modules are trainable") {
   static_assert(!fm::TrainableModel<decltype(lambda)> && !fm::ModuleHandle<decltype(lambda)>);
   static_assert(fm::ModuleHandle<NoTime> && !fm::TrainableModel<NoTime>);
   static_assert(!fm::ModuleHandle<at::Tensor> && !fm::ModuleHandle<std::shared_ptr<int>>);
-  CHECK(lambda(torch::ones({1}), {}).item<float>() == 1);
+  CHECK(lambda(on_device::ones({1}), {}).item<float>() == 1);
 }
 
 TEST_CASE("velocity_model: a module answers the same however it is held") {
   torch::manual_seed(0);
   const std::shared_ptr<MlpImpl> shared = std::make_shared<MlpImpl>();
-  const at::Tensor x = torch::randn({4, 2});
-  const at::Tensor t = torch::rand({4});
+  const at::Tensor x = on_device::randn({4, 2});
+  const at::Tensor t = on_device::rand({4});
   const at::Tensor expected = shared->forward(x, t);
   Mlp holder(shared);
   std::shared_ptr<MlpImpl> pointer = shared;
@@ -102,8 +102,8 @@ TEST_CASE("velocity_model: a module answers the same however it is held") {
 }
 
 TEST_CASE("velocity_model: callables answer as they are") {
-  const at::Tensor x = torch::ones({2, 3});
-  const at::Tensor t = torch::tensor({0.25F, 0.5F});
+  const at::Tensor x = on_device::ones({2, 3});
+  const at::Tensor t = on_device::tensor({0.25F, 0.5F});
   int calls = 0;
   auto counting = [&](const at::Tensor& y, const at::Tensor&) {
     ++calls;
@@ -119,8 +119,8 @@ TEST_CASE("velocity_model: callables answer as they are") {
 }
 
 TEST_CASE("velocity_model: conditions of any type reach the model") {
-  const at::Tensor x = torch::ones({2, 3});
-  const at::Tensor t = torch::rand({2});
+  const at::Tensor x = on_device::ones({2, 3});
+  const at::Tensor t = on_device::rand({2});
   EitherWay both;
   CHECK(at::equal(fm::call_model(both, x, t), x));
   CHECK(at::equal(fm::call_model(both, x, t, at::Tensor(x * 4)), 5 * x));
@@ -128,21 +128,21 @@ TEST_CASE("velocity_model: conditions of any type reach the model") {
   CHECK(at::equal(fm::call_model(pair, x, t, Tensors{2 * x, 3 * x}), 7 * x));
   Conditional network;
   network->eval();
-  const at::Tensor images = torch::randn({2, 1, 4, 4});
-  const at::Tensor labels = torch::tensor({3, 7});
+  const at::Tensor images = on_device::randn({2, 1, 4, 4});
+  const at::Tensor labels = on_device::tensor({3, 7});
   CHECK(at::equal(fm::call_model(network, images, t, labels), network->forward(images, t, labels)));
 }
 
 TEST_CASE("velocity_model: a TorchScript module in a lambda is a model") {
   torch::jit::Module script("field");
-  script.register_parameter("scale", torch::full({1}, 3.0), false);
+  script.register_parameter("scale", on_device::full({1}, 3.0), false);
   script.define("def forward(self, x, t):\n    return self.scale * x * t.unsqueeze(1)\n");
   auto model = [script](const at::Tensor& x, const at::Tensor& t) mutable {
     return script.forward({x, t}).toTensor();
   };
   static_assert(fm::VelocityModel<decltype(model)> && !fm::TrainableModel<decltype(model)>);
-  const at::Tensor x = torch::randn({2, 3});
-  const at::Tensor t = torch::rand({2});
+  const at::Tensor x = on_device::randn({2, 3});
+  const at::Tensor t = on_device::rand({2});
   CHECK(close(fm::call_model(model, x, t), 3 * x * t.unsqueeze(1), 1e-6, 1e-6));
 }
 
@@ -163,16 +163,16 @@ TEST_CASE("velocity_model: a module computes in its parameters' dtype, buffers o
   struct OwnImpl : torch::nn::Module {
     OwnImpl(bool parameters) {
       inner = register_module("inner", std::make_shared<torch::nn::Module>());
-      inner->register_buffer("table", torch::zeros({1}, torch::kDouble));
-      if (parameters) inner->register_parameter("w", torch::zeros({1}));
+      inner->register_buffer("table", on_device::zeros({1}, torch::kDouble));
+      if (parameters) inner->register_parameter("w", on_device::zeros({1}));
     }
     at::Tensor forward(const at::Tensor& x, const at::Tensor&) { return x; }
     std::shared_ptr<torch::nn::Module> inner{};
   };
-  const at::Tensor x = torch::zeros({2, 2}, torch::kHalf);
+  const at::Tensor x = on_device::zeros({2, 2}, torch::kHalf);
   OwnImpl with(true), without(false);
-  CHECK(fm::call_model(with, x, torch::zeros({2})).dtype() == at::kFloat);
-  CHECK(fm::call_model(without, x, torch::zeros({2})).dtype() == at::kDouble);
+  CHECK(fm::call_model(with, x, on_device::zeros({2})).dtype() == at::kFloat);
+  CHECK(fm::call_model(without, x, on_device::zeros({2})).dtype() == at::kDouble);
 }
 
 namespace {
@@ -183,7 +183,7 @@ struct Noted {
 };
 /// x + t + c, all in the dtypes that it was given.
 struct AddImpl : torch::nn::Module {
-  explicit AddImpl(at::ScalarType dtype) { register_parameter("w", torch::zeros({1}, dtype)); }
+  explicit AddImpl(at::ScalarType dtype) { register_parameter("w", on_device::zeros({1}, dtype)); }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) {
     seen = {x.scalar_type(), t.scalar_type(), c.scalar_type()};
     return x + t.unsqueeze(1) + c;
@@ -203,11 +203,11 @@ TORCH_MODULE(Add);
 
 TEST_CASE("velocity_model: a module gets times and floating conditions in its own dtype") {
   using Types = std::vector<at::ScalarType>;
-  const at::Tensor x = torch::ones({2, 1});
-  const at::Tensor late = torch::full({2}, 0.5, at::kDouble);
-  const at::Tensor condition = torch::full({2, 1}, 0.25, at::kDouble);
+  const at::Tensor x = on_device::ones({2, 1});
+  const at::Tensor late = on_device::full({2}, 0.5, at::kDouble);
+  const at::Tensor condition = on_device::full({2, 1}, 0.25, at::kDouble);
   Add single(at::kFloat), half(at::kBFloat16), wide(at::kDouble);
-  CHECK(at::equal(fm::call_model(single, x, late, condition), torch::full({2, 1}, 1.75F)));
+  CHECK(at::equal(fm::call_model(single, x, late, condition), on_device::full({2, 1}, 1.75F)));
   CHECK(single->seen == Types{at::kFloat, at::kFloat, at::kFloat});
   fm::call_model(half, x, late, condition.to(at::kFloat));
   CHECK(half->seen == Types{at::kBFloat16, at::kFloat, at::kBFloat16});
@@ -215,25 +215,25 @@ TEST_CASE("velocity_model: a module gets times and floating conditions in its ow
   CHECK(wide->seen == Types{at::kDouble, at::kDouble, at::kDouble});
 
   // Whole numbers and a type of the user's own stay; tuples are looked into.
-  fm::call_model(single, x, late, torch::ones({2, 1}, at::kLong));
+  fm::call_model(single, x, late, on_device::ones({2, 1}, at::kLong));
   CHECK(single->seen == Types{at::kFloat, at::kFloat, at::kLong});
   fm::call_model(single, x, late, Noted{condition});
   CHECK(single->seen == Types{at::kFloat, at::kFloat, at::kDouble});
   const std::tuple<at::Tensor, std::tuple<at::Tensor>, Noted> nested{
-      condition, {condition}, {torch::ones({2, 1})}};
-  CHECK(at::equal(fm::call_model(single, x, late, nested), torch::full({2, 1}, 3.0F)));
+      condition, {condition}, {on_device::ones({2, 1})}};
+  CHECK(at::equal(fm::call_model(single, x, late, nested), on_device::full({2, 1}, 3.0F)));
 
   // What is no module gets all as it is.
   auto lambda = [](const at::Tensor&, const at::Tensor& t, const at::Tensor& c) {
     return (t.unsqueeze(1) + c).to(at::kDouble) * (c.scalar_type() == at::kDouble ? 1 : 0);
   };
   CHECK(at::equal(fm::call_model(lambda, x, late, condition),
-                  torch::full({2, 1}, 0.75, at::kDouble)));
+                  on_device::full({2, 1}, 0.75, at::kDouble)));
 }
 
 TEST_CASE("velocity_model: empty holders and pointers are refused with the remedy") {
-  const at::Tensor x = torch::ones({2, 2});
-  const at::Tensor t = torch::zeros({2});
+  const at::Tensor x = on_device::ones({2, 2});
+  const at::Tensor t = on_device::zeros({2});
   Mlp holder{nullptr};
   std::shared_ptr<MlpImpl> shared;
   std::unique_ptr<MlpImpl> unique;
@@ -261,5 +261,6 @@ TEST_CASE("velocity_model: a plain function is kept as a pointer to it") {
       std::is_same_v<fm::model_storage_t<decltype((plain_function))>, decltype(&plain_function)>);
   static_assert(fm::VelocityModel<fm::model_storage_t<decltype((plain_function))>>);
   auto* const model = &plain_function;
-  CHECK(fm::call_model(model, torch::ones({2, 1}), torch::zeros({2})).sum().item<float>() == -2);
+  CHECK(fm::call_model(model, on_device::ones({2, 1}), on_device::zeros({2})).sum().item<float>() ==
+        -2);
 }

@@ -9,18 +9,18 @@
 
 TEST_CASE("condition_dropout: a share of the samples loses its condition and nothing else") {
   const fm::VelocityNoisifier noisify(fm::LinearPath{});
-  const fm::Batch<at::Tensor> batch{torch::randn({20000, 1}), torch::arange(20000)};
-  const fm::ConditionDropout dropping(noisify, torch::tensor({-1}), 0.2);
-  fm::Rng a(1), b(1);
+  const fm::Batch<at::Tensor> batch{on_device::randn({20000, 1}), on_device::arange(20000)};
+  const fm::ConditionDropout dropping(noisify, on_device::tensor({-1}), 0.2);
+  fm::Rng a(1, test_device()), b(1, test_device());
   const auto noised = dropping(batch, a);
   CHECK(at::equal(noised.x_t, noisify(batch, b).x_t));
   const at::Tensor dropped = noised.condition.eq(-1);
   CHECK(dropped.to(at::kFloat).mean().item<double>() == Approx(0.2).margin(0.01));
   CHECK(at::equal(at::where(dropped, batch.condition, noised.condition), batch.condition));
-  fm::Rng c(1), d(1);
-  CHECK(at::equal(fm::ConditionDropout(noisify, torch::tensor({-1}), 0)(batch, c).condition,
+  fm::Rng c(1, test_device()), d(1, test_device());
+  CHECK(at::equal(fm::ConditionDropout(noisify, on_device::tensor({-1}), 0)(batch, c).condition,
                   batch.condition));
-  CHECK(fm::ConditionDropout(noisify, torch::tensor({-1}), 1)(batch, d)
+  CHECK(fm::ConditionDropout(noisify, on_device::tensor({-1}), 1)(batch, d)
             .condition.eq(-1)
             .all()
             .item<bool>());
@@ -28,13 +28,14 @@ TEST_CASE("condition_dropout: a share of the samples loses its condition and not
 
 TEST_CASE("condition_dropout: conditions of any type, examples that hold more") {
   using Two = std::tuple<at::Tensor, at::Tensor>;
-  const fm::Batch<Two> batch{torch::randn({50, 2}), {torch::rand({50, 3}), torch::arange(50)}};
+  const fm::Batch<Two> batch{on_device::randn({50, 2}),
+                             {on_device::rand({50, 3}), on_device::arange(50)}};
   const fm::ConditionDropout dropping(fm::VelocityNoisifier(fm::BridgePath(0.5)),
-                                      Two{torch::zeros({1, 3}), torch::tensor({99})}, 0.5);
+                                      Two{on_device::zeros({1, 3}), on_device::tensor({99})}, 0.5);
   static_assert(fm::Noisifier<decltype(fm::ConditionDropout(
                                   fm::VelocityNoisifier(fm::BridgePath(0.5)), Two{}, 0.5)),
                               Two>);
-  fm::Rng rng(2);
+  fm::Rng rng(2, test_device());
   const auto noised = dropping(batch, rng);
   const at::Tensor dropped = std::get<1>(noised.condition).eq(99);
   CHECK(dropped.any().item<bool>());
@@ -46,12 +47,12 @@ TEST_CASE("condition_dropout: conditions of any type, examples that hold more") 
 TEST_CASE("condition_dropout: what cannot be is refused") {
   const fm::VelocityNoisifier noisify(fm::LinearPath{});
   for (const double p : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
-    require_error<fm::OptionError>([&] { fm::ConditionDropout(noisify, torch::tensor({1}), p); },
-                                   "[0, 1]");
+    require_error<fm::OptionError>(
+        [&] { fm::ConditionDropout(noisify, on_device::tensor({1}), p); }, "[0, 1]");
   }
   require_error<fm::ShapeError>(
       [&] {
-        fm::ConditionDropout(noisify, torch::tensor({1, 2}));
+        fm::ConditionDropout(noisify, on_device::tensor({1, 2}));
       },
       "2 entries for 1 samples");
 }

@@ -1,5 +1,6 @@
 #include "flowmatch/noisify/noisifier.hpp"
 
+#include "flowmatch/noisify/condition_dropout.hpp"
 #include "flowmatch/path/affine.hpp"
 #include "flowmatch/path/bridge.hpp"
 #include "tests/support/test.hpp"
@@ -30,11 +31,11 @@ void check_straight(const fm::Noised<C>& noised, const at::Tensor& x_1, double t
 
 TEST_CASE("noisifier: images and points and numbers all lie on the straight path") {
   const fm::VelocityNoisifier noisify(fm::LinearPath{});
-  fm::Rng rng(8);
+  fm::Rng rng(8, test_device());
   const std::vector<std::vector<std::int64_t>> shapes = {
       {16}, {16, 2}, {4, 1, 8, 8}, {2, 3, 4, 5, 6}};
   for (const auto& shape : shapes) {
-    const fm::Batch<> batch{torch::randn(shape, torch::kDouble)};
+    const fm::Batch<> batch{on_device::randn(shape, torch::kDouble)};
     const fm::Noised<> noised = noisify(batch, rng);
     CHECK(noised.t.sizes() == at::IntArrayRef({shape[0]}));
     CHECK(noised.t.scalar_type() == torch::kDouble);
@@ -47,8 +48,8 @@ TEST_CASE("noisifier: images and points and numbers all lie on the straight path
 
 TEST_CASE("noisifier: an Rng decides everything") {
   const fm::VelocityNoisifier noisify(fm::LinearPath{});
-  const fm::Batch<> batch{torch::randn({6, 2})};
-  const fm::Rng rng(8);
+  const fm::Batch<> batch{on_device::randn({6, 2})};
+  const fm::Rng rng(8, test_device());
   fm::Rng a = rng.fork("noise", 5);
   fm::Rng b = rng.fork("noise", 5);
   fm::Rng c = rng.fork("noise", 6);
@@ -65,8 +66,8 @@ TEST_CASE("noisifier: an Rng decides everything") {
 TEST_CASE("noisifier: coupling and times and condition are those that it is given") {
   const fm::VelocityNoisifier noisify(
       fm::LinearPath{}, fm::IndependentCoupling(fm::ConstantSource(1)), fm::UniformTime(0.5));
-  fm::Rng rng(2);
-  const fm::Batch<at::Tensor> batch{torch::randn({50, 2}), torch::arange(50)};
+  fm::Rng rng(2, test_device());
+  const fm::Batch<at::Tensor> batch{on_device::randn({50, 2}), on_device::arange(50)};
   const fm::Noised<at::Tensor> noised = noisify(batch, rng);
   CHECK(noised.condition.is_same(batch.condition));
   CHECK(noised.t.max().item<float>() == 0.5F);
@@ -75,9 +76,9 @@ TEST_CASE("noisifier: coupling and times and condition are those that it is give
 }
 
 TEST_CASE("noisifier: other targets are those of the same sample") {
-  const fm::Batch<> batch{torch::randn({6, 2})};
+  const fm::Batch<> batch{on_device::randn({6, 2})};
   const auto with = [&](auto target) {
-    fm::Rng rng(8);
+    fm::Rng rng(8, test_device());
     return fm::PathNoisifier(fm::CosinePath{}, target, fm::IndependentCoupling<>{},
                              fm::UniformTime{})(batch, rng);
   };
@@ -94,8 +95,9 @@ TEST_CASE("noisifier: other targets are those of the same sample") {
 
 TEST_CASE("noisifier: times of half precision data are float32") {
   const fm::VelocityNoisifier noisify(fm::LinearPath{});
-  fm::Rng rng(1);
-  const fm::Noised<> noised = noisify(fm::Batch<>{torch::randn({5, 2}).to(torch::kBFloat16)}, rng);
+  fm::Rng rng(1, test_device());
+  const fm::Noised<> noised =
+      noisify(fm::Batch<>{on_device::randn({5, 2}).to(torch::kBFloat16)}, rng);
   CHECK(noised.t.scalar_type() == torch::kFloat);
   CHECK(noised.x_t.scalar_type() == torch::kBFloat16);
   CHECK(noised.target.scalar_type() == torch::kBFloat16);
@@ -103,11 +105,11 @@ TEST_CASE("noisifier: times of half precision data are float32") {
 
 TEST_CASE("noisifier: data of an integer dtype is a ShapeError") {
   const fm::VelocityNoisifier noisify(fm::LinearPath{});
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   for (const auto dtype : {torch::kByte, torch::kLong, torch::kBool}) {
     require_error<fm::ShapeError>(
         [&] {
-          noisify(fm::Batch<>{torch::zeros({2, 2}, dtype)}, rng);
+          noisify(fm::Batch<>{on_device::zeros({2, 2}, dtype)}, rng);
         },
         "an integer dtype");
   }
@@ -117,10 +119,10 @@ TEST_CASE("noisifier: data of an integer dtype is a ShapeError") {
 TEST_CASE("noisifier: a path with randomness of its own draws from the same Rng") {
   const fm::VelocityNoisifier noisify(Bridge{});
   const fm::VelocityNoisifier narrow(Bridge{0});
-  const fm::Batch<> batch{torch::randn({4000, 1}, torch::kDouble)};
-  fm::Rng a(3);
-  fm::Rng b(3);
-  fm::Rng c(3);
+  const fm::Batch<> batch{on_device::randn({4000, 1}, torch::kDouble)};
+  fm::Rng a(3, test_device());
+  fm::Rng b(3, test_device());
+  fm::Rng c(3, test_device());
   const fm::Noised<> noised = noisify(batch, a);
   CHECK(at::equal(noisify(batch, b).x_t, noised.x_t));
   const fm::Noised<> straight = narrow(batch, c);
@@ -142,8 +144,8 @@ TEST_CASE("noisifier: the concept takes noisifiers and lambdas and refuses the r
   };
   static_assert(fm::Noisifier<decltype(mine)> && !fm::Noisifier<decltype(mine), at::Tensor>);
   static_assert(!fm::Noisifier<fm::LinearPath>);
-  fm::Rng rng(0);
-  CHECK(mine(fm::Batch<>{torch::ones({1})}, rng).t.item<float>() == 1);
+  fm::Rng rng(0, test_device());
+  CHECK(mine(fm::Batch<>{on_device::ones({1})}, rng).t.item<float>() == 1);
 }
 
 TEST_CASE("noisifier: other times alone need no coupling spelled out") {
@@ -154,23 +156,39 @@ TEST_CASE("noisifier: other times alone need no coupling spelled out") {
   const fm::PathNoisifier other(fm::CosinePath{}, fm::X1Target{}, early);
   const fm::PathNoisifier coupled(fm::CosinePath{}, fm::X1Target{}, fm::IndependentCoupling<>{});
   const auto latest = [](const auto& noisifier) {
-    fm::Rng rng(1);
-    return noisifier(fm::Batch<>{torch::zeros({100, 1})}, rng).t.max().template item<double>();
+    fm::Rng rng(1, test_device());
+    return noisifier(fm::Batch<>{on_device::zeros({100, 1})}, rng).t.max().template item<double>();
   };
   CHECK(latest(short_form) == 0.25);
   CHECK(latest(other) == 0.25);
   CHECK(latest(coupled) > 0.5);
   // A time sampler of one's own, a lambda.
   const auto half = [](std::int64_t n, at::TensorOptions options, fm::Rng&) {
-    return at::full({n}, 0.5, options);
+    return on_device::full({n}, 0.5, options);
   };
   CHECK(latest(fm::VelocityNoisifier(fm::LinearPath{}, half)) == 0.5);
 }
 
+TEST_CASE("noisifier: the data's device may be another than the Rng's") {
+  const fm::Batch<at::Tensor> batch{on_device::randn({6, 2}), on_device::arange(6)};
+  const auto check = [&](const auto& noisify) {
+    fm::Rng rng(1);
+    const auto noised = noisify(batch, rng);
+    for (const at::Tensor& tensor : {noised.x_t, noised.t, noised.target, noised.condition})
+      CHECK(tensor.device() == test_device());
+  };
+  const fm::LinearPath path;
+  check(fm::VelocityNoisifier(path));
+  check(fm::VelocityNoisifier(path, fm::LogitNormalTime()));
+  check(fm::VelocityNoisifier(path, fm::StratifiedTime()));
+  check(fm::VelocityNoisifier(fm::BridgePath(0.5)));
+  check(fm::ConditionDropout(fm::VelocityNoisifier(path), torch::tensor({9}), 0.5));
+}
+
 TEST_CASE("noisifier: what a path's sample holds beyond x_t and dx_t comes with the example") {
   const fm::VelocityNoisifier noisify(fm::BridgePath(0.5));
-  fm::Rng rng(4);
-  const fm::Batch<at::Tensor> batch{torch::randn({6, 2}), torch::arange(6)};
+  fm::Rng rng(4, test_device());
+  const fm::Batch<at::Tensor> batch{on_device::randn({6, 2}), on_device::arange(6)};
   const auto noised = noisify(batch, rng);
   static_assert(std::is_same_v<std::remove_cv_t<decltype(noised)>,
                                fm::NoisedSample<fm::NoisyPathSample, at::Tensor>>);
@@ -186,8 +204,8 @@ TEST_CASE("noisifier: what a path's sample holds beyond x_t and dx_t comes with 
 
 TEST_CASE("noisifier: a path of standard normal noise takes sources that are, or are said to be") {
   const fm::TargetPath path(fm::TargetScheduler(0.1));
-  const fm::Batch<> batch{torch::randn({4, 2})};
-  fm::Rng rng(5);
+  const fm::Batch<> batch{on_device::randn({4, 2})};
+  fm::Rng rng(5, test_device());
   CHECK(fm::VelocityNoisifier(path)(batch, rng).x_t.size(0) == 4);
   const auto mine = [](const fm::Batch<>& b, fm::Rng& r) { return r.normal(b.x_1.sizes()); };
   const fm::VelocityNoisifier told(path, fm::IndependentCoupling(fm::AssumeNormal(mine)));

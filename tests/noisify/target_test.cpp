@@ -10,8 +10,8 @@ namespace {
 template <class Path>
 fm::PathSample a_sample(const Path& path) {
   torch::manual_seed(3);
-  return path.sample(torch::randn({4, 3}, torch::kDouble), torch::randn({4, 3}, torch::kDouble),
-                     doubles({0.1, 0.4, 0.6, 0.8}));
+  return path.sample(on_device::randn({4, 3}, torch::kDouble),
+                     on_device::randn({4, 3}, torch::kDouble), doubles({0.1, 0.4, 0.6, 0.8}));
 }
 
 struct RandomPath {
@@ -44,9 +44,9 @@ TEST_CASE("target: a finite difference is the change over the step") {
 TEST_CASE(
     "target: a finite difference in half precision is that of the numbers, not of roundings") {
   const fm::LinearPath path;
-  const at::Tensor x_0 = torch::randn({64, 8}).to(torch::kBFloat16);
-  const at::Tensor x_1 = torch::randn({64, 8}).to(torch::kBFloat16);
-  const at::Tensor t = torch::rand({64});
+  const at::Tensor x_0 = on_device::randn({64, 8}).to(torch::kBFloat16);
+  const at::Tensor x_1 = on_device::randn({64, 8}).to(torch::kBFloat16);
+  const at::Tensor t = on_device::rand({64});
   const at::Tensor change = fm::FiniteDifferenceTarget()(path, path.sample(x_0, x_1, t));
   CHECK(change.scalar_type() == torch::kBFloat16);
   const at::Tensor exact = 0.01 * (x_1.to(torch::kDouble) - x_0.to(torch::kDouble));

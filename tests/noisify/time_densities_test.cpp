@@ -10,7 +10,7 @@ namespace {
 /// The share of times below each of `at`, from many draws.
 template <class Time>
 at::Tensor shares_below(const Time& time, const at::Tensor& at) {
-  fm::Rng rng(3);
+  fm::Rng rng(3, test_device());
   const at::Tensor t = time(200000, torch::kDouble, rng);
   CHECK(t.min().item<double>() >= 0);
   CHECK(t.max().item<double>() <= 1);
@@ -24,7 +24,7 @@ TEST_CASE("time_densities: pi-0's times are 0.999 (1 - u) with u of Beta(1.5, 1)
   // P(t <= a) = P(u >= 1 - a / 0.999) = 1 - (1 - a / 0.999)^1.5.
   CHECK(close(shares_below(fm::PowerTime(), at), 1 - (1 - at / 0.999).pow(1.5), 0, 4e-3));
   CHECK(fm::PowerTime().quantile(doubles({1})).item<double>() == Approx(0.999));
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   const at::Tensor t = fm::PowerTime()(10000, torch::kDouble, rng);
   CHECK(t.mean().item<double>() == Approx(0.999 * 0.4).margin(0.01));  // E u = 0.6
 }
@@ -38,7 +38,7 @@ TEST_CASE("time_densities: a power moves times to either end") {
 
 TEST_CASE("time_densities: mode times have SD3's density") {
   // Theirs counts the other way; the density is the same from both ends.
-  const at::Tensor u = torch::linspace(0, 1, 11, torch::kDouble);
+  const at::Tensor u = on_device::linspace(0, 1, 11, torch::kDouble);
   for (const double s : {-1.0, 0.0, 0.8, 1.29, 1.75}) {
     const fm::ModeTime time(s);
     const at::Tensor theirs = 1 - u - s * ((u * (M_PI / 2)).cos().square() - 1 + u);
@@ -46,13 +46,13 @@ TEST_CASE("time_densities: mode times have SD3's density") {
     CHECK((time.quantile(u).diff() > -1e-12).all().item<bool>());
     CHECK(time.quantile(u)[5].item<double>() == Approx(0.5));
   }
-  fm::Rng rng(2);
+  fm::Rng rng(2, test_device());
   const at::Tensor t = fm::ModeTime(1.29)(50000, torch::kDouble, rng);
   CHECK((t - 0.5).abs().mean().item<double>() < 0.2);  // 0.25 for uniform ones
 }
 
 TEST_CASE("time_densities: EDM's noise levels are log-normal on the straight path") {
-  fm::Rng rng(4);
+  fm::Rng rng(4, test_device());
   const at::Tensor t = fm::edm_time()(100000, torch::kDouble, rng);
   const at::Tensor log_sigma = ((1 - t) / t).log();
   CHECK(log_sigma.mean().item<double>() == Approx(-1.2).margin(0.02));
@@ -60,7 +60,7 @@ TEST_CASE("time_densities: EDM's noise levels are log-normal on the straight pat
 }
 
 TEST_CASE("time_densities: each can be stratified") {
-  fm::Rng rng(5);
+  fm::Rng rng(5, test_device());
   const auto even = [&](const auto& time, double share, double at) {
     const at::Tensor t = fm::StratifiedTime(time)(1000, torch::kDouble, rng);
     CHECK(t.le(at).to(torch::kDouble).mean().template item<double>() ==

@@ -12,7 +12,7 @@ namespace {
 template <class Sampler>
 at::Tensor draw(const Sampler& sampler, std::int64_t n = 100000,
                 at::TensorOptions options = torch::kDouble) {
-  fm::Rng rng(17);
+  fm::Rng rng(17, test_device());
   return sampler(n, options, rng);
 }
 
@@ -22,10 +22,10 @@ TEST_CASE("time: the concept takes samplers and refuses the rest") {
   static_assert(fm::TimeSampler<fm::UniformTime> && fm::TimeSampler<fm::LogitNormalTime>);
   static_assert(fm::TimeSampler<fm::StratifiedTime<fm::LogitNormalTime>>);
   auto half = [](std::int64_t n, at::TensorOptions options, fm::Rng&) {
-    return torch::full({n}, 0.5, options);
+    return on_device::full({n}, 0.5, options);
   };
   static_assert(fm::TimeSampler<decltype(half)>);
-  auto without_rng = [](std::int64_t n) { return torch::zeros({n}); };
+  auto without_rng = [](std::int64_t n) { return on_device::zeros({n}); };
   static_assert(!fm::TimeSampler<decltype(without_rng)>);
   static_assert(!fm::TimeSampler<double>);
   CHECK(draw(half, 3).sum().item<double>() == 1.5);
@@ -54,8 +54,8 @@ TEST_CASE("time: stratified times lie evenly in a batch, each of them anywhere")
   constexpr std::int64_t n = 8;
   const at::Tensor sorted = std::get<0>(draw(fm::StratifiedTime(), n).sort());
   CHECK(sorted.max().item<double>() < 1);
-  CHECK(at::allclose(sorted.diff(), torch::full({n - 1}, 1.0 / n, torch::kDouble)));
-  fm::Rng rng(17);
+  CHECK(at::allclose(sorted.diff(), on_device::full({n - 1}, 1.0 / n, torch::kDouble)));
+  fm::Rng rng(17, test_device());
   std::vector<at::Tensor> firsts;
   for (int i = 0; i < 20000; ++i) firsts.push_back(fm::StratifiedTime()(n, torch::kDouble, rng)[0]);
   const at::Tensor first = at::stack(firsts);
@@ -70,7 +70,7 @@ TEST_CASE("time: of a batch of stratified logit normal times each share has its 
   const at::Tensor z = (t.logit() - 0.8) / 1.2;
   for (const auto& [limit, share] : {std::pair(-1.0, 0.15866), {0.0, 0.5}, {1.0, 0.84134}})
     CHECK((z < limit).sum().item<double>() == Approx(1000 * share).margin(1.01));
-  CHECK(at::isfinite(fm::LogitNormalTime().quantile(torch::zeros({1}))).all().item<bool>());
+  CHECK(at::isfinite(fm::LogitNormalTime().quantile(on_device::zeros({1}))).all().item<bool>());
 }
 
 TEST_CASE("time: the logit of logit normal times is normal") {
@@ -87,7 +87,7 @@ TEST_CASE("time: options decide the dtype and the Rng the numbers") {
   CHECK(draw(fm::UniformTime(), 4, torch::kFloat).scalar_type() == torch::kFloat);
   CHECK(draw(fm::LogitNormalTime(), 4, torch::kFloat).scalar_type() == torch::kFloat);
   CHECK(at::equal(draw(fm::UniformTime(), 9), draw(fm::UniformTime(), 9)));
-  fm::Rng rng(17);
+  fm::Rng rng(17, test_device());
   const at::Tensor first = fm::UniformTime()(9, torch::kDouble, rng);
   CHECK_FALSE(at::equal(fm::UniformTime()(9, torch::kDouble, rng), first));
 }

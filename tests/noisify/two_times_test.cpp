@@ -9,8 +9,8 @@
 TEST_CASE("two_times: t is the earlier one, and a share of the samples has one time") {
   const fm::TwoTimeNoisifier noisify(fm::LinearPath{}, 0.3);
   static_assert(fm::Noisifier<fm::TwoTimeNoisifier<fm::LinearPath>, at::Tensor>);
-  const fm::Batch<at::Tensor> batch{torch::randn({20000, 2}), torch::arange(20000)};
-  fm::Rng rng(1), same(1);
+  const fm::Batch<at::Tensor> batch{on_device::randn({20000, 2}), on_device::arange(20000)};
+  fm::Rng rng(1, test_device()), same(1, test_device());
   const auto noised = noisify(batch, rng);
   CHECK((noised.r >= noised.t).all().item<bool>());
   CHECK(noised.r.eq(noised.t).to(at::kFloat).mean().item<double>() == Approx(0.3).margin(0.015));
@@ -20,7 +20,7 @@ TEST_CASE("two_times: t is the earlier one, and a share of the samples has one t
   CHECK(at::equal(noisify(batch, same).r, noised.r));
   const auto part = fm::slice(noised, 3, 5);
   CHECK(at::equal(part.r, noised.r.slice(0, 3, 5)));
-  CHECK(at::equal(part.condition, torch::tensor({3, 4})));
+  CHECK(at::equal(part.condition, on_device::tensor({3, 4})));
 }
 
 TEST_CASE("two_times: a probability outside [0, 1] is refused") {

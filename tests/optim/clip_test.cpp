@@ -11,11 +11,11 @@ namespace {
 /// Parameters whose gradients have the norms 3 and 4; the third has none.
 std::vector<at::Tensor> with_gradients(at::ScalarType type = torch::kDouble) {
   const auto options = torch::TensorOptions(type);
-  std::vector<at::Tensor> parameters{torch::zeros({9}, options).requires_grad_(),
-                                     torch::zeros({2, 2}, options).requires_grad_(),
-                                     torch::zeros({5}, options).requires_grad_()};
-  parameters[0].mutable_grad() = torch::ones({9}, options);
-  parameters[1].mutable_grad() = torch::full({2, 2}, -2.0, options);
+  std::vector<at::Tensor> parameters{on_device::zeros({9}, options).requires_grad_(),
+                                     on_device::zeros({2, 2}, options).requires_grad_(),
+                                     on_device::zeros({5}, options).requires_grad_()};
+  parameters[0].mutable_grad() = on_device::ones({9}, options);
+  parameters[1].mutable_grad() = on_device::full({2, 2}, -2.0, options);
   return parameters;
 }
 
@@ -26,15 +26,16 @@ TEST_CASE("clip: scales all gradients together and returns their norm before") {
   const at::Tensor norm = fm::clip_grad_norm(parameters, 1.0);
   REQUIRE(norm.dim() == 0);
   REQUIRE(norm.item<double>() == Approx(5.0).epsilon(1e-14));
-  REQUIRE(close(parameters[0].grad(), torch::full({9}, 1 / 5.000001, torch::kDouble), 1e-12));
-  REQUIRE(close(parameters[1].grad(), torch::full({2, 2}, -2 / 5.000001, torch::kDouble), 1e-12));
+  REQUIRE(close(parameters[0].grad(), on_device::full({9}, 1 / 5.000001, torch::kDouble), 1e-12));
+  REQUIRE(
+      close(parameters[1].grad(), on_device::full({2, 2}, -2 / 5.000001, torch::kDouble), 1e-12));
   REQUIRE(!parameters[2].grad().defined());
 }
 
 TEST_CASE("clip: grad_norm measures and changes nothing") {
   auto parameters = with_gradients();
   REQUIRE(fm::grad_norm(parameters).item<double>() == Approx(5.0).epsilon(1e-14));
-  REQUIRE(torch::equal(parameters[0].grad(), torch::ones({9}, torch::kDouble)));
+  REQUIRE(torch::equal(parameters[0].grad(), on_device::ones({9}, torch::kDouble)));
   REQUIRE(!fm::grad_norm({}).defined());
   parameters[1].grad()[0][1] = std::numeric_limits<double>::infinity();
   REQUIRE(std::isinf(fm::grad_norm(parameters).item<double>()));
@@ -42,9 +43,11 @@ TEST_CASE("clip: grad_norm measures and changes nothing") {
   REQUIRE(std::isnan(fm::grad_norm(parameters).item<double>()));
 }
 
-TEST_CASE("clip: the norm of a sparse gradient sums entries of the same place") {
-  const at::Tensor weight = torch::zeros({5, 1}).requires_grad_();
-  torch::embedding(weight, torch::tensor({1, 1, 3}), -1, false, /*sparse=*/true).sum().backward();
+TEST_CASE("clip: the norm of a sparse gradient sums entries of the same place", "[sparse]") {
+  const at::Tensor weight = on_device::zeros({5, 1}).requires_grad_();
+  torch::embedding(weight, on_device::tensor({1, 1, 3}), -1, false, /*sparse=*/true)
+      .sum()
+      .backward();
   REQUIRE(weight.grad().is_sparse());
   REQUIRE(fm::grad_norm({weight}).item<double>() == Approx(std::sqrt(5.0)));
 }
@@ -52,8 +55,8 @@ TEST_CASE("clip: the norm of a sparse gradient sums entries of the same place") 
 TEST_CASE("clip: leaves gradients below the maximum exactly as they are") {
   auto parameters = with_gradients();
   fm::clip_grad_norm(parameters, 5.1);
-  REQUIRE(torch::equal(parameters[0].grad(), torch::ones({9}, torch::kDouble)));
-  REQUIRE(torch::equal(parameters[1].grad(), torch::full({2, 2}, -2.0, torch::kDouble)));
+  REQUIRE(torch::equal(parameters[0].grad(), on_device::ones({9}, torch::kDouble)));
+  REQUIRE(torch::equal(parameters[1].grad(), on_device::full({2, 2}, -2.0, torch::kDouble)));
 }
 
 TEST_CASE("clip: does what torch::nn::utils::clip_grad_norm_ does") {
@@ -72,37 +75,37 @@ TEST_CASE("clip: does what torch::nn::utils::clip_grad_norm_ does") {
 }
 
 TEST_CASE("clip: without any gradient it returns an undefined tensor") {
-  REQUIRE(!fm::clip_grad_norm({torch::zeros({3}).requires_grad_()}, 1.0).defined());
+  REQUIRE(!fm::clip_grad_norm({on_device::zeros({3}).requires_grad_()}, 1.0).defined());
   REQUIRE(!fm::clip_grad_norm({}, 1.0).defined());
 }
 
 TEST_CASE("clip: a gradient of zeros stays zero and one of NaN shows in the norm") {
-  std::vector<at::Tensor> parameters{torch::zeros({3}).requires_grad_()};
-  parameters[0].mutable_grad() = torch::zeros({3});
+  std::vector<at::Tensor> parameters{on_device::zeros({3}).requires_grad_()};
+  parameters[0].mutable_grad() = on_device::zeros({3});
   REQUIRE(fm::clip_grad_norm(parameters, 1.0).item<double>() == 0.0);
-  REQUIRE(torch::equal(parameters[0].grad(), torch::zeros({3})));
+  REQUIRE(torch::equal(parameters[0].grad(), on_device::zeros({3})));
   parameters[0].mutable_grad()[1] = std::numeric_limits<float>::quiet_NaN();
   REQUIRE(std::isnan(fm::clip_grad_norm(parameters, 1.0).item<double>()));
 }
 
-TEST_CASE("clip: gradients of every kind have one norm and are scaled together") {
+TEST_CASE("clip: gradients of every kind have one norm and are scaled together", "[sparse]") {
   const auto with = [](const at::Tensor& grad) {
-    at::Tensor p = torch::zeros(grad.sizes(), grad.options()).requires_grad_();
+    at::Tensor p = on_device::zeros(grad.sizes(), grad.options()).requires_grad_();
     p.mutable_grad() = grad;
     return p;
   };
-  const at::Tensor embedding = torch::zeros({5, 1}).requires_grad_();
-  torch::embedding(embedding, torch::tensor({1, 1, 3}), -1, false, /*sparse=*/true)
+  const at::Tensor embedding = on_device::zeros({5, 1}).requires_grad_();
+  torch::embedding(embedding, on_device::tensor({1, 1, 3}), -1, false, /*sparse=*/true)
       .sum()
       .backward();
   const std::vector<at::Tensor> parameters{
-      with(torch::full({2}, c10::complex<double>(3, 4), torch::kComplexFloat)),  // 2 * 25
-      with(torch::full({4}, 4e4, torch::kHalf)),                                 // 4 * 16e8
-      with(torch::full({4}, 2, torch::kBFloat16)),                               // 4 * 4
-      with(torch::full({1}, 5, torch::kDouble)),                                 // 25
-      with(torch::full({}, 3, torch::kFloat)),                                   // 9
-      with(torch::ones({1}).expand({4})),                                        // 4
-      with(torch::empty({0, 3})),
+      with(on_device::full({2}, c10::complex<double>(3, 4), torch::kComplexFloat)),  // 2 * 25
+      with(on_device::full({4}, 4e4, torch::kHalf)),                                 // 4 * 16e8
+      with(on_device::full({4}, 2, torch::kBFloat16)),                               // 4 * 4
+      with(on_device::full({1}, 5, torch::kDouble)),                                 // 25
+      with(on_device::full({}, 3, torch::kFloat)),                                   // 9
+      with(on_device::ones({1}).expand({4})),                                        // 4
+      with(on_device::empty({0, 3})),
       embedding,  // 4 + 1
   };
   const double expected = std::sqrt(50 + 4 * 4e4 * 4e4 + 16 + 25 + 9 + 4 + 5);
@@ -115,26 +118,26 @@ TEST_CASE("clip: gradients of every kind have one norm and are scaled together")
   REQUIRE(parameters[1].grad()[0].item<double>() == Approx(2e4).epsilon(1e-3));
   REQUIRE(parameters[3].grad()[0].item<double>() == Approx(2.5));
   REQUIRE(parameters[4].grad().item<double>() == Approx(1.5));
-  REQUIRE(close(parameters[5].grad(), torch::full({4}, 0.5F), 1e-6, 0));
+  REQUIRE(close(parameters[5].grad(), on_device::full({4}, 0.5F), 1e-6, 0));
   REQUIRE(embedding.grad().to_dense()[1].item<double>() == Approx(1));
   REQUIRE(fm::grad_norm(parameters).item<double>() == Approx(exact / 2).epsilon(1e-6));
 }
 
 TEST_CASE("clip: gradients without elements have no norm") {
-  at::Tensor p = torch::empty({0}).requires_grad_();
-  p.mutable_grad() = torch::empty({0});
+  at::Tensor p = on_device::empty({0}).requires_grad_();
+  p.mutable_grad() = on_device::empty({0});
   REQUIRE(!fm::grad_norm({p}).defined());
   REQUIRE(!fm::clip_grad_norm({p}, 1).defined());
 }
 
 TEST_CASE("clip: gradients that autograd has conjugated or negated lazily are clipped") {
   const at::Tensor conjugated =
-      torch::full({2}, c10::complex<double>(3, 4), torch::kComplexDouble).requires_grad_();
-  const at::Tensor negated = torch::ones({2}, torch::kDouble).requires_grad_();
+      on_device::full({2}, c10::complex<double>(3, 4), torch::kComplexDouble).requires_grad_();
+  const at::Tensor negated = on_device::ones({2}, torch::kDouble).requires_grad_();
   const auto gradients = [&] {
     at::Tensor(conjugated).mutable_grad() =
-        torch::full({2}, c10::complex<double>(3, 4), torch::kComplexDouble).conj();
-    at::Tensor(negated).mutable_grad() = at::_neg_view(torch::full({2}, 5.0, torch::kDouble));
+        on_device::full({2}, c10::complex<double>(3, 4), torch::kComplexDouble).conj();
+    at::Tensor(negated).mutable_grad() = at::_neg_view(on_device::full({2}, 5.0, torch::kDouble));
   };
   gradients();
   REQUIRE(conjugated.grad().is_conj());

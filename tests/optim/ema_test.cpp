@@ -34,7 +34,7 @@ struct TiedImpl : torch::nn::Module {
   TiedImpl() {
     first = register_module("first", torch::nn::Linear(torch::nn::LinearOptions(2, 2).bias(false)));
     second = register_module("second", first);
-    first->to(torch::kDouble);
+    first->to(test_device(), torch::kDouble);
   }
   torch::nn::Linear first{nullptr}, second{nullptr};
 };
@@ -45,24 +45,24 @@ struct KindsImpl : torch::nn::Module {
     const auto parameter = [&](const char* name, at::Tensor value) {
       register_parameter(name, std::move(value));
     };
-    parameter("half", torch::full({3}, 1, torch::kHalf));
-    parameter("bfloat16", torch::full({3}, 1, torch::kBFloat16));
-    parameter("complex", torch::full({3}, c10::complex<double>(1, 1), torch::kComplexFloat));
-    parameter("scalar", torch::full({}, 1, torch::kFloat));
-    parameter("empty", torch::empty({0, 4}));
-    parameter("double", torch::ones({2}, torch::kDouble));
+    parameter("half", on_device::full({3}, 1, torch::kHalf));
+    parameter("bfloat16", on_device::full({3}, 1, torch::kBFloat16));
+    parameter("complex", on_device::full({3}, c10::complex<double>(1, 1), torch::kComplexFloat));
+    parameter("scalar", on_device::full({}, 1, torch::kFloat));
+    parameter("empty", on_device::empty({0, 4}));
+    parameter("double", on_device::ones({2}, torch::kDouble));
     parameter("channels_last",
-              torch::ones({2, 3, 2, 2}).contiguous(torch::MemoryFormat::ChannelsLast));
-    register_parameter("expanded", torch::ones({1}).expand({4}), false);
-    const at::Tensor storage = torch::ones({6});
+              on_device::ones({2, 3, 2, 2}).contiguous(torch::MemoryFormat::ChannelsLast));
+    register_parameter("expanded", on_device::ones({1}).expand({4}), false);
+    const at::Tensor storage = on_device::ones({6});
     parameter("first_view", storage.slice(0, 0, 4));
     parameter("second_view", storage.slice(0, 2, 6));
-    register_buffer("float8", torch::ones({3}).to(torch::kFloat8_e4m3fn));
-    register_buffer("bools", torch::tensor({true, false}));
-    register_buffer("integers", torch::tensor({1, 2}));
-    register_buffer("complex_buffer", torch::ones({2}, torch::kComplexDouble));
-    register_buffer("expanded_buffer", torch::ones({1, 2}).expand({3, 2}));
-    register_buffer("empty_buffer", torch::empty({0}));
+    register_buffer("float8", on_device::ones({3}).to(torch::kFloat8_e4m3fn));
+    register_buffer("bools", on_device::tensor({true, false}));
+    register_buffer("integers", on_device::tensor({1, 2}));
+    register_buffer("complex_buffer", on_device::ones({2}, torch::kComplexDouble));
+    register_buffer("expanded_buffer", on_device::ones({1, 2}).expand({3, 2}));
+    register_buffer("empty_buffer", on_device::empty({0}));
     register_buffer("undefined", {});
   }
 };
@@ -223,8 +223,8 @@ TEST_CASE("ema: a weight under two names is averaged and swapped once") {
   fm::Ema ema(module, 0.75, false);
   module.first->weight.fill_(5.0);
   ema.update();
-  const auto twos = torch::full({2, 2}, 2.0, torch::kDouble);
-  const auto fives = torch::full({2, 2}, 5.0, torch::kDouble);
+  const auto twos = on_device::full({2, 2}, 2.0, torch::kDouble);
+  const auto fives = on_device::full({2, 2}, 5.0, torch::kDouble);
   REQUIRE(close(ema.state().at("first.weight"), twos));
   REQUIRE(close(ema.state().at("second.weight"), twos));
   {
@@ -239,7 +239,8 @@ TEST_CASE("ema: BatchNorm's statistics are averaged and its counter is copied") 
   networks::Conditional net(2);
   fm::Ema ema(*net, 0.5, false);
   net->train();
-  net->forward(torch::randn({4, 2, 5, 5}), torch::rand({4}), torch::zeros({4}, torch::kLong));
+  net->forward(on_device::randn({4, 2, 5, 5}), on_device::rand({4}),
+               on_device::zeros({4}, torch::kLong));
   ema.update();
   REQUIRE(ema.state().at("norm.num_batches_tracked").item<std::int64_t>() == 1);
   REQUIRE(close(ema.state().at("norm.running_mean"), 0.5 * net->norm->running_mean));
@@ -289,12 +290,12 @@ TEST_CASE("ema: every kind of tensor is averaged or copied and swapped in and ba
   REQUIRE(after.at("expanded_buffer").stride(0) == 0);
   triple(module);
   ema.update();  // on the averages, not on what was swapped
-  REQUIRE(close(ema.state().at("scalar"), torch::full({}, 0.75 * 1.5 + 0.25 * 9)));
+  REQUIRE(close(ema.state().at("scalar"), on_device::full({}, 0.75 * 1.5 + 0.25 * 9)));
 }
 
 TEST_CASE("ema: averages of half precision do not stand still") {
   for (const auto type : {torch::kBFloat16, torch::kHalf}) {
-    torch::nn::Linear net(torch::nn::LinearOptions(1, 1).bias(false));
+    auto net = on_device::module(torch::nn::Linear(torch::nn::LinearOptions(1, 1).bias(false)));
     net->to(type);
     const torch::NoGradGuard no_grad;
     net->weight.fill_(1);
@@ -310,7 +311,7 @@ TEST_CASE("ema: averages of half precision do not stand still") {
 }
 
 TEST_CASE("ema: a scope keeps what is averaged of half precision but for what is written in it") {
-  torch::nn::Linear net(torch::nn::LinearOptions(2, 1).bias(false));
+  auto net = on_device::module(torch::nn::Linear(torch::nn::LinearOptions(2, 1).bias(false)));
   net->to(torch::kBFloat16);
   const torch::NoGradGuard no_grad;
   net->weight.fill_(1);
@@ -457,11 +458,11 @@ TEST_CASE("ema: averages of an older version in half precision and complex ones 
   fm::Ema ema(module, 0.75, false);
   fm::StateDict state = fm::state_dict(module);
   REQUIRE(state.at("half").scalar_type() == torch::kHalf);
-  state.insert_or_assign("complex", torch::full({3}, c10::complex<double>(4, -2)));
+  state.insert_or_assign("complex", on_device::full({3}, c10::complex<double>(4, -2)));
   ema.load(state, 1);
   REQUIRE(ema.state().at("half").scalar_type() == torch::kFloat);
   REQUIRE(at::view_as_real(ema.state().at("complex"))[1][1].item<double>() == -2);
-  state.insert_or_assign("complex", torch::ones({3}));
+  state.insert_or_assign("complex", on_device::ones({3}));
   require_error<fm::CheckpointError>([&] { ema.load(state, 2); }, "average of complex is Float");
   REQUIRE(ema.updates() == 1);
 }
@@ -470,19 +471,21 @@ TEST_CASE("ema: a module that has changed is refused and the change is named") {
   struct OpenImpl : torch::nn::Module {
     OpenImpl() {
       layer = register_module("layer", torch::nn::Linear(2, 2));
-      buffer = register_buffer("buffer", torch::zeros({3}));
+      buffer = register_buffer("buffer", on_device::zeros({3}));
+      to(test_device());
     }
     torch::nn::Linear layer{nullptr};
     at::Tensor buffer;
   } module;
   fm::Ema ema(module, 0.5, false);
+  const std::string on = " on " + test_device().str();
   std::string change;
   SECTION("a parameter is added") {
-    module.register_parameter("extra", torch::ones({2}));
+    module.register_parameter("extra", on_device::ones({2}));
     change = "parameter extra was added";
   }
   SECTION("a buffer is added") {
-    module.layer->register_buffer("extra", torch::ones({2}));
+    module.layer->register_buffer("extra", on_device::ones({2}));
     change = "buffer layer.extra was added";
   }
   SECTION("a layer is removed") {
@@ -490,16 +493,16 @@ TEST_CASE("ema: a module that has changed is refused and the change is named") {
     change = "parameter layer.bias was removed";
   }
   SECTION("a layer is replaced") {
-    module.layer = module.replace_module("layer", torch::nn::Linear(2, 2));
+    module.layer = module.replace_module("layer", on_device::module(torch::nn::Linear(2, 2)));
     change = "parameter layer.weight is another tensor";
   }
   SECTION("another dtype") {
     module.to(torch::kDouble);
-    change = "parameter layer.weight is Double [2, 2] on cpu, it was Float [2, 2] on cpu";
+    change = "parameter layer.weight is Double [2, 2]" + on + ", it was Float [2, 2]" + on;
   }
   SECTION("another shape of a parameter") {
-    module.layer->bias.set_data(torch::ones({4}));
-    change = "parameter layer.bias is Float [4] on cpu, it was Float [2] on cpu";
+    module.layer->bias.set_data(on_device::ones({4}));
+    change = "parameter layer.bias is Float [4]" + on + ", it was Float [2]" + on;
   }
   SECTION("another shape of a buffer") {
     module.buffer.resize_({7});
@@ -520,8 +523,8 @@ TEST_CASE("ema: a module that changes within a scope gets its own weights back")
   module.set(3, 4, 5);
   std::optional<fm::Ema::Scope> scope(std::in_place, ema);
   SECTION("another dtype") { module.to(torch::kFloat); }
-  SECTION("a parameter more") { module.register_parameter("extra", torch::ones({2})); }
-  SECTION("another size") { module.weight.set_data(torch::ones({5})); }
+  SECTION("a parameter more") { module.register_parameter("extra", on_device::ones({2})); }
+  SECTION("another size") { module.weight.set_data(on_device::ones({5})); }
   REQUIRE_NOTHROW(scope.reset());
   REQUIRE(close(module.weight, doubles({3, 4})));
   REQUIRE(close(module.count, doubles({5})));
@@ -593,7 +596,8 @@ TEST_CASE(
 }
 
 TEST_CASE("ema: averages of a part and of the whole know of each other") {
-  torch::nn::Sequential net(torch::nn::Linear(1, 1), torch::nn::Linear(1, 1));
+  auto net =
+      on_device::module(torch::nn::Sequential(torch::nn::Linear(1, 1), torch::nn::Linear(1, 1)));
   const at::NoGradGuard no_grad;
   const auto fill = [&](double value) {
     for (const at::Tensor& p : net->parameters()) p.fill_(value);
@@ -639,7 +643,7 @@ TEST_CASE("ema: threads swap averages of modules of their own at the same time")
 
 TEST_CASE("ema: what is made and swapped under InferenceMode is averaged and trained afterwards") {
   for (const auto type : {torch::kBFloat16, torch::kFloat, torch::kDouble}) {
-    torch::nn::Linear net(torch::nn::LinearOptions(1, 1).bias(false));
+    auto net = on_device::module(torch::nn::Linear(torch::nn::LinearOptions(1, 1).bias(false)));
     net->to(type);
     const auto fill = [&](double value) {
       const at::NoGradGuard no_grad;
@@ -662,13 +666,13 @@ TEST_CASE("ema: what is made and swapped under InferenceMode is averaged and tra
     ema->update();
     REQUIRE(ema->state().at("weight").item<double>() == 2);
     const auto scope = ema->swap_in();
-    net->forward(torch::ones({1, 1}, type)).sum().backward();
+    net->forward(on_device::ones({1, 1}, type)).sum().backward();
     REQUIRE(net->weight.grad().item<double>() == 1);
   }
 }
 
-TEST_CASE("ema: sparse tensors are refused by name") {
-  torch::nn::Linear net(2, 2);
-  net->register_buffer("graph", torch::eye(2).to_sparse());
+TEST_CASE("ema: sparse tensors are refused by name", "[sparse]") {
+  auto net = on_device::module(torch::nn::Linear(2, 2));
+  net->register_buffer("graph", on_device::eye(2).to_sparse());
   require_error<fm::OptionError>([&] { fm::Ema ema(*net); }, "the module's graph is sparse");
 }

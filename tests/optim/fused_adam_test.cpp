@@ -17,8 +17,8 @@ using torch::optim::AdamWOptions;
 /// 31 and 6 elements: with and without whole vector registers.
 std::vector<at::Tensor> fresh(at::ScalarType type) {
   const auto options = torch::TensorOptions(type);
-  return {torch::linspace(-1, 1, 31, options).requires_grad_(),
-          torch::linspace(0.5, 2, 6, options).view({2, 3}).requires_grad_()};
+  return {on_device::linspace(-1, 1, 31, options).requires_grad_(),
+          on_device::linspace(0.5, 2, 6, options).view({2, 3}).requires_grad_()};
 }
 
 /// A gradient that depends on the step and the values, a different one for each parameter.
@@ -172,10 +172,10 @@ TEST_CASE("fused_adam: parameters of several dtypes fall back on the reference's
 
 TEST_CASE("fused_adam: a gradient or state that lies in memory otherwise is not misread") {
   const auto make = [] {
-    return torch::linspace(-1, 1, 24, torch::kDouble).view({2, 3, 2, 2}).clone();
+    return on_device::linspace(-1, 1, 24, torch::kDouble).view({2, 3, 2, 2}).clone();
   };
   const auto grad = [](int step) {
-    return (torch::arange(24, torch::kDouble) * 0.1 + step).sin().view({2, 3, 2, 2});
+    return (on_device::arange(24, torch::kDouble) * 0.1 + step).sin().view({2, 3, 2, 2});
   };
   at::Tensor theirs = make().requires_grad_();
   Adam reference({theirs}, AdamOptions(0.05));
@@ -184,7 +184,7 @@ TEST_CASE("fused_adam: a gradient or state that lies in memory otherwise is not 
     mine = make().contiguous(torch::MemoryFormat::ChannelsLast).requires_grad_();
   }
   SECTION("a parameter with gaps") {
-    mine = torch::zeros({2, 3, 2, 4}, torch::kDouble).slice(3, 0, 4, 2);
+    mine = on_device::zeros({2, 3, 2, 4}, torch::kDouble).slice(3, 0, 4, 2);
     mine.copy_(make());
     mine.requires_grad_();
   }
@@ -207,7 +207,7 @@ TEST_CASE("fused_adam: a gradient or state that lies in memory otherwise is not 
 }
 
 TEST_CASE("fused_adam: channels-last parameters with gradients alike take the same path") {
-  at::Tensor mine = torch::linspace(-1, 1, 24, torch::kDouble)
+  at::Tensor mine = on_device::linspace(-1, 1, 24, torch::kDouble)
                         .view({2, 3, 2, 2})
                         .contiguous(torch::MemoryFormat::ChannelsLast)
                         .requires_grad_();
@@ -264,7 +264,7 @@ TEST_CASE("fused_adam: a masked step never happened") {
   const auto theirs = fresh(torch::kDouble);
   fm::FusedAdam fused(mine, AdamOptions(0.05).weight_decay(0.1));
   Adam reference(theirs, AdamOptions(0.05).weight_decay(0.1));
-  const auto flag = [](float bad) { return torch::tensor(bad); };
+  const auto flag = [](float bad) { return on_device::tensor(bad); };
   int good = 0;
   for (const int bad : {1, 0, 0, 1, 1, 0, 0}) {
     const at::Tensor before = mine[0].detach().clone();
@@ -297,17 +297,17 @@ TEST_CASE("fused_adam: where it falls back a masked step is left out too") {
   const std::vector<at::Tensor> mine{fresh(torch::kDouble)[0], fresh(torch::kFloat)[1]};
   fm::FusedAdam fused(mine, AdamOptions(0.05));
   const auto before = copies(mine);
-  fused.mask(torch::tensor(1.0F));
+  fused.mask(on_device::tensor(1.0F));
   steps(fused, mine, 0, 1);
   REQUIRE(torch::equal(mine[0], before[0]));
   REQUIRE(torch::equal(mine[1], before[1]));
-  fused.mask(torch::tensor(0.0F));
+  fused.mask(on_device::tensor(0.0F));
   steps(fused, mine, 0, 1);
   REQUIRE(!torch::equal(mine[1], before[1]));
 }
 
 TEST_CASE("fused_adam: the stride of a dimension of size 1 does not matter") {
-  const auto weights = torch::linspace(-1, 1, 12, torch::kDouble).view({4, 3, 1, 1});
+  const auto weights = on_device::linspace(-1, 1, 12, torch::kDouble).view({4, 3, 1, 1});
   at::Tensor plain = weights.clone().requires_grad_();
   at::Tensor strided = weights.clone().requires_grad_();
   fm::FusedAdam a({plain}, AdamOptions(0.05));
@@ -345,16 +345,16 @@ c10::complex<double> number(double re, double im) { return {re, im}; }
 /// Complex parameters and the same as pairs of real ones, which the reference gets.
 struct ComplexPair {
   std::vector<at::Tensor> mine{
-      torch::full({3, 2}, number(1, -1), torch::kComplexDouble).requires_grad_(),
-      torch::full({4}, 0.5, torch::kDouble).requires_grad_()};
+      on_device::full({3, 2}, number(1, -1), torch::kComplexDouble).requires_grad_(),
+      on_device::full({4}, 0.5, torch::kDouble).requires_grad_()};
   std::vector<at::Tensor> theirs{at::view_as_real(mine[0].detach()).clone().requires_grad_(),
                                  mine[1].detach().clone().requires_grad_()};
 
   void gradients(int step) {
-    theirs[0].mutable_grad() = (torch::arange(12, torch::kDouble).view({3, 2, 2}) + step).sin();
+    theirs[0].mutable_grad() = (on_device::arange(12, torch::kDouble).view({3, 2, 2}) + step).sin();
     mine[0].mutable_grad() = at::view_as_complex(theirs[0].grad()).clone();
     for (auto* p : {&mine[1], &theirs[1]})
-      p->mutable_grad() = (torch::arange(4, torch::kDouble) + step).cos();
+      p->mutable_grad() = (on_device::arange(4, torch::kDouble) + step).cos();
   }
   void require_same() const {
     REQUIRE(close(at::view_as_real(mine[0].detach()), theirs[0], 1e-12, 1e-14));
@@ -394,19 +394,19 @@ TEST_CASE("fused_adam: a complex parameter is two real ones") {
   }
   SECTION("beside parameters of another precision") {
     ComplexPair pair;
-    at::Tensor single = torch::ones({2}).requires_grad_();
+    at::Tensor single = on_device::ones({2}).requires_grad_();
     pair.mine.push_back(single);
     fm::FusedAdam fused(pair.mine, options);
     Adam reference(pair.theirs, options);
     for (int step = 0; step < 4; ++step) {
       pair.gradients(step);
-      single.mutable_grad() = torch::ones({2});
+      single.mutable_grad() = on_device::ones({2});
       fused.step();
       reference.step();
       pair.require_same();
     }
     REQUIRE(single[0].item<double>() == Approx(1 - 4 * 0.05).epsilon(0.01));
-    fused.mask(torch::tensor(1.0F));
+    fused.mask(on_device::tensor(1.0F));
     pair.gradients(4);
     fused.step();
     pair.require_same();
@@ -414,8 +414,8 @@ TEST_CASE("fused_adam: a complex parameter is two real ones") {
 }
 
 TEST_CASE("fused_adam: a complex parameter converges where its real and imaginary part should") {
-  const at::Tensor goal = torch::tensor({0.5F, -0.25F}).view({1, 2});
-  at::Tensor w = torch::full({1}, number(1, 1), torch::kComplexFloat).requires_grad_();
+  const at::Tensor goal = on_device::tensor({0.5F, -0.25F}).view({1, 2});
+  at::Tensor w = on_device::full({1}, number(1, 1), torch::kComplexFloat).requires_grad_();
   fm::FusedAdam optimizer({w}, AdamOptions(0.05));
   for (int i = 0; i < 400; ++i) {
     optimizer.zero_grad();
@@ -428,15 +428,15 @@ TEST_CASE("fused_adam: a complex parameter converges where its real and imaginar
 TEST_CASE("fused_adam: a saved state of complex and empty and frozen parameters goes on alike") {
   const auto make = [] {
     ComplexPair pair;
-    pair.mine.push_back(torch::empty({0, 3}, torch::kDouble).requires_grad_());
-    pair.mine.push_back(torch::full({}, 2, torch::kDouble).requires_grad_());
-    pair.mine.push_back(torch::tensor({1, 2}));  // integers
+    pair.mine.push_back(on_device::empty({0, 3}, torch::kDouble).requires_grad_());
+    pair.mine.push_back(on_device::full({}, 2, torch::kDouble).requires_grad_());
+    pair.mine.push_back(on_device::tensor({1, 2}));  // integers
     return pair;
   };
   const auto step = [](auto& optimizer, ComplexPair& pair, int i) {
     pair.gradients(i);
-    pair.mine[2].mutable_grad() = torch::empty({0, 3}, torch::kDouble);
-    pair.mine[3].mutable_grad() = torch::full({}, i, torch::kDouble);
+    pair.mine[2].mutable_grad() = on_device::empty({0, 3}, torch::kDouble);
+    pair.mine[3].mutable_grad() = on_device::full({}, i, torch::kDouble);
     optimizer.step();
   };
   for (const bool amsgrad : {false, true}) {
@@ -476,9 +476,9 @@ TEST_CASE("fused_adam: a state of parameters in another order or grouping is ref
   REQUIRE_THROWS_AS(load(grouped, bytes), c10::Error);
 }
 
-TEST_CASE("fused_adam: a sparse gradient is refused") {
-  const at::Tensor weight = torch::zeros({5, 1}).requires_grad_();
-  torch::embedding(weight, torch::tensor({1, 3}), -1, false, /*sparse=*/true).sum().backward();
+TEST_CASE("fused_adam: a sparse gradient is refused", "[sparse]") {
+  const at::Tensor weight = on_device::zeros({5, 1}).requires_grad_();
+  torch::embedding(weight, on_device::tensor({1, 3}), -1, false, /*sparse=*/true).sum().backward();
   fm::FusedAdamW fused({weight}, AdamWOptions(0.05));
   require_error<fm::OptionError>([&] { fused.step(); }, "sparse(false)");
 }
@@ -487,7 +487,7 @@ TEST_CASE("fused_adam: parameters that step now and then count their own masked 
   // Of a parameter that begins after masked steps, or misses some, no count may fall to 0 or below.
   const auto run = [](bool masking, bool strided) {
     std::vector<at::Tensor> all = fresh(torch::kDouble);
-    all.push_back(torch::full({2, 2}, 0.5, torch::kDouble).requires_grad_());
+    all.push_back(on_device::full({2, 2}, 0.5, torch::kDouble).requires_grad_());
     fm::FusedAdam optimizer(all, AdamOptions(0.05).amsgrad(true));
     // The gradients that each step has, and which steps are bad.
     const std::vector<std::vector<bool>> has{
@@ -502,7 +502,7 @@ TEST_CASE("fused_adam: parameters that step now and then count their own masked 
       }
       // Once LibTorch's own step runs, which knows nothing of masks.
       if (strided && step == 6) all[2].mutable_grad() = all[2].grad().t().contiguous().t();
-      if (masking) optimizer.mask(torch::tensor(bad[step] ? 1.0F : 0.0F));
+      if (masking) optimizer.mask(on_device::tensor(bad[step] ? 1.0F : 0.0F));
       if (masking || !bad[step]) optimizer.step();
     }
     optimizer.settle();
@@ -528,10 +528,10 @@ TEST_CASE("fused_adam: masked steps do not count for a state that is loaded late
   steps(fused, mine, 0, 3);
   const std::string bytes = saved(fused);
   const auto theirs = copies(mine);
-  fused.mask(torch::tensor(1.0F));
+  fused.mask(on_device::tensor(1.0F));
   steps(fused, mine, 3, 5);
   load(fused, bytes);
-  fused.mask(torch::tensor(0.0F));
+  fused.mask(on_device::tensor(0.0F));
   steps(fused, mine, 3, 5);
   fm::FusedAdam other(theirs, AdamOptions(0.05));
   load(other, bytes);

@@ -8,8 +8,8 @@
 namespace {
 
 std::vector<at::Tensor> two_parameters() {
-  return {torch::ones({3}, torch::kDouble).requires_grad_(),
-          torch::full({2, 2}, 0.5, torch::kDouble).requires_grad_()};
+  return {on_device::ones({3}, torch::kDouble).requires_grad_(),
+          on_device::full({2, 2}, 0.5, torch::kDouble).requires_grad_()};
 }
 
 }  // namespace

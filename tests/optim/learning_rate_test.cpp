@@ -115,7 +115,7 @@ const std::vector<Cycle>& cycles_of_pytorch() {
 
 bool agrees(double a, double b) { return std::abs(a - b) <= 1e-12 * std::abs(b) + 1e-15; }
 
-std::vector<at::Tensor> one_parameter() { return {torch::zeros({1}).requires_grad_()}; }
+std::vector<at::Tensor> one_parameter() { return {on_device::zeros({1}).requires_grad_()}; }
 
 }  // namespace
 

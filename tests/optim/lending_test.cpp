@@ -12,11 +12,11 @@ using fm::detail::OwnWeights;
 
 TEST_CASE("lending: the youngest living scope says whose average is in a tensor") {
   const at::NoGradGuard no_grad;
-  torch::nn::Linear net(torch::nn::LinearOptions(1, 1).bias(false));
+  auto net = on_device::module(torch::nn::Linear(torch::nn::LinearOptions(1, 1).bias(false)));
   net->weight.fill_(1);
   const auto value = [&] { return net->weight.item<double>(); };
-  Average two{net->weight, torch::full({1, 1}, 2.0F)};
-  Average three{net->weight, torch::full({1, 1}, 3.0F)};
+  Average two{net->weight, on_device::full({1, 1}, 2.0F)};
+  Average three{net->weight, on_device::full({1, 1}, 3.0F)};
   Lendings& table = Lendings::all();
   REQUIRE(!table.lent(net->weight));
   const std::int64_t first = table.begin({{net->weight, &two}});
@@ -41,10 +41,10 @@ TEST_CASE("lending: the youngest living scope says whose average is in a tensor"
 
 TEST_CASE("lending: a scope that cannot begin leaves everything as it was") {
   const at::NoGradGuard no_grad;
-  torch::nn::Linear net(1, 1);
+  auto net = on_device::module(torch::nn::Linear(1, 1));
   net->weight.fill_(1);
   net->bias.fill_(1);
-  Average good{net->weight, torch::full({1, 1}, 2.0F)};
+  Average good{net->weight, on_device::full({1, 1}, 2.0F)};
   Average bad{net->bias, at::Tensor()};
   REQUIRE_THROWS(Lendings::all().begin({{net->weight, &good}, {net->bias, &bad}}));
   REQUIRE(net->weight.item<double>() == 1);

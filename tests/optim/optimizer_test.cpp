@@ -8,8 +8,8 @@
 namespace {
 
 std::vector<at::Tensor> some_parameters() {
-  return {torch::ones({3}, torch::kDouble).requires_grad_(),
-          torch::full({2, 2}, 0.5, torch::kDouble).requires_grad_()};
+  return {on_device::ones({3}, torch::kDouble).requires_grad_(),
+          on_device::full({2, 2}, 0.5, torch::kDouble).requires_grad_()};
 }
 
 template <class Options>
@@ -19,7 +19,9 @@ const Options& options_of(torch::optim::Optimizer& optimizer) {
   return *options;
 }
 
-at::Tensor complex_parameter() { return torch::ones({2}, torch::kComplexFloat).requires_grad_(); }
+at::Tensor complex_parameter() {
+  return on_device::ones({2}, torch::kComplexFloat).requires_grad_();
+}
 
 }  // namespace
 
@@ -125,8 +127,9 @@ TEST_CASE("optimizer: an optimizer that needs a closure or none at all is refuse
 TEST_CASE("optimizer: a model without a parameter to train is refused") {
   require_error<fm::OptionError>([] { fm::make_optimizer(fm::adam(), {}, 0.1); },
                                  "no parameters to train");
-  require_error<fm::OptionError>([] { fm::make_optimizer(fm::adam(), {torch::ones({2})}, 0.1); },
-                                 "leave requires_grad set");
+  require_error<fm::OptionError>(
+      [] { fm::make_optimizer(fm::adam(), {on_device::ones({2})}, 0.1); },
+      "leave requires_grad set");
 }
 
 TEST_CASE("optimizer: any other class comes in through a factory of one's own") {
@@ -165,7 +168,7 @@ TEST_CASE("optimizer: set_rates reaches every group and each class's momentum") 
 
 TEST_CASE("optimizer: parameters to train of half precision are refused with the remedy") {
   for (const auto type : {torch::kBFloat16, torch::kHalf}) {
-    const at::Tensor half = torch::ones({3}, type);
+    const at::Tensor half = on_device::ones({3}, type);
     for (const auto& factory : {fm::adam(), fm::adamw(), fm::sgd(), fm::rmsprop()}) {
       const at::Tensor trained = half.clone().requires_grad_();
       require_error<fm::OptionError>([&] { fm::make_optimizer(factory, {trained}, 0.1); },
@@ -203,7 +206,7 @@ TEST_CASE("optimizer: sgd takes a complex parameter as two real ones") {
   const auto mine = fm::make_optimizer(factory, {whole}, 0.1);
   const auto theirs = fm::make_optimizer(factory, {parts}, 0.1);
   for (int i = 0; i < 5; ++i) {
-    parts.mutable_grad() = torch::tensor({{1.0F, -2.0F}, {0.5F, 3.0F}}) + i;
+    parts.mutable_grad() = on_device::tensor({{1.0F, -2.0F}, {0.5F, 3.0F}}) + i;
     whole.mutable_grad() = at::view_as_complex(parts.grad()).clone();
     mine->step();
     theirs->step();
@@ -213,7 +216,7 @@ TEST_CASE("optimizer: sgd takes a complex parameter as two real ones") {
 
 TEST_CASE("optimizer: a parameter whose elements share memory is refused by its name") {
   struct ExpandedImpl : torch::nn::Module {
-    ExpandedImpl() { register_parameter("wide", torch::ones({1}).expand({3})); }
+    ExpandedImpl() { register_parameter("wide", on_device::ones({1}).expand({3})); }
   } module;
   require_error<fm::OptionError>([&] { fm::make_optimizer(fm::sgd(), module, 0.1); },
                                  "the parameter wide [3] share memory");
@@ -225,22 +228,23 @@ TEST_CASE("optimizer: a parameter whose elements share memory is refused by its 
 TEST_CASE("optimizer: overlapping parameters are refused and those with gaps are not") {
   const auto trained = [](at::Tensor t) { return t.set_requires_grad(true); };
   for (const at::Tensor& overlapping :
-       {torch::zeros({6}).unfold(0, 3, 1), torch::zeros({1}).expand({2}),
-        torch::zeros({7}).as_strided({3, 3}, {1, 2})}) {
+       {on_device::zeros({6}).unfold(0, 3, 1), on_device::zeros({1}).expand({2}),
+        on_device::zeros({7}).as_strided({3, 3}, {1, 2})}) {
     require_error<fm::OptionError>(
         [&] { fm::make_optimizer(fm::sgd(), {trained(overlapping)}, 0.1); }, "share memory");
   }
   for (const at::Tensor& apart :
-       {torch::zeros({6}).unfold(0, 3, 3), torch::zeros({4, 4}).t().slice(0, 1, 4, 2),
-        torch::zeros({11}).as_strided({3, 3}, {2, 3}), torch::zeros({0, 3}), torch::zeros({})}) {
+       {on_device::zeros({6}).unfold(0, 3, 3), on_device::zeros({4, 4}).t().slice(0, 1, 4, 2),
+        on_device::zeros({11}).as_strided({3, 3}, {2, 3}), on_device::zeros({0, 3}),
+        on_device::zeros({})}) {
     REQUIRE_NOTHROW(fm::make_optimizer(fm::sgd(), {trained(apart)}, 0.1));
   }
 }
 
-TEST_CASE("optimizer: sparse gradients that have no step are refused with the remedy") {
+TEST_CASE("optimizer: sparse gradients that have no step are refused with the remedy", "[sparse]") {
   const auto with_sparse_gradient = [] {
-    const at::Tensor table = torch::ones({5, 1}).requires_grad_();
-    torch::embedding(table, torch::tensor({1, 1, 3}), -1, false, true).sum().backward();
+    const at::Tensor table = on_device::ones({5, 1}).requires_grad_();
+    torch::embedding(table, on_device::tensor({1, 1, 3}), -1, false, true).sum().backward();
     return table;
   };
   for (const auto& factory : {fm::rmsprop(), fm::sgd(0, 0.1), fm::adam(), fm::adamw()}) {
@@ -249,19 +253,19 @@ TEST_CASE("optimizer: sparse gradients that have no step are refused with the re
   }
   const at::Tensor table = with_sparse_gradient();
   fm::make_optimizer(fm::sgd(), {table}, 0.25)->step();
-  REQUIRE(torch::equal(table, torch::tensor({1.0F, 0.5F, 1.0F, 0.75F, 1.0F}).view({5, 1})));
+  REQUIRE(torch::equal(table, on_device::tensor({1.0F, 0.5F, 1.0F, 0.75F, 1.0F}).view({5, 1})));
 }
 
 TEST_CASE("optimizer: lazily conjugated and negated views are trained as their values") {
   for (const auto& factory :
        {fm::adam(), fm::adamw({.weight_decay = 0.1, .amsgrad = true}), fm::sgd(0.9, 0.1)}) {
     const auto numbers = [] {
-      return torch::complex(torch::tensor({1.0F, -2.0F}), torch::tensor({0.5F, 3.0F}));
+      return torch::complex(on_device::tensor({1.0F, -2.0F}), on_device::tensor({0.5F, 3.0F}));
     };
     at::Tensor plain = numbers().requires_grad_();
     at::Tensor lazy = numbers().conj().resolve_conj().conj().set_requires_grad(true);
-    at::Tensor plain_real = torch::tensor({1.0F, -2.0F}).requires_grad_();
-    at::Tensor lazy_real = at::_neg_view(torch::tensor({-1.0F, 2.0F})).set_requires_grad(true);
+    at::Tensor plain_real = on_device::tensor({1.0F, -2.0F}).requires_grad_();
+    at::Tensor lazy_real = at::_neg_view(on_device::tensor({-1.0F, 2.0F})).set_requires_grad(true);
     REQUIRE(lazy.is_conj());
     REQUIRE(lazy_real.is_neg());
     const auto one = fm::make_optimizer(factory, {plain, plain_real}, 0.1);
@@ -277,7 +281,7 @@ TEST_CASE("optimizer: lazily conjugated and negated views are trained as their v
       one->step();
       two->step();
     }
-    REQUIRE(!close(plain_real, torch::tensor({1.0F, -2.0F}), 0, 0.1));
+    REQUIRE(!close(plain_real, on_device::tensor({1.0F, -2.0F}), 0, 0.1));
     REQUIRE(close(at::view_as_real(lazy.detach().resolve_conj()), at::view_as_real(plain.detach()),
                   1e-5, 1e-6));
     REQUIRE(close(lazy_real.detach().resolve_neg(), plain_real.detach(), 1e-5, 1e-6));

@@ -7,19 +7,19 @@
 namespace {
 
 at::ScalarType product_type() {
-  return torch::mm(torch::ones({2, 2}), torch::ones({2, 2})).scalar_type();
+  return torch::mm(on_device::ones({2, 2}), on_device::ones({2, 2})).scalar_type();
 }
 
 }  // namespace
 
 TEST_CASE("precision: a scope computes products in its type and ends with itself") {
   {
-    const fm::AutocastScope scope(fm::Precision::bfloat16, c10::kCPU);
+    const fm::AutocastScope scope(fm::Precision::bfloat16, test_device());
     REQUIRE(product_type() == torch::kBFloat16);
     {
-      const fm::AutocastScope inner(fm::Precision::float16, c10::kCPU);
+      const fm::AutocastScope inner(fm::Precision::float16, test_device());
       REQUIRE(product_type() == torch::kHalf);
-      const fm::AutocastScope nothing(fm::Precision::float32, c10::kCPU);
+      const fm::AutocastScope nothing(fm::Precision::float32, test_device());
       REQUIRE(product_type() == torch::kHalf);
     }
     REQUIRE(product_type() == torch::kBFloat16);
@@ -29,7 +29,7 @@ TEST_CASE("precision: a scope computes products in its type and ends with itself
 
 TEST_CASE("precision: a scope ends with an exception too") {
   try {
-    const fm::AutocastScope scope(fm::Precision::bfloat16, c10::kCPU);
+    const fm::AutocastScope scope(fm::Precision::bfloat16, test_device());
     throw std::runtime_error("on purpose");
   } catch (const std::runtime_error&) {
   }
@@ -37,10 +37,10 @@ TEST_CASE("precision: a scope ends with an exception too") {
 }
 
 TEST_CASE("precision: weights that change between two scopes are cast anew") {
-  const at::Tensor weight = torch::ones({2, 2}).requires_grad_();
+  const at::Tensor weight = on_device::ones({2, 2}).requires_grad_();
   const auto product = [&] {
-    const fm::AutocastScope scope(fm::Precision::bfloat16, c10::kCPU);
-    return torch::mm(torch::ones({2, 2}), weight).sum().item<double>();
+    const fm::AutocastScope scope(fm::Precision::bfloat16, test_device());
+    return torch::mm(on_device::ones({2, 2}), weight).sum().item<double>();
   };
   REQUIRE(product() == 8);
   {

@@ -5,9 +5,9 @@
 namespace {
 
 struct Pair {
-  at::Tensor x_0 = torch::randn({6, 2, 3}, torch::kDouble);
-  at::Tensor x_1 = torch::randn({6, 2, 3}, torch::kDouble);
-  at::Tensor t = torch::linspace(0.05, 0.95, 6, torch::kDouble);
+  at::Tensor x_0 = on_device::randn({6, 2, 3}, torch::kDouble);
+  at::Tensor x_1 = on_device::randn({6, 2, 3}, torch::kDouble);
+  at::Tensor t = on_device::linspace(0.05, 0.95, 6, torch::kDouble);
 };
 
 /// The same schedule as CondOTScheduler, but another type: it takes the general formula.
@@ -59,10 +59,10 @@ TEST_CASE("affine: the straight path is the same by its shortcut and the general
 
 TEST_CASE("affine: x_t is x_0 at t = 0 and x_1 at t = 1") {
   torch::manual_seed(3);
-  const at::Tensor x_0 = torch::randn({2, 4});
-  const at::Tensor x_1 = torch::randn({2, 4});
-  const at::Tensor zero = torch::zeros({2});
-  const at::Tensor one = torch::ones({2});
+  const at::Tensor x_0 = on_device::randn({2, 4});
+  const at::Tensor x_1 = on_device::randn({2, 4});
+  const at::Tensor zero = on_device::zeros({2});
+  const at::Tensor one = on_device::ones({2});
   CHECK(at::equal(fm::LinearPath{}.sample(x_0, x_1, zero).x_t, x_0));
   CHECK(at::equal(fm::LinearPath{}.sample(x_0, x_1, one).x_t, x_1));
   CHECK(at::equal(fm::CosinePath{}.sample(x_0, x_1, zero).x_t, x_0));
@@ -77,10 +77,10 @@ TEST_CASE("affine: x_t is x_0 at t = 0 and x_1 at t = 1") {
 }
 
 TEST_CASE("affine: samples keep the dtype of the data whatever the dtype of times") {
-  const at::Tensor t = torch::tensor({0.25F, 0.75F});
+  const at::Tensor t = on_device::tensor({0.25F, 0.75F});
   for (const auto dtype : {torch::kFloat, torch::kDouble, torch::kBFloat16}) {
-    const at::Tensor x_0 = torch::zeros({2, 3}, dtype);
-    const at::Tensor x_1 = torch::ones({2, 3}, dtype);
+    const at::Tensor x_0 = on_device::zeros({2, 3}, dtype);
+    const at::Tensor x_1 = on_device::ones({2, 3}, dtype);
     for (const fm::PathSample& sample :
          {fm::LinearPath{}.sample(x_0, x_1, t), fm::CosinePath{}.sample(x_0, x_1, t)}) {
       CHECK(sample.x_t.scalar_type() == dtype);
@@ -92,33 +92,33 @@ TEST_CASE("affine: samples keep the dtype of the data whatever the dtype of time
 }
 
 TEST_CASE("affine: shapes that do not fit are a ShapeError") {
-  const at::Tensor x = torch::zeros({3, 2});
-  const at::Tensor t = torch::zeros({3});
+  const at::Tensor x = on_device::zeros({3, 2});
+  const at::Tensor t = on_device::zeros({3});
   require_error<fm::ShapeError>(
       [&] {
-        fm::LinearPath{}.sample(torch::zeros({3, 1}), x, t);
+        fm::LinearPath{}.sample(on_device::zeros({3, 1}), x, t);
       },
       "x_0 has shape [3, 1] and x_1 has shape [3, 2]");
-  require_error<fm::ShapeError>([&] { fm::CosinePath{}.sample(x, x, torch::zeros({2})); },
+  require_error<fm::ShapeError>([&] { fm::CosinePath{}.sample(x, x, on_device::zeros({2})); },
                                 "time t has shape [2]");
-  require_error<fm::ShapeError>([&] { fm::LinearPath{}.sample(x, x, torch::tensor(0.5)); },
+  require_error<fm::ShapeError>([&] { fm::LinearPath{}.sample(x, x, on_device::tensor(0.5)); },
                                 "time t has shape []");
 }
 
 TEST_CASE("affine: whole numbers are a ShapeError, and times in half precision are widened") {
-  const at::Tensor bytes = torch::full({2, 1}, 141, torch::kByte);
-  const at::Tensor half = torch::full({2}, 0.5);
+  const at::Tensor bytes = on_device::full({2, 1}, 141, torch::kByte);
+  const at::Tensor half = on_device::full({2}, 0.5);
   require_error<fm::ShapeError>(
       [&] { fm::CosinePath{}.sample(torch::zeros_like(bytes), bytes, half); }, "integer dtype");
   require_error<fm::ShapeError>(
       [&] { fm::LinearPath{}.sample(torch::zeros_like(bytes), bytes, half); }, "integer dtype");
   require_error<fm::ShapeError>([&] { fm::coefficients_at(fm::CosineScheduler{}, half, bytes); },
                                 "integer dtype");
-  const at::Tensor small = torch::ones({2, 1}).to(at::kFloat8_e4m3fn);
+  const at::Tensor small = on_device::ones({2, 1}).to(at::kFloat8_e4m3fn);
   require_error<fm::ShapeError>([&] { fm::LinearPath{}.sample(small, small, half); }, "8 bits");
-  const at::Tensor narrow = torch::full({1}, 0.8F).to(torch::kBFloat16);  // 0.80078125
+  const at::Tensor narrow = on_device::full({1}, 0.8F).to(torch::kBFloat16);  // 0.80078125
   const fm::Coefficients c =
-      fm::coefficients_at(fm::CosineScheduler{}, narrow, torch::ones({1, 1}));
+      fm::coefficients_at(fm::CosineScheduler{}, narrow, on_device::ones({1, 1}));
   CHECK(c.alpha_t.item<double>() ==
         Approx(std::sin(std::numbers::pi / 2 * 0.80078125)).epsilon(1e-6));
 }

@@ -16,7 +16,7 @@ TEST_CASE("bridge: x_t and dx_t are those of torchcfm's Schrödinger bridge") {
 
 TEST_CASE("bridge: dx_t is the derivative of x_t along fixed noise") {
   torch::manual_seed(1);
-  const at::Tensor x_0 = torch::randn({5, 2}, torch::kDouble), x_1 = torch::randn_like(x_0);
+  const at::Tensor x_0 = on_device::randn({5, 2}, torch::kDouble), x_1 = torch::randn_like(x_0);
   const at::Tensor epsilon = torch::randn_like(x_0), t = doubles({0.02, 0.3, 0.5, 0.7, 0.98});
   const fm::BridgePath path(0.8);
   const double h = 1e-6;
@@ -26,11 +26,11 @@ TEST_CASE("bridge: dx_t is the derivative of x_t along fixed noise") {
 }
 
 TEST_CASE("bridge: it begins at x_0, ends at x_1, and is finite there") {
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   for (const auto dtype : {torch::kFloat, torch::kDouble}) {
-    const at::Tensor x_0 = torch::randn({3, 2}, dtype), x_1 = torch::randn({3, 2}, dtype);
+    const at::Tensor x_0 = on_device::randn({3, 2}, dtype), x_1 = on_device::randn({3, 2}, dtype);
     // Also a grid's end that went past it by a rounding.
-    const at::Tensor t = torch::tensor({0.0, 1.0, 1 + 1e-12}, torch::kDouble).to(dtype);
+    const at::Tensor t = on_device::tensor({0.0, 1.0, 1 + 1e-12}, torch::kDouble).to(dtype);
     const fm::NoisyPathSample sample = fm::BridgePath(2).sample(x_0, x_1, t, rng);
     CHECK(at::equal(sample.x_t[0], x_0[0]));
     CHECK(close(sample.x_t.slice(0, 1), x_1.slice(0, 1), 1e-6, 1e-6));
@@ -40,8 +40,8 @@ TEST_CASE("bridge: it begins at x_0, ends at x_1, and is finite there") {
 }
 
 TEST_CASE("bridge: the spread of x_t is sigma sqrt(t (1-t))") {
-  fm::Rng rng(2);
-  const at::Tensor x = torch::zeros({50000, 1}), t = torch::full({50000}, 0.2);
+  fm::Rng rng(2, test_device());
+  const at::Tensor x = on_device::zeros({50000, 1}), t = on_device::full({50000}, 0.2);
   const fm::NoisyPathSample sample = fm::BridgePath(1.5).sample(x, x, t, rng);
   CHECK(sample.x_t.std().item<double>() == Approx(1.5 * 0.4).epsilon(0.01));
   CHECK(close(sample.x_t, sample.epsilon * sample.sigma_t.unsqueeze(1), 1e-6, 1e-6));

@@ -14,13 +14,13 @@ struct Point {
 Point random_point(const at::Tensor& t) {
   torch::manual_seed(7);
   const std::int64_t n = t.size(0);
-  return {torch::randn({n, 2, 3}, t.options()), torch::randn({n, 2, 3}, t.options()), t};
+  return {on_device::randn({n, 2, 3}, t.options()), on_device::randn({n, 2, 3}, t.options()), t};
 }
 
 }  // namespace
 
 TEST_CASE("conversion: velocity and data and noise of one path become each other") {
-  const Point p = random_point(torch::linspace(0.05, 0.95, 10, torch::kDouble));
+  const Point p = random_point(on_device::linspace(0.05, 0.95, 10, torch::kDouble));
   for_each_scheduler([&](const auto& scheduler) {
     const fm::PathSample sample = fm::AffinePath(scheduler).sample(p.x_0, p.x_1, p.t);
     const at::Tensor& x_t = sample.x_t;
@@ -40,7 +40,7 @@ TEST_CASE("conversion: velocity and data and noise of one path become each other
 
 TEST_CASE("conversion: any prediction survives the way there and back") {
   // Unrelated tensors: what a network says need not lie on a path.
-  const Point p = random_point(torch::linspace(0.05, 0.95, 10, torch::kDouble));
+  const Point p = random_point(on_device::linspace(0.05, 0.95, 10, torch::kDouble));
   const at::Tensor x_t = torch::randn_like(p.x_0);
   const at::Tensor said = torch::randn_like(p.x_0);
   for_each_scheduler([&](const auto& scheduler) {
@@ -61,7 +61,7 @@ TEST_CASE("conversion: any prediction survives the way there and back") {
 
 TEST_CASE("conversion: everything is finite at t = 0 and t = 1") {
   for (const auto dtype : {torch::kFloat, torch::kDouble}) {
-    const Point p = random_point(torch::tensor({0.0, 1e-7, 1.0 - 1e-7, 1.0}, dtype));
+    const Point p = random_point(on_device::tensor({0.0, 1e-7, 1.0 - 1e-7, 1.0}, dtype));
     const at::Tensor said = torch::randn_like(p.x_0);
     for_each_scheduler([&](const auto& scheduler) {
       const at::Tensor x_t = fm::AffinePath(scheduler).sample(p.x_0, p.x_1, p.t).x_t;
@@ -106,15 +106,15 @@ TEST_CASE("conversion: the score of a Gaussian is that of its density") {
 }
 
 TEST_CASE("conversion: coefficients get the shape and dtype of x_t") {
-  const at::Tensor t = torch::tensor({0.25F, 0.5F});
-  const at::Tensor x = torch::zeros({2, 1, 4, 4}, torch::kDouble);
+  const at::Tensor t = on_device::tensor({0.25F, 0.5F});
+  const at::Tensor x = on_device::zeros({2, 1, 4, 4}, torch::kDouble);
   const fm::Coefficients c = fm::coefficients_at(fm::CosineScheduler{}, t, x);
   for (const at::Tensor& value : {c.alpha_t, c.sigma_t, c.d_alpha_t, c.d_sigma_t}) {
     CHECK(value.sizes() == at::IntArrayRef({2, 1, 1, 1}));
     CHECK(value.scalar_type() == torch::kDouble);
   }
   require_error<fm::ShapeError>(
-      [&] { fm::coefficients_at(fm::CosineScheduler{}, torch::zeros({3}), x); },
+      [&] { fm::coefficients_at(fm::CosineScheduler{}, on_device::zeros({3}), x); },
       "time t has shape [3]");
 }
 
@@ -130,5 +130,5 @@ TEST_CASE("conversion: data shows from the first thousandth on at which a twenti
 TEST_CASE("conversion: a denominator vanishes below its floor alone") {
   const double floor = fm::denominator_floor(torch::kDouble);
   CHECK(at::equal(fm::detail::vanishes(doubles({0, floor / 2, floor, 1})),
-                  torch::tensor({true, true, false, false})));
+                  on_device::tensor({true, true, false, false})));
 }

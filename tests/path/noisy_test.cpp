@@ -29,22 +29,22 @@ TEST_CASE("noisy: x_t and dx_t are those of torchcfm's I-CFM, variance-preservin
 
 TEST_CASE("noisy: the noise is drawn from the Rng and comes with the sample") {
   static_assert(fm::StochasticPath<fm::NoisyPath<>> && !fm::ProbPath<fm::NoisyPath<>>);
-  const at::Tensor x_0 = torch::zeros({20000, 2}), x_1 = torch::ones({20000, 2});
-  const at::Tensor t = torch::full({20000}, 0.25);
-  fm::Rng rng(1), same(1);
+  const at::Tensor x_0 = on_device::zeros({20000, 2}), x_1 = on_device::ones({20000, 2});
+  const at::Tensor t = on_device::full({20000}, 0.25);
+  fm::Rng rng(1, test_device()), same(1, test_device());
   const fm::NoisyPathSample sample = fm::NoisyPath(0.5).sample(x_0, x_1, t, rng);
   CHECK(at::equal(sample.epsilon, same.normal({20000, 2})));
   CHECK(close(sample.x_t, 0.25 + 0.5 * sample.epsilon, 0, 1e-6));
-  CHECK(at::equal(sample.sigma_t, torch::full({20000}, 0.5)));
+  CHECK(at::equal(sample.sigma_t, on_device::full({20000}, 0.5)));
   CHECK(at::equal(sample.dx_t, x_1));
   CHECK(sample.x_t.std().item<double>() == Approx(0.5).epsilon(0.02));
   CHECK(sample.x_t.mean().item<double>() == Approx(0.25).margin(0.02));
 }
 
 TEST_CASE("noisy: samples keep the dtype of the data and times theirs") {
-  const at::Tensor t = torch::tensor({0.25F, 1.0F});
-  const auto x = torch::ones({2, 3}, torch::kBFloat16);
-  fm::Rng rng(2);
+  const at::Tensor t = on_device::tensor({0.25F, 1.0F});
+  const auto x = on_device::ones({2, 3}, torch::kBFloat16);
+  fm::Rng rng(2, test_device());
   const fm::NoisyPathSample sample = fm::NoisyPath(0.5).sample(x, x, t, rng);
   CHECK(sample.x_t.scalar_type() == torch::kBFloat16);
   CHECK(sample.epsilon.scalar_type() == torch::kBFloat16);
@@ -57,12 +57,12 @@ TEST_CASE("noisy: what cannot be is refused") {
     require_error<fm::OptionError>([&] { fm::NoisyPath{sigma}; }, "at least 0");
     require_error<fm::OptionError>([&] { fm::TargetScheduler{sigma}; }, "at least 0");
   }
-  const at::Tensor x = torch::zeros({2, 3}), t = torch::zeros({2});
-  fm::Rng rng(3);
+  const at::Tensor x = on_device::zeros({2, 3}), t = on_device::zeros({2});
+  fm::Rng rng(3, test_device());
   const fm::NoisyPath path(0.5);
   require_error<fm::ShapeError>([&] { path.sample(x, x[0], t, rng); }, "x_1");
   require_error<fm::ShapeError>([&] { path.sample(x, x, t[0], rng); }, "time");
   require_error<fm::ShapeError>([&] { path.sample(x, x, t, x[0]); }, "epsilon");
-  const at::Tensor whole = torch::zeros({2, 3}, torch::kLong);
+  const at::Tensor whole = on_device::zeros({2, 3}, torch::kLong);
   require_error<fm::ShapeError>([&] { path.sample(whole, whole, t, rng); }, "integer");
 }

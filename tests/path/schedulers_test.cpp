@@ -6,7 +6,7 @@
 
 namespace {
 
-at::Tensor inner_times() { return torch::linspace(0.02, 0.98, 49, torch::kDouble); }
+at::Tensor inner_times() { return on_device::linspace(0.02, 0.98, 49, torch::kDouble); }
 
 }  // namespace
 
@@ -78,11 +78,11 @@ TEST_CASE("schedulers: the time of a signal to noise ratio is found again") {
 
 TEST_CASE("schedulers: extreme signal to noise ratios give the ends") {
   for (const auto dtype : {torch::kFloat, torch::kDouble}) {
-    const at::Tensor snr = torch::tensor({0.0, 1e-30, 1e30}, dtype);
+    const at::Tensor snr = on_device::tensor({0.0, 1e-30, 1e30}, dtype);
     for_each_scheduler([&](const auto& scheduler) {
       const at::Tensor t = scheduler.snr_inverse(snr);
       CHECK(t.scalar_type() == dtype);
-      CHECK(at::allclose(t, torch::tensor({0.0, 0.0, 1.0}, dtype), 0, 1e-6));
+      CHECK(at::allclose(t, on_device::tensor({0.0, 0.0, 1.0}, dtype), 0, 1e-6));
     });
   }
 }
@@ -90,7 +90,7 @@ TEST_CASE("schedulers: extreme signal to noise ratios give the ends") {
 TEST_CASE("schedulers: everything is finite at both ends in either precision") {
   for (const auto dtype : {torch::kFloat, torch::kDouble}) {
     const double tiny = dtype == torch::kFloat ? 6e-8 : 1.2e-16;
-    const at::Tensor t = torch::tensor({0.0, 1e-30, tiny, 1 - tiny, 1.0}, dtype);
+    const at::Tensor t = on_device::tensor({0.0, 1e-30, tiny, 1 - tiny, 1.0}, dtype);
     for_each_scheduler([&](const auto& scheduler) {
       const fm::Coefficients c = scheduler(t);
       for (const at::Tensor& value : {c.alpha_t, c.sigma_t, c.d_alpha_t, c.d_sigma_t}) {
@@ -120,7 +120,7 @@ TEST_CASE("schedulers: times that are beyond an end by a rounding are that end")
 
 TEST_CASE("schedulers: VP that ends without noise has a finite d_sigma at the data") {
   for (const auto dtype : {torch::kFloat, torch::kDouble}) {
-    const at::Tensor t = torch::tensor({0.9999, 0.99999, 0.9999999, 1.0}, dtype);
+    const at::Tensor t = on_device::tensor({0.9999, 0.99999, 0.9999999, 1.0}, dtype);
     const at::Tensor slope = fm::VPScheduler(0, 20)(t).d_sigma_t;
     CHECK(at::allclose(slope, torch::full_like(t, -std::sqrt(10.0)), 1e-3));
   }

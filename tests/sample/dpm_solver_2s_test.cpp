@@ -23,7 +23,7 @@ TEST_CASE("dpm_solver_2s: a step is the published formula") {
 }
 
 TEST_CASE("dpm_solver_2s: it converges with order 2, and its ends take one evaluation") {
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   const at::Tensor x_0 = rng.normal({1000, 1}, torch::kDouble);
   const at::Tensor end = gaussian_flow::mu + gaussian_flow::s * x_0;
   const auto off = [&](std::int64_t steps) {

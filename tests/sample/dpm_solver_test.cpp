@@ -16,7 +16,7 @@ using gaussian_flow::noise;
 /// Samples of the Gaussian flow from the same noise.
 template <int Order>
 at::Tensor drawn(double eta, std::int64_t steps, std::uint64_t seed = 3, double shift = 1) {
-  fm::Rng rng(seed);
+  fm::Rng rng(seed, test_device());
   return fm::Sampler(flow, fm::DpmSolver<Order>(eta), fm::TimeGrid::shifted(steps, shift))
       .sample_from(noise(), rng);
 }
@@ -64,7 +64,7 @@ TEST_CASE("dpm_solver: a step of order 2 is the published formula") {
   std::vector<at::Tensor> points;
   fm::SamplerOptions options;
   options.observer = [&](const fm::SampleStep& s) { return points.push_back(s.x.clone()), true; };
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   fm::Sampler(velocity, fm::DpmSolver<2>(0), fm::TimeGrid::nodes(times), options)
       .sample_from(noise(3), rng);
   const double h = lambda(0.6) - lambda(0.5);
@@ -93,38 +93,38 @@ TEST_CASE("dpm_solver: the last step adds no noise, and the seed decides the res
 TEST_CASE("dpm_solver: options and directions that cannot be are an OptionError") {
   for (const double eta : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()})
     require_error<fm::OptionError>([&] { fm::DpmSolver<2>{eta}; }, "choose one in");
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   fm::Sampler back(flow, fm::DpmSolver<2>{}, fm::TimeGrid::uniform(3, 1, 0));
   require_error<fm::OptionError>(
       [&] {
-        back.sample_from(torch::zeros({2, 1}, torch::kDouble), rng);
+        back.sample_from(on_device::zeros({2, 1}, torch::kDouble), rng);
       },
       "from noise at 0 to data at 1");
   for (const std::vector<double>& times : {std::vector<double>{-0.1, 0.5}, {0.5, 1.1}}) {
     fm::Sampler outside(flow, fm::DpmSolver<2>{}, fm::TimeGrid::nodes(times));
     require_error<fm::OptionError>(
         [&] {
-          outside.sample_from(torch::zeros({2, 1}, torch::kDouble), rng);
+          outside.sample_from(on_device::zeros({2, 1}, torch::kDouble), rng);
         },
         "from noise at 0 to data at 1");
   }
   const double zero = 0.3 - 3 * 0.1, one = 0.1 + 0.2 + 0.7;  // but for roundings
   fm::Sampler typed(flow, fm::DpmSolver<2>{}, fm::TimeGrid::nodes({zero, 0.5, one}));
-  CHECK(typed.sample_from(torch::zeros({2, 1}), rng).isfinite().all().item<bool>());
+  CHECK(typed.sample_from(on_device::zeros({2, 1}), rng).isfinite().all().item<bool>());
   fm::Sampler post(flow, fm::DpmSolver<1>{}, fm::TimeGrid::post(3));
   require_error<fm::OptionError>(
       [&] {
-        post.sample_from(torch::zeros({2, 1}, torch::kDouble), rng);
+        post.sample_from(on_device::zeros({2, 1}, torch::kDouble), rng);
       },
       "for euler only, not dpm_solver_1");
 }
 
 TEST_CASE("dpm_solver: what is under its roots is no rounding error below 0, on any grid and eta") {
-  const at::Tensor start = torch::ones({2, 1});
+  const at::Tensor start = on_device::ones({2, 1});
   for (const double eta : {0.0, 0.3, 0.999999, 1.0}) {
     for (const double shift : {0.3, 1.0, 5.0}) {
       for (std::int64_t n = 1; n <= 60; ++n) {
-        fm::Rng rng(1);
+        fm::Rng rng(1, test_device());
         fm::Sampler whole(flow, fm::DpmSolver<2>{eta}, fm::TimeGrid::shifted(n, shift));
         REQUIRE(whole.sample_from(start, rng).isfinite().all().item<bool>());
       }
@@ -151,7 +151,7 @@ TEST_CASE("dpm_solver: it steps states of the standard library, too") {
 
 TEST_CASE("dpm_solver: grids that were added up, and that stop beside the data, are as right") {
   const auto spread = [](const fm::TimeGrid& grid, double eta) {
-    fm::Rng rng(3);
+    fm::Rng rng(3, test_device());
     const at::Tensor x = fm::Sampler(flow, fm::DpmSolver<2>{eta}, grid).sample_from(noise(), rng);
     return x.std().item<double>();
   };

@@ -22,7 +22,7 @@ const auto map_of_flow = [](const at::Tensor& x, const at::Tensor& from, const a
 };
 
 struct LabelledImpl : torch::nn::Module {
-  LabelledImpl() { weight = register_parameter("weight", torch::ones({1}, torch::kBFloat16)); }
+  LabelledImpl() { weight = register_parameter("weight", on_device::ones({1}, torch::kBFloat16)); }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& r,
                      const at::Tensor& label) {
     seen = {x.scalar_type(), t.scalar_type(), r.scalar_type()};
@@ -38,7 +38,7 @@ TORCH_MODULE(Labelled);
 }  // namespace
 
 TEST_CASE("flow_map_step: an exact map goes from any time to any other in one step") {
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   const at::Tensor x_0 = rng.normal({100, 2}, at::kDouble);
   const at::Tensor end = gaussian_flow::mu + gaussian_flow::s * x_0;
   for (const auto& grid :
@@ -62,9 +62,9 @@ TEST_CASE("flow_map_step: a module gets x in its dtype, times in float32, and it
   Labelled net;
   fm::Sampler sampler(fm::FlowMap{net}, fm::FlowMapStep{}, fm::TimeGrid::uniform(2),
                       {.batch_size = 2});
-  const at::Tensor x = sampler.sample_from(torch::zeros({3, 2}), torch::tensor({1, 2, 3}));
+  const at::Tensor x = sampler.sample_from(on_device::zeros({3, 2}), on_device::tensor({1, 2, 3}));
   // Steps of 1/2: label + 0.5, label + 1.5.
-  CHECK(close(x, torch::tensor({{2.0F}, {3.0F}, {4.0F}}).expand({3, 2}), 0, 1e-2));
+  CHECK(close(x, on_device::tensor({{2.0F}, {3.0F}, {4.0F}}).expand({3, 2}), 0, 1e-2));
   CHECK(net->seen == std::vector<at::ScalarType>{at::kBFloat16, at::kFloat, at::kFloat});
   CHECK_FALSE(net->training);
   CHECK(net->is_training());
@@ -77,7 +77,7 @@ TEST_CASE("flow_map_step: an output of another shape is refused") {
   fm::Sampler sampler(fm::FlowMap{narrow}, fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
   require_error<fm::ShapeError>(
       [&] {
-        sampler.sample_from(torch::zeros({3, 2}));
+        sampler.sample_from(on_device::zeros({3, 2}));
       },
       "the model's output");
 }

@@ -22,7 +22,7 @@ const fm::AdaptiveOptions tight{.rtol = 1e-8, .atol = 1e-8};
 TEST_CASE("likelihood: the density of a Gaussian flow is the Gaussian's for any shape") {
   for (const std::vector<std::int64_t>& shape :
        {std::vector<std::int64_t>{6, 1}, {5, 3}, {4, 2, 3, 3}, {3}}) {
-    const at::Tensor x_1 = mu + s * torch::randn(shape, torch::kDouble);
+    const at::Tensor x_1 = mu + s * on_device::randn(shape, torch::kDouble);
     const at::Tensor exact = gaussian_flow::log_prob(x_1);
     for (const std::int64_t chunk : {1, 2, 32}) {
       fm::Likelihood likelihood(flow, ode::Dopri5{}, tight, fm::ExactDivergence{chunk});
@@ -35,7 +35,7 @@ TEST_CASE("likelihood: the density of a Gaussian flow is the Gaussian's for any 
 
 TEST_CASE(
     "likelihood: samples and their density come out of one solve and go back to their noise") {
-  const at::Tensor x_0 = torch::randn({7, 2, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({7, 2, 2}, torch::kDouble);
   fm::Likelihood likelihood(flow, ode::RK4{}, fm::TimeGrid::uniform(40));
   const fm::LikelihoodResult forward = likelihood.sample_from(x_0);
   CHECK(close(forward.x, mu + s * x_0, 1e-5, 1e-5));
@@ -47,7 +47,7 @@ TEST_CASE(
 }
 
 TEST_CASE("likelihood: Hutchinson is exact where the derivative is a multiple of the identity") {
-  const at::Tensor x_1 = mu + s * torch::randn({5, 4}, torch::kDouble);
+  const at::Tensor x_1 = mu + s * on_device::randn({5, 4}, torch::kDouble);
   fm::Likelihood rademacher(flow, ode::Dopri5{}, tight, fm::Hutchinson{});
   CHECK(close(rademacher.log_prob(x_1).log_prob, gaussian_flow::log_prob(x_1), 1e-6, 1e-6));
   // Gaussian probes only on average: 2000 of them leave an error of about sqrt(2 / 8000).
@@ -60,7 +60,7 @@ TEST_CASE("likelihood: Hutchinson's mean is the exact divergence of a network") 
   torch::manual_seed(0);
   networks::Mlp net(3, 16);
   net->to(torch::kDouble);
-  const at::Tensor x = torch::randn({4, 3}, torch::kDouble);
+  const at::Tensor x = on_device::randn({4, 3}, torch::kDouble);
   fm::Likelihood exact(net, ode::RK4{}, fm::TimeGrid::uniform(5));
   const at::Tensor expected = exact.log_prob(x).log_prob;
   const auto estimate = [&](std::int64_t probes, std::uint64_t seed) {
@@ -77,8 +77,8 @@ TEST_CASE("likelihood: labels go with their samples through every chunk") {
   torch::manual_seed(0);
   networks::Conditional net;
   net->eval();
-  const at::Tensor x = torch::randn({3, 1, 2, 2});
-  const at::Tensor labels = torch::tensor({1, 5, 9});
+  const at::Tensor x = on_device::randn({3, 1, 2, 2});
+  const at::Tensor labels = on_device::tensor({1, 5, 9});
   fm::Likelihood likelihood(net, ode::Heun2{}, fm::TimeGrid::uniform(4), fm::ExactDivergence{3});
   const at::Tensor all = likelihood.log_prob(x, labels).log_prob;
   for (std::int64_t i = 0; i < 3; ++i) {
@@ -92,7 +92,7 @@ TEST_CASE("likelihood: gradients where asked for, checked by finite differences"
   torch::manual_seed(0);
   networks::Mlp net(2, 8);
   net->to(torch::kDouble);
-  const at::Tensor x = torch::randn({3, 2}, torch::kDouble).requires_grad_();
+  const at::Tensor x = on_device::randn({3, 2}, torch::kDouble).requires_grad_();
   fm::LikelihoodOptions options;
   options.gradients = true;
   fm::Likelihood likelihood(net, ode::RK4{}, fm::TimeGrid::uniform(4), fm::ExactDivergence{},
@@ -117,7 +117,7 @@ TEST_CASE("likelihood: gradients where asked for, checked by finite differences"
 
 TEST_CASE("likelihood: a field that does not look at x keeps the density") {
   const auto drift = [](const at::Tensor& x, const at::Tensor&) { return at::ones_like(x); };
-  const at::Tensor x = torch::randn({4, 2});
+  const at::Tensor x = on_device::randn({4, 2});
   fm::Likelihood likelihood(drift, ode::Euler{}, fm::TimeGrid::uniform(2));
   CHECK(close(likelihood.log_prob(x).log_prob, fm::standard_normal_log_prob(x - 1), 1e-5, 1e-5));
 }
@@ -126,21 +126,21 @@ TEST_CASE("likelihood: bad input is refused with a remedy") {
   fm::Likelihood likelihood(flow, ode::Euler{}, fm::TimeGrid::post(5));
   require_error<fm::OptionError>(
       [&] {
-        likelihood.log_prob(torch::ones({2, 2}));
+        likelihood.log_prob(on_device::ones({2, 2}));
       },
       "TimeGrid::uniform");
   fm::Likelihood chunk(flow, ode::Euler{}, fm::TimeGrid::uniform(2), fm::ExactDivergence{0});
-  require_error<fm::OptionError>([&] { chunk.log_prob(torch::ones({2, 2})); }, "chunk is 0");
+  require_error<fm::OptionError>([&] { chunk.log_prob(on_device::ones({2, 2})); }, "chunk is 0");
   fm::Likelihood probes(flow, ode::Euler{}, fm::TimeGrid::uniform(2), fm::Hutchinson{0});
-  require_error<fm::OptionError>([&] { probes.log_prob(torch::ones({2, 2})); }, "probes is 0");
-  require_error<fm::ShapeError>([&] { probes.log_prob(torch::arange(3)); }, "floating tensor");
+  require_error<fm::OptionError>([&] { probes.log_prob(on_device::ones({2, 2})); }, "probes is 0");
+  require_error<fm::ShapeError>([&] { probes.log_prob(on_device::arange(3)); }, "floating tensor");
 }
 
 TEST_CASE("likelihood: derivatives are recorded under InferenceMode, or missed loudly") {
   const auto half = [](const at::Tensor& x, const at::Tensor&) { return 0.5 * x; };
   const auto log_p = [](const auto& model) {
     return fm::Likelihood(model, ode::RK4{}, fm::TimeGrid::uniform(20))
-        .log_prob(at::ones({1, 2}))
+        .log_prob(on_device::ones({1, 2}))
         .log_prob.template item<double>();
   };
   // log N(e^-1/2 (1, 1); 0, I) - 1
@@ -155,7 +155,7 @@ TEST_CASE("likelihood: derivatives are recorded under InferenceMode, or missed l
     return half(x, t);
   };
   const auto detached = [&](const at::Tensor& x, const at::Tensor& t) {
-    return half(x.detach(), t) * at::ones({1}).requires_grad_();  // recorded, but not by x
+    return half(x.detach(), t) * on_device::ones({1}).requires_grad_();  // recorded, but not by x
   };
   const auto sum = [](const at::Tensor& x, const at::Tensor&) {
     return (x - x.flip(1)).detach();  // the same where all of x moves alike
@@ -166,7 +166,7 @@ TEST_CASE("likelihood: derivatives are recorded under InferenceMode, or missed l
   fm::Likelihood estimate(guarded, ode::RK4{}, fm::TimeGrid::uniform(2), fm::Hutchinson{});
   require_error<fm::OptionError>(
       [&] {
-        estimate.sample_from(at::ones({3, 2}));
+        estimate.sample_from(on_device::ones({3, 2}));
       },
       "remove NoGradGuard");
 }
@@ -177,7 +177,7 @@ TEST_CASE("likelihood: probes are others at each call, and follow the seed") {
     return fm::Likelihood(swap, ode::RK4{}, fm::TimeGrid::uniform(10),
                           fm::Hutchinson{1, fm::Probe::rademacher, seed});
   };
-  const at::Tensor x = fm::Rng(5).normal({512, 2});
+  const at::Tensor x = fm::Rng(5, test_device()).normal({512, 2});
   const double exact = fm::Likelihood(swap, ode::RK4{}, fm::TimeGrid::uniform(10))
                            .log_prob(x)
                            .log_prob.mean()
@@ -200,15 +200,15 @@ TEST_CASE("likelihood: no samples and points of no extent have a density, too") 
   fm::Likelihood adaptive(flow, ode::Dopri5{}, tight);
   fm::Likelihood estimate(flow, ode::RK4{}, fm::TimeGrid::uniform(4), fm::Hutchinson{});
   const auto empty = [&](auto& likelihood) {
-    const fm::LikelihoodResult r = likelihood.log_prob(torch::zeros({0, 3, 2}));
+    const fm::LikelihoodResult r = likelihood.log_prob(on_device::zeros({0, 3, 2}));
     CHECK(r.log_prob.sizes() == at::IntArrayRef{0});
     CHECK(r.x.sizes() == at::IntArrayRef{0, 3, 2});
-    CHECK(likelihood.sample_from(torch::zeros({0, 1})).log_prob.numel() == 0);
+    CHECK(likelihood.sample_from(on_device::zeros({0, 1})).log_prob.numel() == 0);
   };
   empty(fixed);
   empty(adaptive);
   empty(estimate);
-  CHECK(at::equal(fixed.log_prob(torch::zeros({4, 0})).log_prob, torch::zeros({4})));
+  CHECK(at::equal(fixed.log_prob(on_device::zeros({4, 0})).log_prob, on_device::zeros({4})));
 }
 
 TEST_CASE("likelihood: only grids from one end to the other") {
@@ -216,12 +216,12 @@ TEST_CASE("likelihood: only grids from one end to the other") {
     fm::Likelihood likelihood(flow, ode::Euler{}, grid);
     require_error<fm::OptionError>(
         [&] {
-          likelihood.log_prob(torch::ones({2, 2}));
+          likelihood.log_prob(on_device::ones({2, 2}));
         },
         "from 0 to 1");
     require_error<fm::OptionError>(
         [&] {
-          likelihood.sample_from(torch::ones({2, 2}));
+          likelihood.sample_from(on_device::ones({2, 2}));
         },
         "from 0 to 1");
   };
@@ -230,11 +230,11 @@ TEST_CASE("likelihood: only grids from one end to the other") {
   refused(fm::TimeGrid::uniform(5, 1, 0));
   refused(fm::TimeGrid::nodes({0, 0.5, 1.1}));
   fm::Likelihood typed(flow, ode::Euler{}, fm::TimeGrid::nodes({0, 0.3, 0.1 + 0.2 + 0.7}));
-  CHECK(typed.log_prob(torch::ones({2, 2})).log_prob.isfinite().all().item<bool>());
+  CHECK(typed.log_prob(on_device::ones({2, 2})).log_prob.isfinite().all().item<bool>());
 }
 
 TEST_CASE("likelihood: half precision and networks in adapters are as for the sampler") {
-  const at::Tensor x = (mu + s * torch::randn({5, 2})).to(torch::kBFloat16);
+  const at::Tensor x = (mu + s * on_device::randn({5, 2})).to(torch::kBFloat16);
   const fm::LikelihoodResult r =
       fm::Likelihood(flow, ode::RK4{}, fm::TimeGrid::uniform(100)).log_prob(x);
   CHECK(r.log_prob.dtype() == torch::kFloat);
@@ -243,7 +243,7 @@ TEST_CASE("likelihood: half precision and networks in adapters are as for the sa
   net->train();
   fm::Likelihood adapted(fm::VelocityFromX1(net, fm::CondOTScheduler{}), ode::Euler{},
                          fm::TimeGrid::uniform(3));
-  const at::Tensor y = torch::randn({4, 2});
+  const at::Tensor y = on_device::randn({4, 2});
   CHECK(at::equal(adapted.log_prob(y).log_prob, adapted.log_prob(y).log_prob));
   CHECK(net->is_training());
   net->to(torch::kDouble);
@@ -252,8 +252,8 @@ TEST_CASE("likelihood: half precision and networks in adapters are as for the sa
 
 TEST_CASE("likelihood: a tensor of no dimension is refused and a start near 0 is taken for it") {
   fm::Likelihood likelihood(flow, ode::RK4{}, fm::TimeGrid::nodes({1e-17, 0.5, 1}));
-  CHECK(likelihood.log_prob(torch::zeros({2, 1})).log_prob.isfinite().all().item<bool>());
-  require_error<fm::ShapeError>([&] { likelihood.log_prob(torch::tensor(1.0)); },
+  CHECK(likelihood.log_prob(on_device::zeros({2, 1})).log_prob.isfinite().all().item<bool>());
+  require_error<fm::ShapeError>([&] { likelihood.log_prob(on_device::tensor(1.0)); },
                                 "floating tensor");
 }
 
@@ -261,21 +261,25 @@ TEST_CASE("likelihood: half a solve has none") {
   const fm::AdaptiveOptions few{
       .rtol = 1e-8, .atol = 1e-8, .max_steps = 3, .at_limit = ode::AtLimit::stop};
   fm::Likelihood likelihood(flow, ode::Dopri5{}, few);
-  require_error<fm::OptionError>([&] { likelihood.log_prob(torch::ones({2, 2})); }, "half a solve");
+  require_error<fm::OptionError>(
+      [&] {
+        likelihood.log_prob(on_device::ones({2, 2}));
+      },
+      "half a solve");
 }
 
 TEST_CASE("likelihood: without gradients none comes out, and the source's density is checked") {
-  const at::Tensor x_0 = torch::randn({3, 2}).requires_grad_();
+  const at::Tensor x_0 = on_device::randn({3, 2}).requires_grad_();
   fm::Likelihood likelihood(flow, ode::RK4{}, fm::TimeGrid::uniform(4));
   CHECK_FALSE(likelihood.sample_from(x_0).log_prob.requires_grad());
   CHECK_FALSE(likelihood.log_prob(x_0).log_prob.requires_grad());
   for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{3, 1}, {}}) {
     fm::Likelihood other(
         flow, ode::RK4{}, fm::TimeGrid::uniform(4), fm::ExactDivergence{},
-        {.source_log_prob = [&](const at::Tensor&) { return torch::zeros(shape); }});
+        {.source_log_prob = [&](const at::Tensor&) { return on_device::zeros(shape); }});
     require_error<fm::ShapeError>(
         [&] {
-          other.log_prob(torch::ones({3, 2}));
+          other.log_prob(on_device::ones({3, 2}));
         },
         "source_log_prob(x_0)");
   }
@@ -286,8 +290,8 @@ TEST_CASE("likelihood: conditions made in InferenceMode serve, a network made th
     return (x * c.unsqueeze(1)).sin();
   };
   fm::Likelihood likelihood(labelled, ode::RK4{}, fm::TimeGrid::uniform(4), fm::Hutchinson{});
-  const at::Tensor x = torch::randn({3, 2});
-  const at::Tensor condition = torch::rand({3});
+  const at::Tensor x = on_device::randn({3, 2});
+  const at::Tensor condition = on_device::rand({3});
   const at::Tensor right = likelihood.log_prob(x, condition).log_prob;
   const c10::InferenceMode inference;
   fm::Likelihood again(labelled, ode::RK4{}, fm::TimeGrid::uniform(4), fm::Hutchinson{});

@@ -22,14 +22,14 @@ TEST_CASE("renoise: a model that reaches the data has its distribution after any
     return (y.sign() - y) / (1 - t);
   };
   for (const std::int64_t steps : {1, 2, 4}) {
-    fm::Rng rng(1), same(1);
+    fm::Rng rng(1, test_device()), same(1, test_device());
     fm::Sampler sampler(model, fm::Renoise{}, fm::TimeGrid::uniform(steps));
     const at::Tensor x = sampler.sample({4000, 1}, rng);
     CHECK(close(x.abs(), torch::ones_like(x), 0, 1e-5));
     CHECK(x.mean().item<double>() == Approx(0).margin(0.06));
     CHECK(at::equal(sampler.sample({4000, 1}, same), x));
   }
-  fm::Rng rng(2);
+  fm::Rng rng(2, test_device());
   fm::Sampler back(model, fm::Renoise{}, fm::TimeGrid::uniform(3, 1, 0));
   require_error<fm::OptionError>([&] { back.sample({2, 1}, rng); }, "from noise at 0");
 }

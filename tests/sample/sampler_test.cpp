@@ -30,7 +30,7 @@ using AnyModel = std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>
 }  // namespace
 
 TEST_CASE("sampler: every method reaches the known end of the Gaussian flow") {
-  const at::Tensor x_0 = torch::randn({50, 3}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({50, 3}, torch::kDouble);
   const at::Tensor end = mu + s * x_0;
   for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
     ode::with_method(name, [&](auto method) {
@@ -48,9 +48,9 @@ TEST_CASE("sampler: every method reaches the known end of the Gaussian flow") {
 }
 
 TEST_CASE("sampler: the post's grid repeats the post's loop") {
-  const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({4, 2}, torch::kDouble);
   at::Tensor x = x_0.clone();
-  const at::Tensor steps = torch::linspace(0, 1, 10, torch::kDouble);
+  const at::Tensor steps = on_device::linspace(0, 1, 10, torch::kDouble);
   for (std::int64_t i = 0; i < 10; ++i) x += gaussian_flow::velocity(x, steps[i].expand({4})) * 0.1;
   CHECK(close(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::post(10)).sample_from(x_0), x, 1e-13,
               1e-13));
@@ -63,13 +63,13 @@ TEST_CASE("sampler: the model gets t as a tensor for every sample in the right d
     return at::zeros_like(x);
   };
   fm::Sampler sampler(record, ode::Midpoint{}, fm::TimeGrid::uniform(2));
-  sampler.sample_from(torch::zeros({3, 2}));
+  sampler.sample_from(on_device::zeros({3, 2}));
   REQUIRE(times.size() == 4);
-  CHECK(at::equal(at::stack(times).select(1, 2), torch::tensor({0.0F, 0.25F, 0.5F, 0.75F})));
+  CHECK(at::equal(at::stack(times).select(1, 2), on_device::tensor({0.0F, 0.25F, 0.5F, 0.75F})));
   CHECK(times[0].sizes() == at::IntArrayRef{3});
-  sampler.sample_from(torch::zeros({3, 2}, torch::kHalf));
+  sampler.sample_from(on_device::zeros({3, 2}, torch::kHalf));
   CHECK(times.back().dtype() == torch::kFloat);
-  sampler.sample_from(torch::zeros({3, 2}, torch::kDouble));
+  sampler.sample_from(on_device::zeros({3, 2}, torch::kDouble));
   CHECK(times.back().dtype() == torch::kDouble);
 }
 
@@ -77,8 +77,8 @@ TEST_CASE("sampler: results do not depend on the batch size") {
   torch::manual_seed(0);
   networks::Conditional net;
   net->eval();
-  const at::Tensor x_0 = torch::randn({7, 1, 8, 8});
-  const at::Tensor labels = torch::arange(7);
+  const at::Tensor x_0 = on_device::randn({7, 1, 8, 8});
+  const at::Tensor labels = on_device::arange(7);
   const at::Tensor whole =
       fm::Sampler(net, ode::RK4{}, fm::TimeGrid::uniform(5)).sample_from(x_0, labels);
   for (const std::int64_t size : {1, 3, 7, 100}) {
@@ -93,8 +93,8 @@ TEST_CASE("sampler: batches side by side give what they give one after the other
   torch::manual_seed(0);
   networks::Conditional net;
   net->eval();
-  const at::Tensor x_0 = torch::randn({7, 1, 8, 8});
-  const at::Tensor labels = torch::arange(7);
+  const at::Tensor x_0 = on_device::randn({7, 1, 8, 8});
+  const at::Tensor labels = on_device::arange(7);
   const auto grid = fm::TimeGrid::uniform(5);
   const at::Tensor whole = fm::Sampler(net, ode::RK4{}, grid).sample_from(x_0, labels);
   for (const std::int64_t size : {0, 1, 3, 100}) {
@@ -110,7 +110,7 @@ TEST_CASE("sampler: batches side by side give what they give one after the other
 
 TEST_CASE("sampler: batches side by side share the observer, the stop and the first error") {
   const Threads two(2);
-  const at::Tensor x_0 = torch::randn({6, 2});
+  const at::Tensor x_0 = on_device::randn({6, 2});
   fm::SamplerOptions options{.batch_size = 1, .parallel = true};
   std::vector<int> steps(6);  // without a lock: the observer hears one step at a time
   options.observer = [&](const fm::SampleStep& step) {
@@ -145,7 +145,7 @@ TEST_CASE("sampler: tuple conditions are split with the batches") {
     return (std::get<0>(c) * std::get<1>(c)).unsqueeze(1).expand_as(x);
   };
   const Condition c{doubles({1, 2, 3}), doubles({10, 20, 30})};
-  const at::Tensor x_0 = torch::zeros({3, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::zeros({3, 2}, torch::kDouble);
   const at::Tensor x = fm::Sampler(model, ode::Euler{}, fm::TimeGrid::uniform(4), {.batch_size = 2})
                            .sample_from(x_0, c);
   CHECK(close(x.select(1, 1), doubles({10, 40, 90})));
@@ -154,17 +154,25 @@ TEST_CASE("sampler: tuple conditions are split with the batches") {
 TEST_CASE("sampler: the seed alone decides the samples") {
   networks::Mlp net;
   fm::Sampler sampler(net, ode::Euler{}, fm::TimeGrid::uniform(5));
-  fm::Rng a(5), b(5), c(6);
+  fm::Rng a(5, test_device()), b(5, test_device()), c(6, test_device());
   const at::Tensor first = sampler.sample({8, 2}, a);
   CHECK(at::equal(first, sampler.sample({8, 2}, b)));
   CHECK_FALSE(at::equal(first, sampler.sample({8, 2}, c)));
   CHECK_FALSE(at::equal(first, sampler.sample({8, 2}, a)));
 }
 
+TEST_CASE("sampler: samples lie where the module does, wherever the Rng draws") {
+  networks::Mlp net;
+  fm::Rng rng(1);
+  const auto grid = fm::TimeGrid::uniform(2);
+  CHECK(fm::Sampler(net, ode::Euler{}, grid).sample({3, 2}, rng).device() == test_device());
+  CHECK(fm::Sampler(net, fm::DpmSolver<1>{}, grid).sample({3, 2}, rng).device() == test_device());
+}
+
 TEST_CASE("sampler: samples have the dtype of the module's parameters") {
   networks::Mlp net;
   net->to(torch::kDouble);
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   CHECK(fm::Sampler(net, ode::Euler{}, fm::TimeGrid::uniform(2)).sample({3, 2}, rng).dtype() ==
         torch::kDouble);
   CHECK(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(2)).sample({3, 2}, rng).dtype() ==
@@ -172,7 +180,7 @@ TEST_CASE("sampler: samples have the dtype of the module's parameters") {
 }
 
 TEST_CASE("sampler: trajectory holds the start and every step") {
-  const at::Tensor x_0 = torch::randn({5, 2});
+  const at::Tensor x_0 = on_device::randn({5, 2});
   fm::Sampler sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(6), {.batch_size = 2});
   const at::Tensor track = sampler.trajectory(x_0);
   REQUIRE(track.sizes() == at::IntArrayRef{7, 5, 2});
@@ -187,7 +195,7 @@ TEST_CASE("sampler: trajectory holds the start and every step") {
 }
 
 TEST_CASE("sampler: the observer sees every step and may stop") {
-  const at::Tensor x_0 = torch::randn({5, 2});
+  const at::Tensor x_0 = on_device::randn({5, 2});
   std::vector<std::int64_t> firsts;
   fm::SamplerOptions options;
   options.batch_size = 3;
@@ -231,9 +239,9 @@ TEST_CASE(
     }
   };
   const at::Tensor before = net->norm->running_mean.clone();
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   const at::Tensor x = fm::Sampler(net, ode::Euler{}, fm::TimeGrid::uniform(2))
-                           .sample({4, 1, 8, 8}, rng, torch::arange(4));
+                           .sample({4, 1, 8, 8}, rng, on_device::arange(4));
   CHECK_FALSE(x.requires_grad());
   CHECK(at::equal(net->norm->running_mean, before));
   CHECK(net->is_training());
@@ -245,7 +253,7 @@ TEST_CASE(
 
 TEST_CASE("sampler: holders and pointers and references are sampled alike") {
   networks::Mlp net;
-  const at::Tensor x_0 = torch::randn({4, 2});
+  const at::Tensor x_0 = on_device::randn({4, 2});
   const fm::TimeGrid grid = fm::TimeGrid::uniform(3);
   const at::Tensor x = fm::Sampler(net, ode::Euler{}, grid).sample_from(x_0);
   CHECK(at::equal(x, fm::Sampler(net.ptr(), ode::Euler{}, grid).sample_from(x_0)));
@@ -256,7 +264,7 @@ TEST_CASE("sampler: holders and pointers and references are sampled alike") {
 TEST_CASE("sampler: threads share a module in evaluation mode") {
   networks::Mlp net;
   net->eval();
-  const at::Tensor x_0 = torch::randn({64, 2});
+  const at::Tensor x_0 = on_device::randn({64, 2});
   const at::Tensor alone =
       fm::Sampler(net, ode::Midpoint{}, fm::TimeGrid::uniform(10)).sample_from(x_0);
   std::vector<at::Tensor> results(4);
@@ -272,25 +280,25 @@ TEST_CASE("sampler: threads share a module in evaluation mode") {
 }
 
 TEST_CASE("sampler: the start is not altered and may be strided or empty") {
-  const at::Tensor x_0 = torch::randn({2, 6}).t();
+  const at::Tensor x_0 = on_device::randn({2, 6}).t();
   const at::Tensor before = x_0.clone();
   const at::Tensor x = fm::Sampler(flow, ode::RK4{}, fm::TimeGrid::uniform(20)).sample_from(x_0);
   CHECK(at::equal(x_0, before));
   CHECK(close(x, (mu + s * x_0).to(torch::kFloat), 1e-3, 1e-3));
   CHECK(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::uniform(2))
-            .sample_from(torch::empty({0, 2}))
+            .sample_from(on_device::empty({0, 2}))
             .sizes() == at::IntArrayRef{0, 2});
 }
 
 TEST_CASE("sampler: bad input is refused with a remedy") {
-  const at::Tensor x_0 = torch::randn({3, 1, 8, 8});
+  const at::Tensor x_0 = on_device::randn({3, 1, 8, 8});
   const fm::TimeGrid grid = fm::TimeGrid::uniform(2);
   networks::Conditional net;
   require_error<fm::ShapeError>(
-      [&] { fm::Sampler(net, ode::Euler{}, grid).sample_from(x_0, torch::arange(2)); },
+      [&] { fm::Sampler(net, ode::Euler{}, grid).sample_from(x_0, on_device::arange(2)); },
       "2 entries for 3 samples");
   require_error<fm::ShapeError>(
-      [&] { fm::Sampler(flow, ode::Euler{}, grid).sample_from(torch::arange(3)); },
+      [&] { fm::Sampler(flow, ode::Euler{}, grid).sample_from(on_device::arange(3)); },
       "floating tensor");
   require_error<fm::ShapeError>(
       [&] { fm::Sampler(flow, ode::Euler{}, grid).sample_from(at::Tensor{}); }, "undefined");
@@ -309,7 +317,7 @@ TEST_CASE("sampler: bad input is refused with a remedy") {
 }
 
 TEST_CASE("sampler: a final step is Euler's, from 1 - final_step to 1") {
-  const at::Tensor x_0 = torch::randn({6, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({6, 2}, torch::kDouble);
   std::vector<double> times;
   auto recorded = [&](const at::Tensor& x, const at::Tensor& t) {
     times.push_back(t[0].item<double>());
@@ -330,7 +338,7 @@ TEST_CASE("sampler: a final step is Euler's, from 1 - final_step to 1") {
   CHECK(result.statistics.evaluations == 7);
   CHECK(result.statistics.accepted == 4);
   const at::Tensor near = fm::Sampler(flow, ode::Heun2{}, grid).sample_from(x_0);
-  const at::Tensor t = torch::full({6}, 0.75, torch::kDouble);
+  const at::Tensor t = on_device::full({6}, 0.75, torch::kDouble);
   CHECK(close(result.x, near + 0.25 * gaussian_flow::velocity(near, t)));
 
   fm::Sampler euler(flow, ode::Euler{}, fm::TimeGrid::uniform(9, 0, 0.9), {.final_step = 0.1});
@@ -359,19 +367,19 @@ TEST_CASE("sampler: a final step is Euler's, from 1 - final_step to 1") {
 
 TEST_CASE("sampler: the post's grid with the post's additions gives the same bits") {
   for (const std::int64_t n : {1, 7, 10}) {
-    const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
+    const at::Tensor x_0 = on_device::randn({4, 2}, torch::kDouble);
     at::Tensor x = x_0.clone();
     const double dn = 1 / static_cast<double>(n);
     for (std::int64_t i = 0; i < n; ++i) {
       const double t = n == 1 ? 0 : static_cast<double>(i) / static_cast<double>(n - 1);
-      x.add_(gaussian_flow::velocity(x, torch::full({4}, t, torch::kDouble)), dn);
+      x.add_(gaussian_flow::velocity(x, on_device::full({4}, t, torch::kDouble)), dn);
     }
     CHECK(at::equal(fm::Sampler(flow, ode::Euler{}, fm::TimeGrid::post(n)).sample_from(x_0), x));
   }
 }
 
 TEST_CASE("sampler: a grid from 1 to 0 takes the samples back to their noise") {
-  const at::Tensor x_0 = torch::randn({20, 3}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({20, 3}, torch::kDouble);
   fm::Sampler back(flow, ode::RK4{}, fm::TimeGrid::uniform(100, 1, 0));
   CHECK(close(back.sample_from(mu + s * x_0), x_0, 0, 1e-4));
   const at::Tensor track = back.trajectory(mu + s * x_0);
@@ -380,7 +388,7 @@ TEST_CASE("sampler: a grid from 1 to 0 takes the samples back to their noise") {
 }
 
 TEST_CASE("sampler: a model may answer with a view of its time or of its input") {
-  const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({4, 2}, torch::kDouble);
   const AnyModel time = [](const at::Tensor& x, const at::Tensor& t) {
     return t.unsqueeze(1).expand_as(x);
   };
@@ -397,7 +405,7 @@ TEST_CASE("sampler: a model may answer with a view of its time or of its input")
 }
 
 TEST_CASE("sampler: a stopped trajectory has every sample and ends like the stopped solve") {
-  const at::Tensor x_0 = torch::randn({7, 2});
+  const at::Tensor x_0 = on_device::randn({7, 2});
   fm::SamplerOptions options;
   options.batch_size = 3;
   // Stops in the second batch, after two of its five steps.
@@ -420,7 +428,7 @@ TEST_CASE("sampler: a stopped trajectory has every sample and ends like the stop
 }
 
 TEST_CASE("sampler: an adaptive solve tells each step to the observer and stops by token") {
-  const at::Tensor x_0 = torch::randn({5, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({5, 2}, torch::kDouble);
   std::stop_source source;
   fm::SamplerOptions options;
   options.stop = source.get_token();
@@ -452,7 +460,7 @@ TEST_CASE("sampler: dropout is off while sampling and the mode comes back after 
   networks::Mlp net(2, 16, true);
   net->train();
   fm::Sampler sampler(net, ode::Euler{}, fm::TimeGrid::uniform(4));
-  const at::Tensor x_0 = torch::randn({6, 2});
+  const at::Tensor x_0 = on_device::randn({6, 2});
   CHECK(at::equal(sampler.sample_from(x_0), sampler.sample_from(x_0)));
   CHECK(net->is_training());
   for (const auto& child : net->layers->children()) CHECK(child->is_training());
@@ -465,7 +473,7 @@ TEST_CASE("sampler: dropout is off while sampling and the mode comes back after 
 
 TEST_CASE("sampler: sampling leaves no gradients on the start and the parameters") {
   networks::Mlp net;
-  const at::Tensor x_0 = torch::randn({6, 2}).requires_grad_();
+  const at::Tensor x_0 = on_device::randn({6, 2}).requires_grad_();
   const at::Tensor before = x_0.detach().clone();
   const at::Tensor x = fm::Sampler(net, ode::RK4{}, fm::TimeGrid::uniform(3)).sample_from(x_0);
   CHECK_FALSE(x.requires_grad());
@@ -478,7 +486,7 @@ TEST_CASE("sampler: sampling leaves no gradients on the start and the parameters
 TEST_CASE("sampler: noise is drawn for all samples before they are split into batches") {
   networks::Mlp net;
   const fm::TimeGrid grid = fm::TimeGrid::uniform(3);
-  fm::Rng a(9), b(9), c(9);
+  fm::Rng a(9, test_device()), b(9, test_device()), c(9, test_device());
   const at::Tensor whole = fm::Sampler(net, ode::Euler{}, grid).sample({7, 2}, a);
   const at::Tensor split =
       fm::Sampler(net, ode::Euler{}, grid, {.batch_size = 2}).sample({7, 2}, b);
@@ -487,7 +495,7 @@ TEST_CASE("sampler: noise is drawn for all samples before they are split into ba
 }
 
 TEST_CASE("sampler: evaluations and steps are summed over the batches") {
-  const at::Tensor x_0 = torch::randn({7, 2});
+  const at::Tensor x_0 = on_device::randn({7, 2});
   const fm::SampleResult r =
       fm::Sampler(flow, ode::RK4{}, fm::TimeGrid::uniform(5), {.batch_size = 3}).solve(x_0);
   CHECK(r.statistics.accepted == 3 * 5);
@@ -501,8 +509,8 @@ TEST_CASE("sampler: threads with starts and labels of their own get the same bit
   net->eval();
   std::vector<at::Tensor> starts, labels, alone;
   for (std::int64_t i = 0; i < 4; ++i) {
-    starts.push_back(torch::randn({3 + i, 1, 6, 6}));
-    labels.push_back(torch::full({3 + i}, i, torch::kLong));
+    starts.push_back(on_device::randn({3 + i, 1, 6, 6}));
+    labels.push_back(on_device::full({3 + i}, i, torch::kLong));
     alone.push_back(fm::Sampler(net, ode::Dopri5{}).sample_from(starts.back(), labels.back()));
   }
   std::vector<at::Tensor> results(4);
@@ -519,18 +527,18 @@ TEST_CASE("sampler: threads with starts and labels of their own get the same bit
 
 TEST_CASE("sampler: images in channels-last order and samples without further dimensions") {
   const at::Tensor images =
-      torch::randn({2, 3, 4, 4}, torch::kDouble).contiguous(at::MemoryFormat::ChannelsLast);
+      on_device::randn({2, 3, 4, 4}, torch::kDouble).contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor plain = images.contiguous();
   fm::Sampler sampler(flow, ode::RK4{}, fm::TimeGrid::uniform(10));
   CHECK(close(sampler.sample_from(images), sampler.sample_from(plain)));
   CHECK(sampler.sample_from(images).is_contiguous(at::MemoryFormat::ChannelsLast));
-  const at::Tensor numbers = torch::randn({9}, torch::kDouble);
+  const at::Tensor numbers = on_device::randn({9}, torch::kDouble);
   CHECK(close(sampler.sample_from(numbers), mu + s * numbers, 0, 1e-3));
 }
 
 TEST_CASE("sampler: shapes and models that do not fit are refused") {
   const fm::TimeGrid grid = fm::TimeGrid::uniform(2);
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   require_error<fm::ShapeError>(
       [&] {
         fm::Sampler(flow, ode::Euler{}, grid).sample({-1, 2}, rng);
@@ -547,7 +555,7 @@ TEST_CASE("sampler: shapes and models that do not fit are refused") {
   auto crops = [](const at::Tensor& x, const at::Tensor&) { return x.slice(1, 0, 1); };
   require_error<fm::ShapeError>(
       [&] {
-        fm::Sampler(crops, ode::Euler{}, grid).sample_from(torch::zeros({3, 2}));
+        fm::Sampler(crops, ode::Euler{}, grid).sample_from(on_device::zeros({3, 2}));
       },
       "the model's output has shape [3, 1]");
   auto labelled = [](const at::Tensor& x, const at::Tensor&,
@@ -555,7 +563,8 @@ TEST_CASE("sampler: shapes and models that do not fit are refused") {
   require_error<fm::ShapeError>(
       [&] {
         fm::Sampler(labelled, ode::Euler{}, grid)
-            .sample_from(torch::zeros({3, 2}), std::tuple(torch::zeros({3}), torch::zeros({2})));
+            .sample_from(on_device::zeros({3, 2}),
+                         std::tuple(on_device::zeros({3}), on_device::zeros({2})));
       },
       "3 and 2 samples");
 }
@@ -570,7 +579,7 @@ TEST_CASE("sampler: fixed steps read nothing back to the host and adaptive ones 
                                    return std::unique_ptr<at::ObserverContext>();
                                  }).scopes({at::RecordScope::FUNCTION}));
   networks::Mlp net;
-  const at::Tensor x_0 = torch::randn({1 << 16, 2});  // small ones on the CPU need no operation
+  const at::Tensor x_0 = on_device::randn({1 << 16, 2});  // small ones on the CPU need no operation
   reads = 0;
   fm::Sampler fixed(net, ode::RK4{}, fm::TimeGrid::uniform(5), {.batch_size = 30000});
   fixed.sample_from(x_0);
@@ -587,7 +596,7 @@ namespace {
 
 /// v = 1, in half precision.
 struct OneImpl : torch::nn::Module {
-  OneImpl() { one = register_parameter("one", torch::ones({1})); }
+  OneImpl() { one = register_parameter("one", on_device::ones({1})); }
   at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
     REQUIRE(x.dtype() == one.dtype());
     return one * at::ones_like(x);
@@ -618,7 +627,7 @@ struct Keeping {
 }  // namespace
 
 TEST_CASE("sampler: networks in adapters are in evaluation mode, and get their own back") {
-  torch::nn::BatchNorm1d norm(2);
+  auto norm = on_device::module(torch::nn::BatchNorm1d(2));
   const auto through = [&norm](const at::Tensor& x, const at::Tensor&) { return norm->forward(x); };
   struct NetImpl : torch::nn::Module {
     explicit NetImpl(torch::nn::BatchNorm1d n) { norm = register_module("norm", n); }
@@ -626,7 +635,7 @@ TEST_CASE("sampler: networks in adapters are in evaluation mode, and get their o
     torch::nn::BatchNorm1d norm{nullptr};
   };
   const auto net = std::make_shared<NetImpl>(norm);
-  const at::Tensor x_0 = 3 + torch::randn({16, 2});
+  const at::Tensor x_0 = 3 + on_device::randn({16, 2});
   const auto check = [&](auto plain, auto model) {
     norm->eval();
     const fm::TimeGrid grid = fm::TimeGrid::uniform(4);
@@ -646,7 +655,7 @@ TEST_CASE("sampler: networks in adapters are in evaluation mode, and get their o
   check(fm::Rescheduled(fm::VelocityFromEpsilon(through, cosine), cosine, straight),
         fm::Rescheduled(fm::VelocityFromEpsilon(net, cosine), cosine, straight));
   net->to(torch::kDouble);
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   CHECK(fm::Sampler(fm::VelocityFromX1(net, straight), ode::Euler{}, fm::TimeGrid::uniform(2))
             .sample({3, 2}, rng)
             .dtype() == torch::kDouble);
@@ -656,7 +665,7 @@ TEST_CASE(
     "sampler: however many steps are made, samples in half precision come where they should") {
   const auto one = [](const at::Tensor& x, const at::Tensor&) { return at::ones_like(x); };
   for (const auto type : {torch::kBFloat16, torch::kHalf}) {
-    const at::Tensor x_0 = torch::randn({50, 2}).to(type);
+    const at::Tensor x_0 = on_device::randn({50, 2}).to(type);
     One net;
     net->to(type);
     for (const std::int64_t steps : {10, 2000}) {
@@ -664,11 +673,11 @@ TEST_CASE(
       const at::Tensor x = fm::Sampler(one, ode::Euler{}, grid).sample_from(x_0);
       CHECK(close(x, x_0.to(torch::kFloat) + 1, 0, 1e-4));
       CHECK(at::equal(fm::Sampler(net, ode::Euler{}, grid).sample_from(x_0), x));
-      fm::Rng a(3), b(3);
+      fm::Rng a(3, test_device()), b(3, test_device());
       const at::Tensor drawn = fm::Sampler(net, ode::Euler{}, grid).sample({50, 2}, a);
       CHECK(close(drawn, b.normal({50, 2}) + 1, 0, 1e-4));
       const at::Tensor points = fm::Sampler(net, ode::Heun2{}, grid).trajectory(x_0);
-      CHECK(close(points[-1] - points[0], torch::ones({50, 2}), 0, 1e-3));
+      CHECK(close(points[-1] - points[0], on_device::ones({50, 2}), 0, 1e-3));
     }
     CHECK(close(fm::Sampler(net, ode::Dopri5{}).sample_from(x_0), x_0.to(torch::kFloat) + 1, 0,
                 1e-4));
@@ -677,7 +686,7 @@ TEST_CASE(
 
 TEST_CASE("sampler: a start in another precision than the network's") {
   networks::Mlp net;
-  const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({4, 2}, torch::kDouble);
   fm::Sampler sampler(net, ode::RK4{}, fm::TimeGrid::uniform(3));
   const at::Tensor narrow = sampler.sample_from(x_0.to(torch::kFloat));
   CHECK(narrow.dtype() == torch::kFloat);
@@ -693,7 +702,7 @@ TEST_CASE("sampler: fresh noise depends on the Rng alone, whatever the batches a
   for (const std::vector<std::int64_t>& shape :
        {std::vector<std::int64_t>{7, 2}, {5000, 7}, {3, 20000}}) {
     const auto drawn = [&](std::uint64_t seed, fm::SamplerOptions options) {
-      fm::Rng rng(seed);
+      fm::Rng rng(seed, test_device());
       return fm::Sampler(flow, fm::DpmSolver<2>{}, fm::TimeGrid::uniform(5), options)
           .sample(shape, rng);
     };
@@ -714,8 +723,8 @@ TEST_CASE("sampler: fresh noise is other noise at each call, and in each sample 
     return -x / (1 - fm::expand_time(t, x)).clamp_min(1e-6);  // to x_1 = 0: what is left is noise
   };
   fm::Sampler sampler(still, fm::DpmSolver<1>{}, fm::TimeGrid::nodes({0, 0.25, 0.5}));
-  fm::Rng rng(1);
-  const at::Tensor x_0 = torch::zeros({30000, 2});
+  fm::Rng rng(1, test_device());
+  const at::Tensor x_0 = on_device::zeros({30000, 2});
   const at::Tensor first = sampler.trajectory(x_0, rng);
   const at::Tensor second = sampler.trajectory(x_0, rng);
   const auto correlation = [](const at::Tensor& a, const at::Tensor& b) {
@@ -740,7 +749,7 @@ TEST_CASE("sampler: methods that draw noise are chosen by name as the others") {
        {"dpm_solver_1", "dpm_solver_2", "dpm_solver_3", "ancestral_euler", "euler_maruyama",
         "sde_heun", "dpm_solver_2s", "unipc_2", "unipc_3", "euler", "dopri5"}) {
     const std::string chosen = fm::with_method(name, [](auto method) {
-      fm::Rng rng(1);
+      fm::Rng rng(1, test_device());
       const at::Tensor x =
           fm::Sampler(flow, method, fm::TimeGrid::uniform(200)).sample({4000, 1}, rng);
       CHECK(x.mean().item<double>() == Approx(mu).margin(0.05));
@@ -756,7 +765,7 @@ TEST_CASE("sampler: methods that draw noise are chosen by name as the others") {
 }
 
 TEST_CASE("sampler: what a model or an observer keeps stays as it was") {
-  const at::Tensor x_0 = torch::randn({6, 2});
+  const at::Tensor x_0 = on_device::randn({6, 2});
   for (const char* name : {"euler", "midpoint", "rk4", "explicit_adams", "implicit_adams", "bosh3",
                            "dopri5", "dpm_solver_2"}) {
     fm::with_method(name, [&](auto method) {
@@ -764,7 +773,7 @@ TEST_CASE("sampler: what a model or an observer keeps stays as it was") {
       fm::SamplerOptions options;
       options.observer = [&](const fm::SampleStep& step) { return keeping->keep(step.x), true; };
       const auto check = [&](auto plan) {
-        fm::Rng a(1), b(1);
+        fm::Rng a(1, test_device()), b(1, test_device());
         const at::Tensor x = fm::Sampler(keeping, method, plan, options).sample_from(x_0, a);
         const AnyModel forgetful = [](const at::Tensor& y, const at::Tensor&) { return -y; };
         CHECK(at::equal(x, fm::Sampler(forgetful, method, plan).sample_from(x_0, b)));
@@ -784,7 +793,7 @@ TEST_CASE("sampler: a final step that is the grid's end but for roundings is tak
     for (const double end : {static_cast<double>(100 - i) / 100, 1 - last, 1.0 - last + 1e-16}) {
       fm::Sampler sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(3, 0, end),
                           {.final_step = last});
-      CHECK(sampler.solve(torch::zeros({1, 1})).statistics.evaluations == 7);
+      CHECK(sampler.solve(on_device::zeros({1, 1})).statistics.evaluations == 7);
     }
     CHECK_THROWS_AS(fm::Sampler(flow, ode::Heun2{}, fm::TimeGrid::uniform(3, 0, 1 - last + 1e-9),
                                 {.final_step = last}),
@@ -796,22 +805,22 @@ TEST_CASE("sampler: a velocity that is singular at the end is sampled in one ste
   const auto data = [](const at::Tensor& x, const at::Tensor&) { return at::full_like(x, 3); };
   fm::Sampler sampler(fm::VelocityFromX1(data, fm::CondOTScheduler{}), ode::Heun2{},
                       fm::TimeGrid::uniform(1));
-  const fm::SampleResult result = sampler.solve(torch::randn({4, 2}));
-  CHECK(close(result.x, torch::full({4, 2}, 3.0F), 0, 1e-6));
+  const fm::SampleResult result = sampler.solve(on_device::randn({4, 2}));
+  CHECK(close(result.x, on_device::full({4, 2}, 3.0F), 0, 1e-6));
   CHECK(result.statistics.evaluations == 1);
 }
 
 TEST_CASE("sampler: a trajectory's start needs a dimension of samples") {
   require_error<fm::ShapeError>(
-      [] { fm::Sampler(flow, ode::Dopri5{}).trajectory(torch::tensor(1.0)); }, "start from");
+      [] { fm::Sampler(flow, ode::Dopri5{}).trajectory(on_device::tensor(1.0)); }, "start from");
 }
 
 TEST_CASE("sampler: a sample does not depend on how many come after it") {
-  fm::Rng starts(1);
+  fm::Rng starts(1, test_device());
   const at::Tensor x_0 = starts.normal({9000, 2});
   fm::Sampler sampler(flow, fm::DpmSolver<2>{}, fm::TimeGrid::uniform(4));
   const auto first = [&](std::int64_t n) {
-    fm::Rng rng(5);
+    fm::Rng rng(5, test_device());
     return sampler.sample_from(x_0.slice(0, 0, n), rng);
   };
   const at::Tensor all = first(9000);
@@ -824,14 +833,18 @@ TEST_CASE("sampler: a model that writes into its x is refused") {
     return x.clone().mul_(0) - at::Tensor(x).relu_();
   };
   fm::Sampler sampler(writes, ode::Heun2{}, fm::TimeGrid::uniform(3));
-  require_error<fm::OptionError>([&] { sampler.sample_from(torch::randn({3, 2})); }, "x.clone()");
+  require_error<fm::OptionError>(
+      [&] {
+        sampler.sample_from(on_device::randn({3, 2}));
+      },
+      "x.clone()");
 }
 
 TEST_CASE("sampler: samples that the step limit left behind are not handed out for whole ones") {
   const fm::AdaptiveOptions few{
       .rtol = 1e-8, .atol = 1e-8, .max_steps = 3, .at_limit = ode::AtLimit::stop};
   fm::Sampler sampler(flow, ode::Dopri5{}, few);
-  const at::Tensor x_0 = torch::randn({3, 2});
+  const at::Tensor x_0 = on_device::randn({3, 2});
   CHECK(sampler.solve(x_0).statistics.status == ode::Status::step_limit);
   require_error<fm::SolverError>([&] { sampler.sample_from(x_0); }, "raise max_steps");
 }
@@ -846,10 +859,10 @@ TEST_CASE("sampler: samples start from another source where it is given") {
   fm::SamplerOptions options;
   options.source = [](at::IntArrayRef shape, fm::Rng& rng) { return 5 + rng.uniform(shape); };
   const auto still = [](const at::Tensor& x, const at::Tensor&) { return at::zeros_like(x); };
-  fm::Rng rng(1), same(1);
+  fm::Rng rng(1, test_device()), same(1, test_device());
   fm::Sampler sampler(still, fm::ode::Euler{}, fm::TimeGrid::uniform(2), options);
   CHECK(at::equal(sampler.sample({4, 3}, rng), 5 + same.uniform({4, 3})));
-  options.source = [](at::IntArrayRef, fm::Rng&) { return torch::zeros({2}); };
+  options.source = [](at::IntArrayRef, fm::Rng&) { return on_device::zeros({2}); };
   fm::Sampler wrong(still, fm::ode::Euler{}, fm::TimeGrid::uniform(2), options);
   require_error<fm::ShapeError>(
       [&] {

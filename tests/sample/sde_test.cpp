@@ -14,7 +14,7 @@ using gaussian_flow::noise;
 
 template <class Method>
 at::Tensor sampled(const Method& method, std::int64_t steps, std::uint64_t seed = 3) {
-  fm::Rng rng(seed);
+  fm::Rng rng(seed, test_device());
   return fm::Sampler(flow, method, fm::TimeGrid::uniform(steps)).sample_from(noise(), rng);
 }
 
@@ -98,7 +98,7 @@ TEST_CASE("sde: what cannot be is refused") {
   const auto negative = [](double) { return -1.0; };
   require_error<fm::OptionError>([&] { sampled(fm::EulerMaruyama(negative), 3); },
                                  "diffusion is -1");
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   const auto back = [&](const auto& method) {
     fm::Sampler(flow, method, fm::TimeGrid::uniform(3, 1, 0)).sample_from(noise(2), rng);
   };

@@ -27,7 +27,7 @@ std::vector<at::Tensor> by_unipc() {
 /// How far samples of the Gaussian flow end from where it takes them.
 template <class Method>
 double off(std::int64_t steps) {
-  fm::Rng rng(1), fresh(2);
+  fm::Rng rng(1, test_device()), fresh(2, test_device());
   const at::Tensor x_0 = rng.normal({1000, 1}, torch::kDouble);
   fm::Sampler sampler(gaussian_flow::flow, Method(), fm::TimeGrid::uniform(steps));
   const at::Tensor end = gaussian_flow::mu + gaussian_flow::s * x_0;
@@ -53,7 +53,7 @@ TEST_CASE("unipc: its steps are those of diffusers 0.42.1") {
 TEST_CASE("unipc: it converges, nearer than DPM-Solver with as many evaluations") {
   CHECK(off<fm::UniPC<2>>(160) / off<fm::UniPC<2>>(320) == Approx(4).epsilon(0.1));
   CHECK(off<fm::UniPC<3>>(160) / off<fm::UniPC<3>>(320) > 3.8);  // the first step is of order 1
-  fm::Rng rng(1), same(1);
+  fm::Rng rng(1, test_device()), same(1, test_device());
   const at::Tensor x_0 = rng.normal({1000, 1}, torch::kDouble);
   const at::Tensor end = gaussian_flow::mu + gaussian_flow::s * x_0;
   fm::Sampler dpm(gaussian_flow::flow, fm::DpmSolver<2>(0), fm::TimeGrid::uniform(20));
@@ -64,7 +64,7 @@ TEST_CASE("unipc: it converges, nearer than DPM-Solver with as many evaluations"
 TEST_CASE("unipc: it goes forward within [0, 1] and a workspace serves one solve after another") {
   const auto solve = [](const fm::TimeGrid& grid) {
     return fm::Sampler(gaussian_flow::flow, fm::UniPC<3>{}, grid)
-        .sample_from(torch::zeros({2, 1}, torch::kDouble));
+        .sample_from(on_device::zeros({2, 1}, torch::kDouble));
   };
   require_error<fm::OptionError>([&] { solve(fm::TimeGrid::uniform(3, 1, 0)); }, "from noise at 0");
   const double zero = 0.3 - 3 * 0.1, one = 0.1 + 0.2 + 0.7;  // but for roundings

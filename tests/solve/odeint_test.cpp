@@ -27,7 +27,7 @@ at::Tensor solution(const at::Tensor& x_0, double t) { return x_0 * std::exp(-t 
 }  // namespace
 
 TEST_CASE("odeint: dopri5 gives the solution at all requested times rising and falling") {
-  const at::Tensor x_0 = torch::randn({5, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({5, 2}, torch::kDouble);
   const std::vector<double> times = {0, 0.3, 0.5, 2};
   const fm::OdeResult up =
       fm::odeint(decay, x_0, times, ode::Dopri5{}, {.adaptive = {.rtol = 1e-9, .atol = 1e-9}});
@@ -42,7 +42,7 @@ TEST_CASE("odeint: dopri5 gives the solution at all requested times rising and f
 }
 
 TEST_CASE("odeint: every fixed-step method comes close and counts its evaluations") {
-  const at::Tensor x_0 = torch::ones({3}, torch::kDouble);
+  const at::Tensor x_0 = on_device::ones({3}, torch::kDouble);
   for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic"}) {
     ode::with_method(name, [&](auto method) {
       const fm::OdeResult r = fm::odeint(decay, x_0, {0, 0.5, 1}, method, {.steps = 100});
@@ -67,8 +67,8 @@ TEST_CASE("odeint: gradients of the start and of parameters equal finite differe
   };
   const auto check = [&](auto method) {
     torch::manual_seed(3);
-    at::Tensor x_0 = torch::randn({2, 3}, torch::kDouble).requires_grad_();
-    at::Tensor w = torch::randn({3, 3}, torch::kDouble).requires_grad_();
+    at::Tensor x_0 = on_device::randn({2, 3}, torch::kDouble).requires_grad_();
+    at::Tensor w = on_device::randn({3, 3}, torch::kDouble).requires_grad_();
     loss_of(x_0, w, method).backward();
     const at::NoGradGuard no_grad;
     for (at::Tensor& p : std::vector<at::Tensor>{x_0, w}) {
@@ -90,7 +90,7 @@ TEST_CASE("odeint: gradients of the start and of parameters equal finite differe
 }
 
 TEST_CASE("odeint: with and without gradients the values are the same") {
-  const at::Tensor x_0 = torch::randn({4, 3}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({4, 3}, torch::kDouble);
   for (const bool grad : {true, false}) {
     const at::AutoGradMode mode(grad);
     const at::Tensor before = x_0.clone();
@@ -103,9 +103,9 @@ TEST_CASE("odeint: with and without gradients the values are the same") {
 
 TEST_CASE("odeint: a function that returns its input or one buffer each time is solved right") {
   const at::NoGradGuard no_grad;
-  const at::Tensor x_0 = torch::ones({3}, torch::kDouble);
+  const at::Tensor x_0 = on_device::ones({3}, torch::kDouble);
   const Velocity itself = [](const at::Tensor& x, double) { return x; };
-  at::Tensor buffer = torch::zeros({3}, torch::kDouble);
+  at::Tensor buffer = on_device::zeros({3}, torch::kDouble);
   const Velocity reused = [&buffer](const at::Tensor& x, double) {
     buffer.copy_(x);
     return buffer;
@@ -120,24 +120,25 @@ TEST_CASE("odeint: a function that returns its input or one buffer each time is 
               .x;
       CHECK(at::equal(fm::odeint(itself, x_0, {0, 1}, method, options).x, fresh));
       CHECK(at::equal(fm::odeint(reused, x_0, {0, 1}, method, options).x, fresh));
-      CHECK(at::equal(x_0, torch::ones({3}, torch::kDouble)));
+      CHECK(at::equal(x_0, on_device::ones({3}, torch::kDouble)));
     });
   }
 }
 
 TEST_CASE("odeint: strided and channels-last and empty states are solved") {
   const at::NoGradGuard no_grad;
-  const at::Tensor strided = torch::randn({6, 4}, torch::kDouble).t();
+  const at::Tensor strided = on_device::randn({6, 4}, torch::kDouble).t();
   CHECK(close(fm::odeint(decay, strided, {0, 1}, ode::RK4{}, {.steps = 20}).x[1],
               solution(strided, 1), 1e-5, 1e-6));
-  const at::Tensor images = torch::randn({2, 3, 4, 4}).contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor images =
+      on_device::randn({2, 3, 4, 4}).contiguous(at::MemoryFormat::ChannelsLast);
   CHECK(close(fm::odeint(decay, images, {0, 1}).x[1], solution(images, 1), 1e-4, 1e-4));
-  CHECK(fm::odeint(decay, torch::empty({0, 3}), {0, 1}).x.sizes() == at::IntArrayRef{2, 0, 3});
+  CHECK(fm::odeint(decay, on_device::empty({0, 3}), {0, 1}).x.sizes() == at::IntArrayRef{2, 0, 3});
 }
 
 TEST_CASE("odeint: a function may write into the tensor it is given with gradients on and off") {
   const auto writes = [](const at::Tensor& x, double t, at::Tensor& dxdt) { dxdt.copy_(-t * x); };
-  const at::Tensor x_0 = torch::randn({4, 2}, torch::kDouble).requires_grad_();
+  const at::Tensor x_0 = on_device::randn({4, 2}, torch::kDouble).requires_grad_();
   const auto solve = [&](auto method) {
     const fm::OdeOptions options{.steps = 10, .adaptive = {.rtol = 1e-8, .atol = 1e-8}};
     at::Tensor with;
@@ -158,7 +159,7 @@ TEST_CASE("odeint: a function may write into the tensor it is given with gradien
 }
 
 TEST_CASE("odeint: a complex state turns as its equation says") {
-  const at::Tensor x_0 = torch::ones({2}, torch::kComplexDouble);
+  const at::Tensor x_0 = on_device::ones({2}, torch::kComplexDouble);
   const auto turn = [](const at::Tensor& x, double) { return x * c10::complex<double>(0, 1); };
   const at::Tensor x =
       fm::odeint(turn, x_0, {0, 2}, ode::Dopri5{}, {.adaptive = {.rtol = 1e-9, .atol = 1e-9}}).x[1];
@@ -175,7 +176,7 @@ TEST_CASE("odeint: fixed-step solves read nothing back and dopri5 one number a s
                                      ++reads;
                                    return std::unique_ptr<at::ObserverContext>();
                                  }).scopes({at::RecordScope::FUNCTION}));
-  const at::Tensor x_0 = torch::randn({1 << 15, 3});  // small ones on the CPU need no operation
+  const at::Tensor x_0 = on_device::randn({1 << 15, 3});  // small ones on the CPU need no operation
   for (const bool gradients : {false, true}) {
     const at::AutoGradMode mode(gradients);
     for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic"}) {
@@ -197,7 +198,7 @@ TEST_CASE("odeint: fixed-step solves read nothing back and dopri5 one number a s
 }
 
 TEST_CASE("odeint: bad input is refused with a remedy") {
-  const at::Tensor x = torch::ones({2});
+  const at::Tensor x = on_device::ones({2});
   require_error<fm::OptionError>([&] { fm::odeint(decay, x, {0}); }, "at least two times");
   require_error<fm::OptionError>([&] { fm::odeint(decay, x, {0, 1, 0.5}); }, "rise or fall");
   require_error<fm::OptionError>(
@@ -220,9 +221,9 @@ TEST_CASE("odeint: bad input is refused with a remedy") {
 
 TEST_CASE("odeint: steps in place and functional steps give the same for every method") {
   torch::manual_seed(5);
-  const at::Tensor w = torch::randn({3, 3}, torch::kDouble);
+  const at::Tensor w = on_device::randn({3, 3}, torch::kDouble);
   const Velocity f = [&w](const at::Tensor& x, double t) { return at::tanh(at::matmul(x, w)) - t; };
-  const at::Tensor x_0 = torch::randn({4, 3}, torch::kDouble);
+  const at::Tensor x_0 = on_device::randn({4, 3}, torch::kDouble);
   for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic", "dopri5"}) {
     ode::with_method(name, [&](auto method) {
       INFO(name);
@@ -236,8 +237,8 @@ TEST_CASE("odeint: steps in place and functional steps give the same for every m
 
 TEST_CASE("odeint: one buffer for all outputs is no trouble with gradients on either") {
   REQUIRE(at::GradMode::is_enabled());
-  const at::Tensor x_0 = torch::ones({3}, torch::kDouble);
-  at::Tensor buffer = torch::zeros({3}, torch::kDouble);
+  const at::Tensor x_0 = on_device::ones({3}, torch::kDouble);
+  at::Tensor buffer = on_device::zeros({3}, torch::kDouble);
   const Velocity reused = [&buffer](const at::Tensor& x, double t) {
     buffer.copy_(x * t);
     return buffer;
@@ -256,19 +257,19 @@ TEST_CASE("odeint: one buffer for all outputs is no trouble with gradients on ei
     });
   }
   // The identity carries its gradient through what it returns: d(e x_0)/d x_0.
-  const at::Tensor start = torch::ones({3}, torch::kDouble).requires_grad_();
+  const at::Tensor start = on_device::ones({3}, torch::kDouble).requires_grad_();
   fm::odeint([](const at::Tensor& x, double) { return x; }, start, {0, 1}, ode::RK4{},
              {.steps = 20})
       .x[1]
       .sum()
       .backward();
-  CHECK(close(start.grad(), torch::full({3}, std::exp(1.0), torch::kDouble), 1e-6, 1e-6));
+  CHECK(close(start.grad(), on_device::full({3}, std::exp(1.0), torch::kDouble), 1e-6, 1e-6));
 }
 
 TEST_CASE("odeint: the state keeps its dtype whatever the function answers in") {
   const Velocity doubles_out = [](const at::Tensor& x, double) { return -x.to(torch::kDouble); };
   const Velocity halves_out = [](const at::Tensor& x, double) { return -x.to(torch::kBFloat16); };
-  const at::Tensor x_0 = torch::full({4}, 1.5F);
+  const at::Tensor x_0 = on_device::full({4}, 1.5F);
   for (const bool grad : {true, false}) {
     const at::AutoGradMode mode(grad);
     const fm::OdeResult wide = fm::odeint(doubles_out, x_0, {0, 1});
@@ -284,7 +285,7 @@ TEST_CASE("odeint: the state keeps its dtype whatever the function answers in") 
 
 TEST_CASE("odeint: float16 states do not overflow in the error norm") {
   const at::NoGradGuard no_grad;
-  const at::Tensor x_0 = torch::full({8}, 2.0, torch::kHalf);
+  const at::Tensor x_0 = on_device::full({8}, 2.0, torch::kHalf);
   // |x| / (atol + rtol |x|) is beyond 65504, float16's largest.
   const fm::OdeResult r =
       fm::odeint([](const at::Tensor& x, double) { return at::ones_like(x); }, x_0, {0, 1},
@@ -303,7 +304,7 @@ TEST_CASE("odeint: the function is asked for times between those requested only"
           asked.push_back(t);
           return -x;
         };
-        const fm::OdeResult r = fm::odeint(f, torch::ones({2}), times, method, {.steps = 3});
+        const fm::OdeResult r = fm::odeint(f, on_device::ones({2}), times, method, {.steps = 3});
         INFO(name);
         CHECK(static_cast<std::int64_t>(asked.size()) == r.statistics.evaluations);
         for (const double t : asked) {
@@ -318,25 +319,25 @@ TEST_CASE("odeint: the function is asked for times between those requested only"
 }
 
 TEST_CASE("odeint: a start that needs gradients stays as it is and gives none with gradients off") {
-  const at::Tensor x_0 = torch::ones({3}, torch::kDouble).requires_grad_();
+  const at::Tensor x_0 = on_device::ones({3}, torch::kDouble).requires_grad_();
   const at::NoGradGuard no_grad;
   const at::Tensor x = fm::odeint(decay, x_0, {0, 1}, ode::RK4{}, {.steps = 8}).x;
   CHECK_FALSE(x.requires_grad());
-  CHECK(at::equal(x_0, torch::ones({3}, torch::kDouble)));
+  CHECK(at::equal(x_0, on_device::ones({3}, torch::kDouble)));
   CHECK(close(x[1], solution(x_0, 1), 1e-5, 1e-6));
 }
 
 TEST_CASE("odeint: starts that are not floating and outputs that cannot broadcast are refused") {
   require_error<fm::ShapeError>(
       [] {
-        fm::odeint(decay, torch::arange(3), {0, 1});
+        fm::odeint(decay, on_device::arange(3), {0, 1});
       },
       "starts from a floating tensor");
   require_error<fm::ShapeError>([] { fm::odeint(decay, at::Tensor{}, {0, 1}); }, "undefined");
   const auto grows = [](const at::Tensor& x, double) { return at::cat({x, x}); };
   for (const bool grad : {true, false}) {
     const at::AutoGradMode mode(grad);
-    const at::Tensor x = torch::ones({3});
+    const at::Tensor x = on_device::ones({3});
     require_error<fm::ShapeError>([&] { fm::odeint(grows, x, {0, 1}); }, "shape [6]");
     require_error<fm::ShapeError>([&] { fm::odeint(grows, x, {0, 1}, ode::Heun2{}); }, "shape [6]");
     const auto nothing = [](const at::Tensor&, double) { return at::Tensor{}; };
@@ -350,21 +351,21 @@ TEST_CASE("odeint: half precision is summed in float32") {
     return at::ones_like(x);
   };
   const auto written = [](const at::Tensor& x, double, at::Tensor& out) { out = at::ones_like(x); };
-  const at::Tensor x_0 = torch::zeros({4}, torch::kBFloat16);
+  const at::Tensor x_0 = on_device::zeros({4}, torch::kBFloat16);
   const fm::OdeOptions many{.steps = 3000};
   for (const bool grad : {false, true}) {
     const at::AutoGradMode mode(grad);
     const at::Tensor end = fm::odeint(one, x_0, {0, 1}, ode::Euler{}, many).x[1];
     CHECK(end.dtype() == torch::kBFloat16);
-    CHECK(close(end, torch::ones({4}, torch::kBFloat16)));
+    CHECK(close(end, on_device::ones({4}, torch::kBFloat16)));
     CHECK(close(fm::odeint(written, x_0, {0, 1}, ode::Euler{}, many).x[1], end));
   }
   at::Tensor start = x_0.clone().requires_grad_();
   fm::odeint(one, start, {0, 1}, ode::RK4{}, {.steps = 4}).x[1].sum().backward();
-  CHECK(at::equal(start.grad(), torch::ones({4}, torch::kBFloat16)));
+  CHECK(at::equal(start.grad(), on_device::ones({4}, torch::kBFloat16)));
 }
 
-TEST_CASE("odeint: a model that answers in memory of its own is solved as any other") {
+TEST_CASE("odeint: a model that answers in memory of its own is solved as any other", "[cpu]") {
   // As other runtimes do: each call's tensor is a new one over the same memory.
   std::vector<float> buffer(8);
   const Velocity plain = [](const at::Tensor& x, double t) { return (-x + t).contiguous(); };
@@ -373,7 +374,7 @@ TEST_CASE("odeint: a model that answers in memory of its own is solved as any ot
     std::copy_n(v.const_data_ptr<float>(), 8, buffer.begin());
     return at::from_blob(buffer.data(), x.sizes());
   };
-  const at::Tensor x_0 = torch::ones({4, 2});
+  const at::Tensor x_0 = on_device::ones({4, 2});
   for (const bool gradients : {false, true}) {
     const at::AutoGradMode mode(gradients);
     for (const char* name :
@@ -384,8 +385,8 @@ TEST_CASE("odeint: a model that answers in memory of its own is solved as any ot
         const at::Tensor x = fm::odeint(lent, x_0, {0, 0.5, 1}, method, options).x;
         CHECK(at::equal(x, fm::odeint(plain, x_0, {0, 0.5, 1}, method, options).x));
         // 2 exp(-1), since x = t - 1 + 2 exp(-t).
-        CHECK(close(x[2], torch::full({4, 2}, 2 * std::exp(-1.0F)), method.order == 1 ? 0.2 : 5e-3,
-                    0));
+        CHECK(close(x[2], on_device::full({4, 2}, 2 * std::exp(-1.0F)),
+                    method.order == 1 ? 0.2 : 5e-3, 0));
       });
     }
   }
@@ -394,7 +395,7 @@ TEST_CASE("odeint: a model that answers in memory of its own is solved as any ot
 TEST_CASE("odeint: a solve that may end early is refused") {
   require_error<fm::OptionError>(
       [&] {
-        fm::odeint(decay, torch::ones({2}), {0, 1}, ode::Dopri5{},
+        fm::odeint(decay, on_device::ones({2}), {0, 1}, ode::Dopri5{},
                    {.adaptive = {.at_limit = ode::AtLimit::stop}});
       },
       "where AtLimit::stop may not come");
@@ -405,12 +406,12 @@ TEST_CASE("odeint: complex half precision is summed in complex64") {
     REQUIRE(x.dtype() == torch::kComplexHalf);
     return at::ones_like(x);
   };
-  const at::Tensor x_0 = torch::zeros({2}, torch::kComplexHalf);
+  const at::Tensor x_0 = on_device::zeros({2}, torch::kComplexHalf);
   for (const bool grad : {false, true}) {
     const at::AutoGradMode mode(grad);
     const at::Tensor end = fm::odeint(one, x_0, {0, 1}, ode::Euler{}, {.steps = 5000}).x[1];
     CHECK(end.dtype() == torch::kComplexHalf);
     CHECK(at::equal(at::view_as_real(end.to(at::kComplexFloat)),
-                    torch::tensor({{1.0F, 0.0F}, {1.0F, 0.0F}})));
+                    on_device::tensor({{1.0F, 0.0F}, {1.0F, 0.0F}})));
   }
 }

@@ -52,8 +52,8 @@ TEST_CASE("per_sample: each sample keeps its condition while others leave the ba
     sizes.push_back(x.size(0));
     return approach(x, t, r);
   };
-  const auto result = fm::odeint_per_sample(f, torch::ones({5, 2, 3}, torch::kDouble), times, rate,
-                                            ode::Dopri5{}, fine);
+  const auto result = fm::odeint_per_sample(f, on_device::ones({5, 2, 3}, torch::kDouble), times,
+                                            rate, ode::Dopri5{}, fine);
   REQUIRE(result.x.sizes() == at::IntArrayRef{3, 5, 2, 3});
   for (std::size_t i = 0; i < 3; ++i) {
     const at::Tensor expected = exact(rate, times[i]).view({5, 1, 1}).expand({5, 2, 3});
@@ -66,17 +66,18 @@ TEST_CASE("per_sample: each sample keeps its condition while others leave the ba
 }
 
 TEST_CASE("per_sample: one per cent of stiff samples costs less than a third of shared steps") {
-  at::Tensor rate = torch::ones({200}, torch::kDouble);
+  at::Tensor rate = on_device::ones({200}, torch::kDouble);
   rate[17] = 300;
   rate[99] = 300;
-  const at::Tensor x_0 = torch::ones({200, 2}, torch::kDouble);
+  const at::Tensor x_0 = on_device::ones({200, 2}, torch::kDouble);
   const auto own = fm::odeint_per_sample(approach, x_0, {0, 1}, rate, ode::Dopri5{},
                                          {.rtol = 1e-5, .atol = 1e-5});
-  const auto shared =
-      fm::odeint([&](const at::Tensor& x,
-                     double t) { return approach(x, at::full({200}, t, torch::kDouble), rate); },
-                 x_0, {0, 1}, ode::Dopri5{},
-                 {.adaptive = {.rtol = 1e-5, .atol = 1e-5, .norm = ode::ErrorNorm::max}});
+  const auto shared = fm::odeint(
+      [&](const at::Tensor& x, double t) {
+        return approach(x, on_device::full({200}, t, torch::kDouble), rate);
+      },
+      x_0, {0, 1}, ode::Dopri5{},
+      {.adaptive = {.rtol = 1e-5, .atol = 1e-5, .norm = ode::ErrorNorm::max}});
   CHECK(close(own.x[1], shared.x[1], 1e-4, 1e-4));
   CHECK(3 * own.statistics.evaluations < 200 * shared.statistics.evaluations);
 }
@@ -86,22 +87,22 @@ TEST_CASE("per_sample: samples of one number and float32 and a model that return
     CHECK(t.scalar_type() == torch::kFloat);
     return x;
   };
-  const auto result = fm::odeint_per_sample(growth, torch::tensor({1.0f, 2.0f, -3.0f}), {0, 1});
+  const auto result = fm::odeint_per_sample(growth, on_device::tensor({1.0f, 2.0f, -3.0f}), {0, 1});
   REQUIRE(result.x.sizes() == at::IntArrayRef{2, 3});
-  CHECK(close(result.x[1], torch::tensor({1.0f, 2.0f, -3.0f}) * std::exp(1.0f), 1e-4, 1e-5));
+  CHECK(close(result.x[1], on_device::tensor({1.0f, 2.0f, -3.0f}) * std::exp(1.0f), 1e-4, 1e-5));
 }
 
 TEST_CASE("per_sample: bad input is refused with a remedy") {
   const auto f = [](const at::Tensor& x, const at::Tensor&) { return x; };
   require_error<fm::ShapeError>(
       [&] {
-        fm::odeint_per_sample(f, torch::arange(3), {0, 1});
+        fm::odeint_per_sample(f, on_device::arange(3), {0, 1});
       },
       "floating tensor x_0 [B, …]");
   const auto longer = [](const at::Tensor& x, const at::Tensor&) { return at::cat({x, x}); };
   require_error<fm::ShapeError>(
       [&] {
-        fm::odeint_per_sample(longer, torch::ones({3}), {0, 1});
+        fm::odeint_per_sample(longer, on_device::ones({3}), {0, 1});
       },
       "the model's output");
   const auto conditional = [](const at::Tensor& x, const at::Tensor&, const at::Tensor&) {
@@ -109,7 +110,7 @@ TEST_CASE("per_sample: bad input is refused with a remedy") {
   };
   require_error<fm::ShapeError>(
       [&] {
-        fm::odeint_per_sample(conditional, torch::ones({3}), {0, 1}, torch::ones({2}));
+        fm::odeint_per_sample(conditional, on_device::ones({3}), {0, 1}, on_device::ones({2}));
       },
       "one entry a sample");
   const auto bad = [](const at::Tensor& x, const at::Tensor& t) {
@@ -117,12 +118,12 @@ TEST_CASE("per_sample: bad input is refused with a remedy") {
   };
   require_error<fm::SolverError>(
       [&] {
-        fm::odeint_per_sample(bad, torch::ones({3}), {0, 1});
+        fm::odeint_per_sample(bad, on_device::ones({3}), {0, 1});
       },
       "in sample 0");
 }
 
-TEST_CASE("per_sample: a model that answers in memory of its own is solved as any other") {
+TEST_CASE("per_sample: a model that answers in memory of its own is solved as any other", "[cpu]") {
   std::vector<double> buffer(6);
   const at::Tensor rate = doubles({0.5, 20, 3});
   const auto lent = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
@@ -130,8 +131,8 @@ TEST_CASE("per_sample: a model that answers in memory of its own is solved as an
     std::copy_n(v.const_data_ptr<double>(), v.numel(), buffer.begin());
     return at::from_blob(buffer.data(), x.sizes(), at::kDouble);
   };
-  const at::Tensor x = fm::odeint_per_sample(lent, torch::ones({3, 2}, at::kDouble), {0, 1}, rate,
-                                             ode::Dopri5{}, fine)
+  const at::Tensor x = fm::odeint_per_sample(lent, on_device::ones({3, 2}, at::kDouble), {0, 1},
+                                             rate, ode::Dopri5{}, fine)
                            .x[1];
   CHECK(close(x, exact(rate, 1).unsqueeze(1).expand({3, 2}), 1e-6, 1e-6));
 }
@@ -140,8 +141,8 @@ TEST_CASE("per_sample: samples of no extent come through") {
   const auto f = [](const at::Tensor& x, const at::Tensor&) { return -x; };
   for (const auto kind : {ode::ErrorNorm::rms, ode::ErrorNorm::max}) {
     for (const auto& shape : std::vector<std::vector<std::int64_t>>{{3, 0}, {2, 4, 0}, {0, 2}}) {
-      const auto r = fm::odeint_per_sample(f, torch::ones(shape), {0, 0.5, 1}, {}, ode::Dopri5{},
-                                           {.norm = kind});
+      const auto r = fm::odeint_per_sample(f, on_device::ones(shape), {0, 0.5, 1}, {},
+                                           ode::Dopri5{}, {.norm = kind});
       CHECK(r.x.size(0) == 3);
       CHECK(r.x[2].sizes() == at::IntArrayRef(shape));
     }

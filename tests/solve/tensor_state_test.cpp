@@ -16,10 +16,10 @@ using Traits = ode::state_traits<at::Tensor>;
 TEST_CASE("tensor_state: sums in place and functional sums agree") {
   static_assert(ode::State<at::Tensor>);
   torch::manual_seed(1);
-  const at::Tensor x = torch::randn({4, 3}, torch::kDouble);
-  const std::vector<at::Tensor> k = {torch::randn({4, 3}, torch::kDouble),
-                                     torch::randn({4, 3}, torch::kDouble),
-                                     torch::randn({4, 3}, torch::kDouble)};
+  const at::Tensor x = on_device::randn({4, 3}, torch::kDouble);
+  const std::vector<at::Tensor> k = {on_device::randn({4, 3}, torch::kDouble),
+                                     on_device::randn({4, 3}, torch::kDouble),
+                                     on_device::randn({4, 3}, torch::kDouble)};
   const std::vector<double> c = {0.5, 0, -2};
   const at::Tensor expected = x + 0.5 * k[0] - 2 * k[2];
   at::Tensor functional;
@@ -59,12 +59,12 @@ TEST_CASE("tensor_state: the norms equal their formulas and carry NaN") {
   const at::Tensor bad = doubles({std::numeric_limits<double>::quiet_NaN(), 0});
   CHECK(std::isnan(Traits::norm(bad, a, b, {0.1, 0.2, ode::ErrorNorm::max})));
   CHECK(std::isnan(Traits::norm(bad, a, b, {})));
-  CHECK(Traits::norm(torch::empty({0}), torch::empty({0}), torch::empty({0}), {}) == 0);
+  CHECK(Traits::norm(on_device::empty({0}), on_device::empty({0}), on_device::empty({0}), {}) == 0);
 }
 
 TEST_CASE("tensor_state: a model's output is copied where someone else holds its memory") {
   const at::NoGradGuard no_grad;
-  const at::Tensor x = torch::ones({3});
+  const at::Tensor x = on_device::ones({3});
   at::Tensor same = x;
   Traits::own(same, x);
   CHECK_FALSE(same.is_alias_of(x));
@@ -72,21 +72,21 @@ TEST_CASE("tensor_state: a model's output is copied where someone else holds its
   Traits::own(view, x);
   CHECK_FALSE(view.is_alias_of(x));
   CHECK(at::equal(view, x));
-  at::Tensor fresh = torch::zeros({3});
+  at::Tensor fresh = on_device::zeros({3});
   const void* memory = fresh.data_ptr();
   Traits::own(fresh, x);
   CHECK(fresh.data_ptr() == memory);
-  at::Tensor other = torch::zeros({2});
+  at::Tensor other = on_device::zeros({2});
   require_error<fm::ShapeError>([&] { Traits::own(other, x); }, "the model's output has shape [2]");
 }
 
 TEST_CASE("tensor_state: a model's output takes the state's dtype and half norms do not overflow") {
-  const at::Tensor x = torch::ones({3});
-  at::Tensor wide = torch::full({3}, 2.0, torch::kDouble);
+  const at::Tensor x = on_device::ones({3});
+  at::Tensor wide = on_device::full({3}, 2.0, torch::kDouble);
   Traits::own(wide, x);
   CHECK(wide.dtype() == torch::kFloat);
-  const at::Tensor large = torch::full({5}, 300.0, torch::kHalf);
-  const at::Tensor zero = torch::zeros({5}, torch::kHalf);
+  const at::Tensor large = on_device::full({5}, 300.0, torch::kHalf);
+  const at::Tensor zero = on_device::zeros({5}, torch::kHalf);
   CHECK(Traits::norm(large, zero, zero, {0, 1, ode::ErrorNorm::rms}) == Approx(300));
   CHECK(Traits::norm(large, zero, zero, {0, 1e-3, ode::ErrorNorm::max}) == Approx(3e5));
 }
@@ -121,7 +121,7 @@ bool allocates_at_first_only(std::int64_t size, Solve solve) {
   const at::NoGradGuard no_grad;
   const auto model = [](const at::Tensor& x, double) { return at::neg(x); };
   const auto solvers_own = [&](std::int64_t n) {
-    at::Tensor x = torch::ones({size});
+    at::Tensor x = on_device::ones({size});
     const CountingAllocator allocator;
     const std::int64_t evaluations = solve(model, x, n).evaluations;
     if (allocator.count < evaluations) throw std::logic_error("allocations are not counted");
@@ -132,7 +132,8 @@ bool allocates_at_first_only(std::int64_t size, Solve solve) {
 
 }  // namespace
 
-TEST_CASE("tensor_state: after its first step a solve allocates nothing of its own") {
+// What the CPU's allocator is asked for.
+TEST_CASE("tensor_state: after its first step a solve allocates nothing of its own", "[cpu]") {
   for (const char* name : {"euler", "midpoint", "heun2", "heun3", "rk4", "rk4_classic",
                            "explicit_adams", "implicit_adams", "bosh3", "tsit5", "dopri5"}) {
     INFO(name);
@@ -152,9 +153,10 @@ TEST_CASE("tensor_state: after its first step a solve allocates nothing of its o
   }
 }
 
-TEST_CASE("tensor_state: memory that was lent to LibTorch is neither kept nor written over") {
+TEST_CASE("tensor_state: memory that was lent to LibTorch is neither kept nor written over",
+          "[cpu]") {
   std::vector<float> buffer = {1, 2, 3};
-  const at::Tensor x = torch::ones({3});
+  const at::Tensor x = on_device::ones({3});
   const auto answer = [&] { return at::from_blob(buffer.data(), {3}); };
   for (const bool gradients : {false, true}) {
     const at::AutoGradMode mode(gradients);

@@ -23,7 +23,7 @@ const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)> flow = vel
 
 /// The same starts x_0 [n, 1] at each call.
 inline at::Tensor noise(std::int64_t n = 20000) {
-  fm::Rng rng(1);
+  fm::Rng rng(1, test_device());
   return rng.normal({n, 1}, at::kDouble);
 }
 

@@ -2,6 +2,7 @@
 
 #include "tests/support/test.hpp"
 
+/// Networks on test_device().
 namespace networks {
 
 /// A small network v(x, t) for points [B, d].
@@ -13,6 +14,7 @@ struct MlpImpl : torch::nn::Module {
     layers->push_back(torch::nn::Linear(width, width));
     layers->push_back(torch::nn::SiLU());
     layers->push_back(torch::nn::Linear(width, d));
+    to(test_device());
   }
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t) {
     return layers->forward(torch::cat({x, t.unsqueeze(1).to(x.scalar_type())}, 1));
@@ -28,6 +30,7 @@ struct ConditionalImpl : torch::nn::Module {
         "conv", torch::nn::Conv2d(torch::nn::Conv2dOptions(channels, channels, 3).padding(1)));
     norm = register_module("norm", torch::nn::BatchNorm2d(channels));
     embedding = register_module("embedding", torch::nn::Embedding(10, channels));
+    to(test_device());
   }
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t,
                         const torch::Tensor& label) {

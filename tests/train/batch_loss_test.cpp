@@ -6,13 +6,14 @@
 
 TEST_CASE("batch_loss: it is the objective of what the noisifier makes") {
   networks::Mlp net = training::mlp();
-  const fm::Batch<> batch{training::points(5)};
+  const fm::Batch<> batch{on_device::put(training::points(5))};
   const auto noisifier = training::noisifier();
   const fm::PredictionLoss<> objective;
-  fm::Rng rng(9);
+  fm::Rng rng(9, test_device());
   const fm::Noised<> noised = noisifier(batch, rng);
   const at::Tensor expected = torch::mse_loss(net->forward(noised.x_t, noised.t), noised.target);
-  const at::Tensor loss = fm::batch_loss(net, noisifier, objective, batch, fm::Rng(9));
+  const at::Tensor loss =
+      fm::batch_loss(net, noisifier, objective, batch, fm::Rng(9, test_device()));
   REQUIRE(torch::equal(loss, expected));
   REQUIRE(loss.requires_grad());
 }
@@ -28,7 +29,8 @@ TEST_CASE("batch_loss: the model alone computes in the lower precision") {
     return torch::mse_loss(prediction, noised.target);
   };
   const auto loss = [&](fm::Precision precision) {
-    return fm::batch_loss(net, training::noisifier(), objective, batch, fm::Rng(9), precision);
+    return fm::batch_loss(net, training::noisifier(), objective, batch, fm::Rng(9, test_device()),
+                          precision);
   };
   const at::Tensor exact = loss(fm::Precision::float32);
   REQUIRE(output == torch::kFloat);
@@ -54,8 +56,8 @@ TEST_CASE("batch_loss: the losses of the ranks add up to that of the batch") {
   networks::Mlp net = training::mlp();
   const fm::Batch<> batch{training::points(5)};
   const auto loss = [&](std::int64_t rank, std::int64_t size) {
-    return fm::batch_loss(net, training::noisifier(), fm::PredictionLoss<>{}, batch, fm::Rng(9),
-                          fm::Precision::float32, Rank{rank, size});
+    return fm::batch_loss(net, training::noisifier(), fm::PredictionLoss<>{}, batch,
+                          fm::Rng(9, test_device()), fm::Precision::float32, Rank{rank, size});
   };
   REQUIRE(close(loss(0, 2) + loss(1, 2), loss(0, 1), 1e-6, 0));
   REQUIRE(!torch::equal(loss(0, 2), loss(1, 2)));
@@ -68,7 +70,7 @@ TEST_CASE("batch_loss: an objective gives one number") {
   networks::Mlp net = training::mlp();
   const auto loss = [&](const auto& objective) {
     return fm::batch_loss(net, training::noisifier(), objective, fm::Batch<>{training::points(5)},
-                          fm::Rng(9));
+                          fm::Rng(9, test_device()));
   };
   const auto errors = [](auto& model, const fm::Noised<>& noised) {
     return (fm::call_model(model, noised.x_t, noised.t) - noised.target).square();

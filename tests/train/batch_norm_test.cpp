@@ -19,7 +19,7 @@ struct NormedImpl : torch::nn::Module {
   NormedImpl() {
     norm = register_module("norm", torch::nn::BatchNorm1d(1));
     dropout = register_module("dropout", torch::nn::Dropout(0.5));
-    to(torch::kDouble);
+    to(test_device(), torch::kDouble);
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
     if (broken) throw std::runtime_error("broken");
@@ -35,7 +35,7 @@ TORCH_MODULE(Normed);
 /// x_t = x_1: the layer sees the data.
 auto at_the_end() {
   const auto ones = [](std::int64_t n, at::TensorOptions options, fm::Rng&) {
-    return torch::ones({n}, options);
+    return on_device::ones({n}, options);
   };
   return fm::VelocityNoisifier(fm::LinearPath{}, fm::IndependentCoupling<>{}, ones);
 }
@@ -153,7 +153,7 @@ TEST_CASE("batch norm: layers that are shared or have no parameters and modules 
       first = register_module(
           "first", torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(1).affine(false)));
       second = register_module("second", first);
-      to(torch::kDouble);
+      to(test_device(), torch::kDouble);
     }
     at::Tensor forward(const at::Tensor& x, const at::Tensor&) { return first->forward(x); }
     torch::nn::BatchNorm1d first{nullptr}, second{nullptr};
@@ -177,7 +177,7 @@ TEST_CASE("batch norm: batches without samples do not count") {
       return fm::Batch<>{all[given++]};
     }
   };
-  const at::Tensor none = torch::zeros({0, 1}, torch::kDouble);
+  const at::Tensor none = on_device::zeros({0, 1}, torch::kDouble);
   const auto pair = [](double a, double b) { return doubles({a, b}).unsqueeze(1); };
   Normed net;
   fm::measure_batch_norm(net, at_the_end(),
@@ -193,7 +193,7 @@ TEST_CASE("batch norm: batches without samples do not count") {
       [&] { fm::measure_batch_norm(net, at_the_end(), Listed{{at::Tensor()}}); }, "[B, …]");
   require_error<fm::DataError>(
       [&] {
-        fm::measure_batch_norm(net, at_the_end(), Listed{{pair(7, 9), torch::zeros({})}});
+        fm::measure_batch_norm(net, at_the_end(), Listed{{pair(7, 9), on_device::zeros({})}});
       },
       "[B, …]");
   CHECK(close(net->norm->running_mean, doubles({3})));

@@ -9,7 +9,7 @@ using Verdict = Watch::Verdict;
 
 namespace {
 
-at::Tensor flag(bool value) { return torch::tensor(value); }
+at::Tensor flag(bool value) { return on_device::tensor(value); }
 
 }  // namespace
 

@@ -39,7 +39,7 @@ struct Flaky {
 };
 
 fm::TrainOptions rolling_back(const std::filesystem::path& folder) {
-  fm::TrainOptions options{.epochs = 2, .ema_decay = 0.9};
+  fm::TrainOptions options{.epochs = 2, .ema_decay = 0.9, .asynchronous = false};
   options.checkpoints = folder;
   options.checkpoint_every = 2;
   options.on_nonfinite = fm::OnNonfinite::roll_back;
@@ -52,7 +52,9 @@ TEST_CASE("trainer: an infinite gradient stops training before it changes a weig
   const TemporaryFolder folder;
   networks::Mlp net = mlp();
   const auto before = values(*net);
-  fm::Trainer trainer(net, noisifier(), fm::TrainOptions{.checkpoints = folder.path()}, spoiling);
+  fm::Trainer trainer(net, noisifier(),
+                      fm::TrainOptions{.asynchronous = false, .checkpoints = folder.path()},
+                      spoiling);
   require_error<fm::TrainingError>([&] { trainer.fit(batches()); },
                                    "the gradient became NaN or infinite at step 0;");
   REQUIRE(same_bits(values(*net), before));
@@ -61,7 +63,7 @@ TEST_CASE("trainer: an infinite gradient stops training before it changes a weig
 
 TEST_CASE("trainer: NaN that stops training leaves BatchNorm's statistics as they were") {
   networks::Conditional net = conditional();
-  fm::Trainer trainer(net, noisifier());
+  fm::Trainer trainer(net, noisifier(), {.asynchronous = false});
   std::vector<at::Tensor> after_step;
   const auto remember = [&](const fm::StepReport&) { after_step = values(*net); };
   require_error<fm::TrainingError>([&] { trainer.fit(images_with_nan(2), remember); },
@@ -71,7 +73,9 @@ TEST_CASE("trainer: NaN that stops training leaves BatchNorm's statistics as the
 
 TEST_CASE("trainer: a step that is skipped changes nothing and counts as a step") {
   networks::Mlp net = mlp();
-  fm::Trainer trainer(net, noisifier(), {.ema_decay = 0.5, .on_nonfinite = fm::OnNonfinite::skip});
+  fm::Trainer trainer(
+      net, noisifier(),
+      {.ema_decay = 0.5, .on_nonfinite = fm::OnNonfinite::skip, .asynchronous = false});
   std::vector<std::vector<at::Tensor>> weights;
   std::vector<double> losses;
   const fm::TrainResult result = trainer.fit(with_nan(3), [&](const fm::StepReport& r) {
@@ -232,11 +236,12 @@ TEST_CASE("trainer: float16 lowers the loss scale where gradients overflow and g
     return 1000 * fm::PredictionLoss<>()(model, noised);
   };
   networks::Mlp net = mlp();
-  fm::Trainer trainer(
-      net, noisifier(),
-      fm::TrainOptions{
-          .epochs = 4, .precision = fm::Precision::float16, .checkpoints = folder.path()},
-      large);
+  fm::Trainer trainer(net, noisifier(),
+                      fm::TrainOptions{.epochs = 4,
+                                       .precision = fm::Precision::float16,
+                                       .asynchronous = false,
+                                       .checkpoints = folder.path()},
+                      large);
   std::vector<at::Tensor> before = values(*net);
   std::int64_t skipped = 0;
   const fm::TrainResult result = trainer.fit(batches(), [&](const fm::StepReport& r) {
@@ -251,7 +256,7 @@ TEST_CASE("trainer: float16 lowers the loss scale where gradients overflow and g
           65536 * std::pow(0.5, static_cast<double>(result.skipped)));
   REQUIRE(manifest.get_int("skipped") == result.skipped);
 
-  fm::Trainer bad(mlp(), noisifier(), {.precision = fm::Precision::float16});
+  fm::Trainer bad(mlp(), noisifier(), {.precision = fm::Precision::float16, .asynchronous = false});
   require_error<fm::TrainingError>([&] { bad.fit(with_nan(3)); }, "the loss became NaN");
 }
 
@@ -480,6 +485,7 @@ TEST_CASE(
     LateImpl() {
       first = register_module("first", torch::nn::Linear(2, 2));
       later = register_module("later", torch::nn::Linear(2, 2));
+      to(test_device());
     }
     at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
       const at::Tensor y = first->forward(x);

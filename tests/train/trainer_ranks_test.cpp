@@ -1,4 +1,5 @@
-// Several ranks, here threads of one process, train as one process does.
+// Several ranks, here threads of one process, train as one process does. On the CPU: all backward
+// passes of a process on one GPU are the work of one thread, in which a rank waits for the others.
 
 #include <cstdint>
 #include <exception>
@@ -90,7 +91,7 @@ struct NanNoisifier {
 
 }  // namespace
 
-TEST_CASE("trainer ranks: several end where one with the same global batch does") {
+TEST_CASE("trainer ranks: several end where one with the same global batch does", "[cpu]") {
   for (const std::int64_t accumulate : {1, 4}) {
     fm::TrainOptions o = options();
     o.accumulate = accumulate;
@@ -114,7 +115,7 @@ TEST_CASE("trainer ranks: several end where one with the same global batch does"
   }
 }
 
-TEST_CASE("trainer ranks: a loss that is NaN on one rank stops all at the same step") {
+TEST_CASE("trainer ranks: a loss that is NaN on one rank stops all at the same step", "[cpu]") {
   auto all = ends(2);
   const auto errors = ranks::run(2, [&](const ranks::ThreadRank& rank) {
     fm::Trainer trainer(all[static_cast<std::size_t>(rank.rank())].net, NanNoisifier{}, options(),
@@ -132,7 +133,7 @@ TEST_CASE("trainer ranks: a loss that is NaN on one rank stops all at the same s
   REQUIRE(same_bits(*all[0].net, *all[1].net));
 }
 
-TEST_CASE("trainer ranks: a stop that one rank is asked for stops all at the same step") {
+TEST_CASE("trainer ranks: a stop that one rank is asked for stops all at the same step", "[cpu]") {
   std::vector<End> all = ends(2);
   ranks::run_well(2, [&](const ranks::ThreadRank& rank) {
     train(all[static_cast<std::size_t>(rank.rank())], rank, options(), stop_after(4));
@@ -155,7 +156,7 @@ TEST_CASE("trainer ranks: a stop that one rank is asked for stops all at the sam
   REQUIRE(all[0].result.steps == 4);
 }
 
-TEST_CASE("trainer ranks: rank 0 alone writes and another number of ranks resumes") {
+TEST_CASE("trainer ranks: rank 0 alone writes and another number of ranks resumes", "[cpu]") {
   const End through = alone(options());
   const TemporaryFolder folder;
   fm::TrainOptions o = options();
@@ -210,7 +211,8 @@ TEST_CASE("trainer ranks: data or options or networks that differ are refused on
   });
 }
 
-TEST_CASE("trainer ranks: a hook that throws ends the other ranks too and leaves a checkpoint") {
+TEST_CASE("trainer ranks: a hook that throws ends the other ranks too and leaves a checkpoint",
+          "[cpu]") {
   const TemporaryFolder folder;
   std::vector<End> all = ends(2);
   fm::TrainOptions o = options();
@@ -223,7 +225,8 @@ TEST_CASE("trainer ranks: a hook that throws ends the other ranks too and leaves
   REQUIRE(fm::latest_checkpoint(folder.path())->manifest.get_int("step") == 3);
 }
 
-TEST_CASE("trainer ranks: a hook saves alone only where no other rank has to look with it") {
+TEST_CASE("trainer ranks: a hook saves alone only where no other rank has to look with it",
+          "[cpu]") {
   const TemporaryFolder folder;
   const auto train = [&](std::int64_t saved_at, bool asynchronous) {
     std::vector<End> all = ends(2);
@@ -252,7 +255,7 @@ TEST_CASE("trainer ranks: a hook saves alone only where no other rank has to loo
   CHECK(same_bits(train(4, true), train(5, false)));
 }
 
-TEST_CASE("trainer ranks: when to look and when to save is the same on all") {
+TEST_CASE("trainer ranks: when to look and when to save is the same on all", "[cpu]") {
   for (const bool saving : {false, true}) {
     const TemporaryFolder folder;
     auto nets = ends(2);
@@ -281,7 +284,7 @@ struct TwoTimeNetImpl : torch::nn::Module {
     layers =
         register_module("layers", torch::nn::Sequential(torch::nn::Linear(4, 16), torch::nn::Tanh(),
                                                         torch::nn::Linear(16, 2)));
-    to(torch::kDouble);
+    to(test_device(), torch::kDouble);
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
     return layers->forward(at::cat({x, t.unsqueeze(1), r.unsqueeze(1)}, 1));
@@ -292,8 +295,8 @@ TORCH_MODULE(TwoTimeNet);
 
 }  // namespace
 
-TEST_CASE(
-    "trainer ranks: the derivative of a mean flow does not bypass the exchange of gradients") {
+TEST_CASE("trainer ranks: the derivative of a mean flow does not bypass the exchange of gradients",
+          "[cpu]") {
   for (const auto derivative : {fm::Derivative::forward, fm::Derivative::double_backward}) {
     const auto run = [&](TwoTimeNet& net, const auto& communicator) {
       fm::Trainer trainer(net, fm::TwoTimeNoisifier(fm::LinearPath{}, 0.25), options(),

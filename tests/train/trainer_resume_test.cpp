@@ -68,6 +68,7 @@ struct ConvNetImpl : torch::nn::Module {
     dropout = register_module("dropout", torch::nn::Dropout(0.2));
     second = register_module("second", conv(4, 4));
     last = register_module("last", torch::nn::Conv2d(torch::nn::Conv2dOptions(4, 1, 1)));
+    to(test_device());
   }
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t) {
     const torch::Tensor h = dropout->forward(torch::silu(first->forward(x)));
@@ -378,7 +379,7 @@ TEST_CASE("trainer: what hooks draw does not change a run that resumes") {
   struct Drawing {
     bool draws;
     void draw() const {
-      if (draws) torch::randn({3});
+      if (draws) torch::randn({3}, test_device());
     }
     void on_step(const fm::StepReport&) { draw(); }
     void before_checkpoint(const fm::EpochReport&) { draw(); }
@@ -410,6 +411,7 @@ TEST_CASE("trainer: layers that are registered in another order than before are 
       if (!swapped) register_module("a", a);
       register_module("b", b);
       if (swapped) register_module("a", a);
+      to(test_device());
     }
     at::Tensor forward(const at::Tensor& x, const at::Tensor&) {
       return b->forward(torch::tanh(a->forward(x)));
@@ -433,7 +435,8 @@ TEST_CASE("trainer: layers that are registered in another order than before are 
   CHECK(fm::Trainer(same, noisifier(), options).resume());
 }
 
-TEST_CASE("trainer: killed at any system call of a run, it goes on bit for bit") {
+// In a copy of this process, which a device does not survive.
+TEST_CASE("trainer: killed at any system call of a run, it goes on bit for bit", "[cpu]") {
   const TemporaryFolder folder;
   fm::TrainOptions options = two_epochs();
   options.ema_decay = 0.9;

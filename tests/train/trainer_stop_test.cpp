@@ -88,7 +88,10 @@ TEST_CASE("trainer: a loss of NaN names the step and changes no weight") {
   const TemporaryFolder folder;
   networks::Mlp net = mlp();
   fm::Trainer trainer(net, noisifier(),
-                      {.ema_decay = 0.5, .checkpoints = folder.path(), .checkpoint_every = 1});
+                      {.ema_decay = 0.5,
+                       .asynchronous = false,
+                       .checkpoints = folder.path(),
+                       .checkpoint_every = 1});
   std::vector<at::Tensor> after_step;
   fm::StateDict average;
   const auto remember = [&](const fm::StepReport&) { after_step = values(*net); };
@@ -110,7 +113,8 @@ TEST_CASE("trainer: a loss of NaN names the step and changes no weight") {
 TEST_CASE("trainer: NaN in the second of two accumulated batches leaves the step's beginning") {
   const TemporaryFolder folder;
   networks::Mlp net = mlp();
-  fm::Trainer trainer(net, noisifier(), {.accumulate = 2, .checkpoints = folder.path()});
+  fm::Trainer trainer(net, noisifier(),
+                      {.accumulate = 2, .asynchronous = false, .checkpoints = folder.path()});
   std::vector<at::Tensor> after_step;
   const auto remember = [&](const fm::StepReport&) { after_step = values(*net); };
   require_error<fm::TrainingError>([&] { trainer.fit(with_nan(3), remember); }, "at step 1;");

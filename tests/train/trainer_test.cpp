@@ -28,6 +28,7 @@ struct LabelledImpl : torch::nn::Module {
   LabelledImpl() {
     embedding = register_module("embedding", torch::nn::Embedding(10, 2));
     linear = register_module("linear", torch::nn::Linear(2, 2));
+    to(test_device());
   }
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t, const torch::Tensor& c) {
     return linear->forward(x + embedding->forward(c)) + t.unsqueeze(1);
@@ -41,6 +42,7 @@ TORCH_MODULE(Labelled);
 struct ImageImpl : torch::nn::Module {
   ImageImpl() {
     conv = register_module("conv", torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 1, 3).padding(1)));
+    to(test_device());
   }
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t) {
     return conv->forward(x) + t.view({-1, 1, 1, 1});
@@ -54,6 +56,7 @@ struct TiedImpl : torch::nn::Module {
   TiedImpl() {
     first = register_module("first", torch::nn::Linear(2, 2));
     second = register_module("second", first);
+    to(test_device());
   }
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor&) {
     return second->forward(first->forward(x).tanh());
@@ -72,9 +75,9 @@ std::vector<at::Tensor> trained(fm::TrainOptions options) {
 
 TEST_CASE("trainer: brings a normal to another with the known velocity") {
   at::set_num_threads(1);  // quicker than several for a network this small
-  const at::Tensor mu = torch::tensor({0.6, -0.4}, torch::kFloat);
+  const at::Tensor mu = on_device::tensor({0.6, -0.4}, torch::kFloat);
   const double s = 0.5;
-  at::Tensor data = fm::Rng(1).normal({8192, 2});
+  at::Tensor data = fm::Rng(1, test_device()).normal({8192, 2});
   data = (data - data.mean(0)) / data.std(0, false) * s + mu;
 
   at::manual_seed(2);
@@ -89,13 +92,13 @@ TEST_CASE("trainer: brings a normal to another with the known velocity") {
   net->eval();
   double error = 0;
   double size = 0;
-  fm::Rng rng(4);
+  fm::Rng rng(4, test_device());
   for (int i = 0; i < 19; ++i) {
     const double t = 0.05 + 0.05 * i;
     const at::Tensor x = (1 - t) * rng.normal({4096, 2}) + t * (mu + s * rng.normal({4096, 2}));
     const double slope = (s * s * t - (1 - t)) / ((1 - t) * (1 - t) + s * s * t * t);
     const at::Tensor known = mu + slope * (x - t * mu);
-    const at::Tensor v = net->forward(x, torch::full({4096}, t));
+    const at::Tensor v = net->forward(x, on_device::full({4096}, t));
     error += (v - known).square().sum().item<double>();
     size += known.square().sum().item<double>();
   }
@@ -113,8 +116,10 @@ TEST_CASE("trainer: what is drawn before changes nothing without Dropout") {
   networks::Mlp a = mlp();
   fm::Trainer(a, noisifier()).fit(batches());
   networks::Mlp b = mlp();
-  torch::rand({100});
-  fm::Trainer(b, noisifier()).fit(batches(), [](const fm::StepReport&) { torch::rand({3}); });
+  torch::rand({100}, test_device());
+  fm::Trainer(b, noisifier()).fit(batches(), [](const fm::StepReport&) {
+    torch::rand({3}, test_device());
+  });
   REQUIRE(same_bits(*a, *b));
 }
 
@@ -171,7 +176,8 @@ TEST_CASE("trainer: accumulating two batches equals one batch of twice the size"
                          .learning_rate = 0.1,
                          .optimizer = fm::sgd(0.9),
                          .schedule = fm::one_cycle(),
-                         .accumulate = accumulate});
+                         .accumulate = accumulate,
+                         .asynchronous = false});
     std::vector<double> losses;
     const auto result = trainer.fit(fm::TensorBatches(points().to(torch::kDouble), batch_size),
                                     [&](const fm::StepReport& r) {
@@ -262,7 +268,7 @@ TEST_CASE("trainer: a layer under two names takes one step at a time") {
   trainer.fit(fm::TensorBatches(points(), 48));
   // Adam's first step has the length of the learning rate in every coordinate.
   const at::Tensor step = (net.first->bias.detach() - before).abs();
-  REQUIRE(close(step, torch::full({2}, 0.125), 1e-3, 0));
+  REQUIRE(close(step, on_device::full({2}, 0.125), 1e-3, 0));
   REQUIRE(trainer.optimizer().param_groups().front().params().size() == 2);
 }
 
@@ -288,7 +294,7 @@ TEST_CASE("trainer: the learning rate and momentum follow the schedule") {
 TEST_CASE("trainer: reports count steps and epochs and average the loss") {
   std::vector<fm::StepReport> steps;
   std::vector<fm::EpochReport> epochs;
-  fm::Trainer trainer(mlp(), noisifier(), {.epochs = 2});
+  fm::Trainer trainer(mlp(), noisifier(), {.epochs = 2, .asynchronous = false});
   const fm::TrainResult result = trainer.fit(
       batches(), [&](const fm::StepReport& r) { steps.push_back(r); },
       [&](const fm::EpochReport& r) { epochs.push_back(r); });
@@ -420,7 +426,7 @@ TEST_CASE("trainer: a layer that is added later is refused with or without avera
     fm::Trainer trainer(net, noisifier(),
                         {.epochs = 2, .ema_decay = decay, .checkpoints = folder.path()});
     trainer.save();
-    net->register_module("adapter", torch::nn::Linear(2, 2));
+    net->register_module("adapter", on_device::module(torch::nn::Linear(2, 2)));
     const auto refused = [](auto f) {
       require_error<fm::OptionError>(f, "parameter adapter.weight was added");
     };
@@ -431,7 +437,8 @@ TEST_CASE("trainer: a layer that is added later is refused with or without avera
     // In the middle of a run, too.
     refused([&] {
       trainer.fit(batches(), [&](const fm::StepReport& r) {
-        if (r.step == 2) net->register_module("adapter", torch::nn::Linear(2, 2));
+        if (r.step == 2)
+          net->register_module("adapter", on_device::module(torch::nn::Linear(2, 2)));
       });
     });
     REQUIRE(trainer.steps() == 2);
@@ -516,16 +523,16 @@ TEST_CASE("trainer: samples of averages under InferenceMode leave them fit to be
   trainer.fit(batches(), [&](const fm::StepReport&) {
     const c10::InferenceMode inference;
     const auto averaged = trainer.ema()->swap_in();
-    net->forward(torch::ones({1, 2}), torch::zeros({1}));
+    net->forward(on_device::ones({1, 2}), on_device::zeros({1}));
   });
   plain.fit(batches());
   REQUIRE(same_bits(*net, *other));
   REQUIRE(same_bits(trainer.ema()->state(), plain.ema()->state()));
 }
 
-TEST_CASE("trainer: a module with a sparse buffer is refused by the buffer's name") {
+TEST_CASE("trainer: a module with a sparse buffer is refused by the buffer's name", "[sparse]") {
   networks::Mlp net = mlp();
-  net->register_buffer("graph", torch::eye(3).to_sparse());
+  net->register_buffer("graph", on_device::eye(3).to_sparse());
   require_error<fm::OptionError>([&] { fm::Trainer(net, noisifier(), fm::TrainOptions{}); },
                                  "the module's graph is sparse");
 }
@@ -539,7 +546,7 @@ TEST_CASE("trainer: an empty holder is refused with the remedy") {
 TEST_CASE("trainer: a mask of -inf is trained with and kept as a frozen parameter") {
   struct MaskedImpl : networks::MlpImpl {
     MaskedImpl() : networks::MlpImpl(2, 16) {
-      mask = register_parameter("mask", torch::full({2, 2}, -infinity).triu(1), false);
+      mask = register_parameter("mask", on_device::full({2, 2}, -infinity).triu(1), false);
     }
     at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
       return at::matmul(networks::MlpImpl::forward(x, t), at::softmax(mask, 1));
@@ -550,7 +557,7 @@ TEST_CASE("trainer: a mask of -inf is trained with and kept as a frozen paramete
   const auto net = std::make_shared<MaskedImpl>(), again = std::make_shared<MaskedImpl>();
   const fm::TrainOptions options{.epochs = 1, .ema_decay = 0.9, .checkpoints = folder.path()};
   fm::Trainer(net, noisifier(), options).fit(batches());
-  REQUIRE(torch::equal(net->mask, torch::full({2, 2}, -infinity).triu(1)));
+  REQUIRE(torch::equal(net->mask, on_device::full({2, 2}, -infinity).triu(1)));
   fm::Trainer resumed(again, noisifier(), options);
   REQUIRE(resumed.resume());
   REQUIRE(same_bits(*net, *again));

@@ -61,9 +61,10 @@ inline bool same_bits(const torch::nn::Module& a, const torch::nn::Module& b) {
   return same_bits(values(a), values(b));
 }
 
+/// Wherever they lie: what is read from a file is on the CPU.
 inline bool same_bits(const fm::StateDict& a, const fm::StateDict& b) {
   bool same = a.size() == b.size();
-  for (const auto& entry : a) same = same && torch::equal(entry.value(), b.at(entry.key()));
+  for (const auto& [name, tensor] : a) same = same && torch::equal(tensor.cpu(), b.at(name).cpu());
   return same;
 }
 

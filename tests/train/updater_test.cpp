@@ -69,10 +69,10 @@ TEST_CASE("updater: what is not finite changes no weight") {
   const double bad = std::numeric_limits<double>::quiet_NaN();
   updater.begin({});
   updater.backward(module.loss());
-  REQUIRE(finish(updater, torch::tensor(bad)));  // the loss
+  REQUIRE(finish(updater, on_device::tensor(bad)));  // the loss
   updater.begin({});
   updater.backward(module.loss() * bad);
-  REQUIRE(finish(updater, torch::tensor(1.0)));  // the gradient
+  REQUIRE(finish(updater, on_device::tensor(1.0)));  // the gradient
   REQUIRE(close(module.weight, doubles({1.0, 2.0})));
   REQUIRE(updater.ema()->updates() == 0);
   REQUIRE(updater.watch().skipped() == 2);
@@ -82,12 +82,12 @@ TEST_CASE("updater: what is not finite changes no weight") {
   fm::Updater back(module, options);
   back.begin({});
   back.backward(module.loss() * bad);
-  REQUIRE(!finish(back, torch::tensor(1.0)));
+  REQUIRE(!finish(back, on_device::tensor(1.0)));
   REQUIRE(close(module.weight, doubles({1.0, 2.0})));
 }
 
 TEST_CASE("updater: options are checked before the module is touched") {
-  torch::nn::Conv2d net(torch::nn::Conv2dOptions(2, 2, 3));
+  auto net = on_device::module(torch::nn::Conv2d(torch::nn::Conv2dOptions(2, 2, 3)));
   fm::TrainOptions options;
   options.channels_last = true;
   options.epochs = 0;
@@ -112,7 +112,7 @@ TEST_CASE("updater: a module that has changed is refused and the change is named
     {
       TwoImpl module;
       fm::Updater updater(module, options);
-      module.register_parameter("more", torch::ones({2}));
+      module.register_parameter("more", on_device::ones({2}));
       require_error<fm::OptionError>([&] { updater.begin({}); }, "parameter more was added");
       require_error<fm::OptionError>([&] { updater.own_weights(); }, "parameter more was added");
     }
@@ -171,7 +171,7 @@ TEST_CASE("updater: groups keep their own learning rates") {
   const auto step = [&](double factor) {
     updater.begin({factor, {}});
     updater.backward((module.a + module.b).sum());
-    REQUIRE(finish(updater, torch::tensor(1.0)));
+    REQUIRE(finish(updater, on_device::tensor(1.0)));
   };
   step(1);
   step(0.5);
@@ -184,7 +184,7 @@ TEST_CASE("updater: complex weights that are used conjugated are clipped and tra
     struct ComplexImpl : torch::nn::Module {
       ComplexImpl() {
         weight = register_parameter(
-            "weight", torch::full({2}, c10::complex<double>(1, 1), torch::kComplexFloat));
+            "weight", on_device::full({2}, c10::complex<double>(1, 1), torch::kComplexFloat));
       }
       at::Tensor weight;
     } module;
@@ -194,9 +194,9 @@ TEST_CASE("updater: complex weights that are used conjugated are clipped and tra
     fm::Updater updater(module, options);
     updater.begin({});
     const at::Tensor parts = at::view_as_real(module.weight.conj().resolve_conj());
-    updater.backward((parts * torch::tensor({3.0F, 4.0F})).sum());
+    updater.backward((parts * on_device::tensor({3.0F, 4.0F})).sum());
     REQUIRE(module.weight.grad().is_conj());
-    REQUIRE(finish(updater, torch::tensor(1.0)));
+    REQUIRE(finish(updater, on_device::tensor(1.0)));
     const double norm = std::sqrt(50.0);
     REQUIRE(updater.norm().item<double>() == Approx(norm));
     const at::Tensor after = at::view_as_real(module.weight.detach());

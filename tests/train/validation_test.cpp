@@ -14,7 +14,7 @@ using training::points;
 /// v = w, with a module's modes to watch.
 struct ConstantImpl : torch::nn::Module {
   ConstantImpl() {
-    w = register_parameter("w", torch::full({1}, 0.5, torch::kDouble));
+    w = register_parameter("w", on_device::full({1}, 0.5, torch::kDouble));
     dropout = register_module("dropout", torch::nn::Dropout(0.5));
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
@@ -102,7 +102,7 @@ TEST_CASE("validation: training ends with the same bits as without it") {
       trainer.fit(training::labelled_images());
     }
     std::vector<at::Tensor> all = training::values(*net);
-    all.push_back(at::rand({1}));  // where the default generator stands
+    all.push_back(on_device::rand({1}));  // where the default generator stands
     return all;
   };
   CHECK(training::same_bits(trained(true), trained(false)));
@@ -206,7 +206,7 @@ TEST_CASE("validation: a batch that is none of samples is a data error") {
     void start_epoch(std::int64_t) {}
     std::optional<fm::Batch<>> next() { return fm::Batch<>{x_1}; }
   };
-  for (const at::Tensor& bad : {at::Tensor(), torch::zeros({})}) {
+  for (const at::Tensor& bad : {at::Tensor(), on_device::zeros({})}) {
     Constant net;
     fm::Validation validation(net, from_zero(), Bare{bad});
     require_error<fm::DataError>([&] { validation(); }, "give it [B, …]");

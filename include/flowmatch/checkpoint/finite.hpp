@@ -65,7 +65,8 @@ inline void check_finite(const torch::nn::Module& module, std::int64_t step,
     if (!bad.defined()) return;
     if (allowed.defined() && allowed.sizes() == bad.sizes())
       bad = bad.logical_and(allowed.to(bad.device()).logical_not());
-    faults.push_back(bad.any());
+    const at::Tensor fault = bad.any();
+    faults.push_back(faults.empty() ? fault : fault.to(faults.front().device()));
   };
   for (const auto& p : module.named_parameters()) {
     look_at(p.value(), p.value().requires_grad() ? at::Tensor{} : known.of(p.key()));

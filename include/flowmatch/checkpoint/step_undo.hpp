@@ -63,7 +63,8 @@ class StepUndo {
       for (Saved& each : group.saved) {
         if (!each.in_place() && bad.item<bool>()) each.take_back_memory();
       }
-      put_back(group.saved, at::where(bad, group.copy, in_one_piece(group.saved)));
+      put_back(group.saved,
+               at::where(bad.to(group.copy.device()), group.copy, in_one_piece(group.saved)));
     }
   }
 

@@ -136,7 +136,7 @@ struct LoadOptions {
 
 /// Copies `state` into the module, converting dtype and device to the module's where that keeps the
 /// values: floats of any width into each other, real numbers into complex ones. Strides follow the
-/// state where dtype and device agree (channels-last weights stay so), unless the tensor shares its
+/// state where the dtypes agree (channels-last weights stay so), unless the tensor shares its
 /// memory: tied weights stay tied, views stay views. Reports what does not fit; strict, that is a
 /// CheckpointError instead which holds the report, and nothing is changed.
 inline LoadReport load_state_dict(torch::nn::Module& module, const StateDict& state,
@@ -162,9 +162,9 @@ inline LoadReport load_state_dict(torch::nn::Module& module, const StateDict& st
     const auto found = fitting.find(name);
     if (found == fitting.end()) return;
     const at::Tensor& stored = found->second;
-    if (mine.dtype() == stored.dtype() && mine.device() == stored.device() &&
-        sharing.is_alone(mine) && mine.strides() != stored.strides()) {
-      mine.set_data(stored.clone());
+    if (mine.dtype() == stored.dtype() && sharing.is_alone(mine) &&
+        mine.strides() != stored.strides()) {
+      mine.set_data(mine.device() == stored.device() ? stored.clone() : stored.to(mine.device()));
     } else {
       detail::copy_into(mine, stored);
     }

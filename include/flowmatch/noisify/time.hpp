@@ -12,7 +12,7 @@
 namespace flowmatch { inline namespace v0 {
 
 /// Draws the times that training looks at.
-/// 1. `s(n, options, rng)` gives [n] times in [0, 1] of the options' dtype and device.
+/// 1. `s(n, options, rng)` gives [n] times in [0, 1] of the options' dtype, on any device.
 template <class T>
 concept TimeSampler = std::copyable<T> &&
     requires(const T& s, at::TensorOptions options, Rng& rng) {
@@ -31,7 +31,7 @@ class UniformTime {
     }
   }
 
-  /// n times [n] of the dtype and on the device of `options`.
+  /// n times [n] of the dtype of `options`, on the device of `rng`.
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
     return quantile(rng.uniform({n}, options));
   }
@@ -55,7 +55,7 @@ class LogitNormalTime {
     }
   }
 
-  /// n times [n] of the dtype and on the device of `options`.
+  /// n times [n] of the dtype of `options`, on the device of `rng`.
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
     return of_normal(rng.normal({n}, options));
   }
@@ -79,9 +79,9 @@ class StratifiedTime {
   /// Of the distribution `time`.
   explicit StratifiedTime(Time time = Time()) : time_(time) {}
 
-  /// n times [n] of the dtype and on the device of `options`.
+  /// n times [n] of the dtype of `options`, on the device of `rng`.
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
-    const at::Tensor even = at::arange(n, options).div_(n);
+    const at::Tensor even = at::arange(n, options.device(rng.device())).div_(n);
     return time_.quantile(even.add_(rng.uniform({1}, options)).frac_());
   }
 

@@ -31,7 +31,7 @@ class PowerTime {
     }
   }
 
-  /// n times [n] of the dtype and on the device of `options`.
+  /// n times [n] of the dtype of `options`, on the device of `rng`.
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
     return quantile(rng.uniform({n}, options));
   }
@@ -55,7 +55,7 @@ class ModeTime {
     }
   }
 
-  /// n times [n] of the dtype and on the device of `options`.
+  /// n times [n] of the dtype of `options`, on the device of `rng`.
   at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
     return quantile(rng.uniform({n}, options));
   }

@@ -7,6 +7,7 @@
 
 /// What make.py has written of POT's and scipy's.
 inline at::Tensor of_pot(const std::string& name) {
-  return fm::load_safetensors(FLOWMATCH_SOURCE_DIR "/tests/coupling/pot/plans.safetensors")
-      .tensors.at(name);
+  return on_device::put(
+      fm::load_safetensors(FLOWMATCH_SOURCE_DIR "/tests/coupling/pot/plans.safetensors")
+          .tensors.at(name));
 }
