@@ -62,8 +62,6 @@ struct MachineOptions {
   /// Sets the machine up and gives the device.
   c10::Device set_up() const {
     set_up_machine(threads);
-    // On a GPU cuDNN tries its ways of a convolution once for each shape, and takes the fastest.
-    at::globalContext().setBenchmarkCuDNN(true);
     return parse_device(device);
   }
 };

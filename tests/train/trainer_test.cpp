@@ -321,6 +321,34 @@ TEST_CASE("trainer: reports count steps and epochs and average the loss") {
   REQUIRE(result.seconds >= epochs[1].seconds);
 }
 
+TEST_CASE("trainer: steps that are recorded and replayed train as others do") {
+  if (!test_device().is_cuda() || !fm::CudaGraph::available)
+    return;  // without a GPU: refused, below
+  // 22 points: an epoch ends with a smaller batch, which is not recorded.
+  const auto losses = [](bool graph) {
+    networks::Conditional net = conditional();
+    std::vector<double> found;
+    fm::Trainer trainer(net, noisifier(),
+                        {.epochs = 6,
+                         .clip_norm = 1,
+                         .ema_decay = 0.9,
+                         .cuda_graph = graph,
+                         .asynchronous = false});
+    fm::TensorBatches data(on_device::put(fm::Rng(4).normal({22, 1, 4, 4})),
+                           on_device::arange(22) % 10, 4);
+    trainer.fit(data, [&](const fm::StepReport& r) {
+      found.push_back(*r.loss);
+      if (r.step == 20) net->norm->eval();  // recorded anew
+    });
+    found.push_back(trainer.ema()->state().at("conv.weight").abs().sum().item<double>());
+    found.push_back(net->norm->running_mean.sum().item<double>());
+    return found;
+  };
+  const auto plain = losses(false), graph = losses(true);
+  REQUIRE(plain.size() == graph.size());
+  for (std::size_t i = 0; i < plain.size(); ++i) CHECK(graph[i] == Approx(plain[i]).epsilon(1e-4));
+}
+
 TEST_CASE("trainer: averages are kept when asked for and follow the weights") {
   REQUIRE(fm::Trainer(mlp(), noisifier()).ema() == nullptr);
   networks::Mlp net = mlp();
@@ -357,6 +385,13 @@ TEST_CASE("trainer: options out of range are refused before anything happens") {
       }};
   require_error<fm::OptionError>([&] { fm::Trainer(net, noisifier(), {.optimizer = lbfgs}); },
                                  "LBFGS");
+  if (!test_device().is_cuda()) {
+    require_error<fm::OptionError>([&] { fm::Trainer(net, noisifier(), {.cuda_graph = true}); },
+                                   "the weights are not on one");
+  }
+  require_error<fm::OptionError>(
+      [&] { fm::Trainer(net, noisifier(), {.accumulate = 2, .cuda_graph = true}); },
+      "accumulate = 2");
   torch::nn::ReLU empty;
   require_error<fm::OptionError>([&] { fm::Trainer(empty, noisifier()); },
                                  "no parameters to train");

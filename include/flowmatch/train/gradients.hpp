@@ -35,7 +35,8 @@ struct Gradients {
 template <class Model, class NoisifierT, class ObjectiveT, Communicator Ranks, class C>
 class StepGradients {
  public:
-  /// Of a trainer's parts. Throws OptionError for `cuda_graph` where there can be none.
+  /// Of a trainer's parts. Throws OptionError for `cuda_graph` with several ranks, or with a
+  /// condition whose tensors are not known.
   StepGradients(Model& model, const NoisifierT& noisifier, const ObjectiveT& objective,
                 const Ranks& ranks, Updater& updater, const TrainOptions& options)
       : model_(model),
@@ -46,10 +47,10 @@ class StepGradients {
         options_(options),
         buckets_(updater.parameters(), ranks) {
     if (!options.cuda_graph) return;
-    if (!updater.device().is_cuda() || !CudaGraph::available || ranks.size() > 1) {
+    if (ranks.size() > 1) {
       throw OptionError(
-          "cuda_graph records training on one CUDA device, by a program built with CUDA's headers; "
-          "move the model there first, or leave the option out");
+          "cuda_graph records the work of one device, and several ranks sum their gradients in the "
+          "midst of it; leave the option out");
     }
     if constexpr (MadeOfTensors<Example>) {
       graph_.emplace(module_of(model), updater.parameters());

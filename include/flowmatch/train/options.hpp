@@ -32,16 +32,16 @@ struct TrainOptions {
   bool ema_warmup = true;                    ///< see Ema
   Precision precision = Precision::float32;  ///< see optim/precision.hpp
   bool channels_last = false;                ///< lays convolution weights out channels-last
+  /// On a CUDA device: the way forward and backward is recorded once and replayed (CudaGraph), so
+  /// that a small network is not held up by the program. For a model that computes the same at
+  /// every step: what its code reads or decides on the CPU stays as it was when it was recorded.
+  bool cuda_graph = false;
   OnNonfinite on_nonfinite = OnNonfinite::stop;  ///< see train/nonfinite.hpp
   std::uint64_t seed = 0;  ///< of times, noise and whatever else the noisifier draws
   /// Whether a look at a number holds the device up, so that losses and faults are looked at each
   /// `log_every` steps only; unset: on all devices but the CPU.
   std::optional<bool> asynchronous{};
   std::int64_t log_every = 50;  ///< steps between looks at the loss where `asynchronous` holds
-  /// On a CUDA device: the way forward and backward is recorded once and replayed (CudaGraph), so
-  /// that a small network is not held up by the program. For a model that computes the same at
-  /// every step: what its code reads or decides on the CPU stays as it was when it was recorded.
-  bool cuda_graph = false;
 
   std::filesystem::path
       checkpoints{};                  ///< folder of the run's checkpoints; empty: none are written

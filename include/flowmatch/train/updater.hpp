@@ -15,6 +15,7 @@
 
 #include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/checkpoint/step_undo.hpp"
+#include "flowmatch/core/cuda_graph.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/io/manifest.hpp"
 #include "flowmatch/model/channels_last.hpp"
@@ -165,8 +166,17 @@ class Updater {
  private:
   static std::vector<at::Tensor> prepared(torch::nn::Module& module, const TrainOptions& options) {
     options.validate();
+    std::vector<at::Tensor> parameters = detail::distinct(module.parameters());
+    const bool on_cuda = !parameters.empty() && parameters.front().is_cuda();
+    if (options.cuda_graph && !(on_cuda && CudaGraph::available)) {
+      throw OptionError(
+          on_cuda ? "this program was built without CUDA's headers, which cuda_graph needs; CMake "
+                    "says whether it has found them. Or leave the option out"
+                  : "cuda_graph records the work of a CUDA device, and the weights are not on one; "
+                    "move the module there first, or leave the option out");
+    }
     if (options.channels_last) to_channels_last(module);
-    return detail::distinct(module.parameters());
+    return parameters;
   }
 
   NonfiniteWatch::Verdict judge(std::int64_t step, const at::Tensor& loss, StepUndo& undo) {
