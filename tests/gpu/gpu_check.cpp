@@ -53,7 +53,9 @@ struct Options {
 
   c10::Device at() const { return support::parse_device(device); }
   fm::Precision autocast() const {
-    return precision == "bfloat16" ? fm::Precision::bfloat16 : fm::Precision::float32;
+    return precision == "bfloat16"  ? fm::Precision::bfloat16
+           : precision == "float16" ? fm::Precision::float16
+                                    : fm::Precision::float32;
   }
 };
 
@@ -180,7 +182,7 @@ at::Tensor draw(const Options& o, auto& model, std::int64_t n) {
 
 int sample(const Options& o) {
   UNet net = network(o);
-  if (o.precision == "bfloat16") net->to(at::kBFloat16);
+  if (o.precision != "float32") net->to(o.precision == "float16" ? at::kHalf : at::kBFloat16);
   net->eval();
   fm::CudaGraphed graphed(net);
   const auto once = [&](std::int64_t n) { o.graph ? draw(o, graphed, n) : draw(o, net, n); };
@@ -281,7 +283,7 @@ int waits(const Options& o) {
     watched += watch ? 1 : 0;
     return r.step == 130 ? fm::Next::stop : fm::Next::proceed;
   });
-  if (o.precision == "bfloat16") net->to(at::kBFloat16);
+  if (o.precision != "float32") net->to(o.precision == "float16" ? at::kHalf : at::kBFloat16);
   net->eval();
   fm::CudaGraphed graphed(net);
   const auto once = [&] { o.graph ? draw(o, graphed, 64) : draw(o, net, 64); };
@@ -340,8 +342,8 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember(checks));
   app.add_option("--device", o.device, "cpu, cuda or cuda:N");
   app.add_option("--model", o.model, "paper or small");
-  app.add_option("--precision", o.precision, "float32 or bfloat16")
-      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  app.add_option("--precision", o.precision, "float32, bfloat16 or float16")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
   app.add_flag("--graph", o.graph, "by CUDA graphs");
   app.add_flag("--one-pass", o.one_pass, "scale, BatchNorm and SiLU of sampling in one pass");
   app.add_option("--batch", o.batch, "of training");

@@ -139,6 +139,24 @@ TEST_CASE("sampler: batches side by side share the observer, the stop and the fi
       fm::OptionError);
 }
 
+TEST_CASE("sampler: where a device's memory is used up the error says what to do") {
+  const AnyModel full = [](const at::Tensor& x, const at::Tensor&) {
+    if (x.size(0) > 2) TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory");
+    return x;
+  };
+  const at::Tensor x_0 = on_device::zeros({4, 2});
+  const auto grid = fm::TimeGrid::uniform(2);
+  try {
+    fm::Sampler(full, ode::Euler{}, grid).sample_from(x_0);
+    FAIL("no error");
+  } catch (const fm::MemoryError& error) {
+    CHECK(std::string_view(error.what())
+              .find("4 samples at a time; set SamplerOptions::batch_size") !=
+          std::string_view::npos);
+  }
+  CHECK(fm::Sampler(full, ode::Euler{}, grid, {.batch_size = 2}).sample_from(x_0).size(0) == 4);
+}
+
 TEST_CASE("sampler: tuple conditions are split with the batches") {
   using Condition = std::tuple<at::Tensor, at::Tensor>;
   auto model = [](const at::Tensor& x, const at::Tensor&, const Condition& c) {

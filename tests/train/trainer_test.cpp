@@ -625,6 +625,20 @@ TEST_CASE("trainer: it trains also where the caller wants no gradients") {
   CHECK(same_bits(values(*net), expected));
 }
 
+TEST_CASE("trainer: where a device's memory is used up the error says what to do") {
+  networks::Mlp net = mlp();
+  const auto before = values(*net);
+  const auto full = [](networks::Mlp& model, const fm::Noised<>& noised) {
+    if (noised.x_t.size(0) > 4) TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory");
+    return model->forward(noised.x_t, noised.t).square().mean();
+  };
+  fm::Trainer trainer(net, noisifier(), {}, full);
+  fm::TensorBatches eight = batches();
+  require_error<fm::MemoryError>([&] { trainer.fit(eight); }, "a batch of 8 samples");
+  REQUIRE(same_bits(before, values(*net)));
+  REQUIRE(trainer.fit(fm::TensorBatches(points(), 4)).steps == 12);
+}
+
 TEST_CASE("trainer: a loss without a gradient is refused and the weights stay") {
   networks::Mlp net = mlp();
   const auto before = values(*net);

@@ -71,6 +71,12 @@ class CommunicationError : public Error {
   using Error::Error;
 };
 
+/// A device whose memory does not do for what was asked of it.
+class MemoryError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// An integration that cannot go on: NaN or Inf from the model, a step that underflows, too many
 /// steps.
 class SolverError : public Error {

@@ -265,11 +265,15 @@ class Sampler {
         if (options_.stop.stop_requested()) stopped = true;
         return !stopped;
       };
-      if constexpr (stochastic) {
-        part.statistics = integrate(part.x, own, asked, observe, FreshNoise(*fresh, first));
-      } else {
-        part.statistics = integrate(part.x, own, asked, observe);
-      }
+      with_memory_for(
+          std::to_string(last - first) + " samples at a time; set SamplerOptions::batch_size lower",
+          [&] {
+            if constexpr (stochastic) {
+              part.statistics = integrate(part.x, own, asked, observe, FreshNoise(*fresh, first));
+            } else {
+              part.statistics = integrate(part.x, own, asked, observe);
+            }
+          });
     };
     const auto count = static_cast<std::int64_t>(parts.size());
     if (options_.parallel) {

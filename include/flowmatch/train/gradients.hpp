@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "flowmatch/checkpoint/position.hpp"
+#include "flowmatch/core/device_memory.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/parallel/agree.hpp"
@@ -77,7 +79,10 @@ class StepGradients {
       const auto pass = [&](const Example& example) {
         return backward(example, mine.share, static_cast<double>(sum.batches));
       };
-      const at::Tensor loss = graph_ ? (*graph_)(mine.example, pass) : pass(mine.example);
+      const at::Tensor loss = with_memory_for(
+          "a batch of " + std::to_string(mine.example.x_t.size(0)) +
+              " samples; make batches smaller, and set `accumulate` for steps of as many samples",
+          [&] { return graph_ ? (*graph_)(mine.example, pass) : pass(mine.example); });
       sum.loss = sum.loss.defined() ? sum.loss + loss : loss;
     }
     buckets_.finish();
