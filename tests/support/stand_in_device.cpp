@@ -448,24 +448,24 @@ void register_operations(torch::Library& library) {
   library.impl("view_as_complex", at::native::view_as_complex);
 }
 
-/// Before main, and never taken away: LibTorch's threads may outlive it.
-[[maybe_unused]] const bool registered = [] {
+/// What the stand-in registers: before main, and never taken away, as LibTorch's threads may
+/// outlive main.
+[[maybe_unused]] const std::vector<torch::Library>* const registered = [] {
   const char* const name = std::getenv("FLOWMATCH_TEST_DEVICE");
-  if (name == nullptr || std::string_view(name) != "stand_in") return false;
+  auto* const libraries = new std::vector<torch::Library>;
+  if (name == nullptr || std::string_view(name) != "stand_in") return libraries;
   c10::SetAllocator(type, &allocator);
   c10::impl::device_guard_impl_registry[static_cast<std::size_t>(type)].store(new Guard);
   at::MTIAHooksRegistry()->Register(
       "MTIAHooks", [](auto&&...) { return std::unique_ptr<at::MTIAHooksInterface>(new Hooks); });
-  constexpr auto kind = torch::Library::IMPL;
-  auto* const all = new torch::Library(kind, "_", c10::DispatchKey::MTIA, __FILE__, __LINE__);
-  all->fallback(torch::CppFunction::makeFromBoxedFunction<&run>());
-  for (const auto key : {c10::DispatchKey::Conjugate, c10::DispatchKey::Negative}) {
-    auto* const lazy = new torch::Library(kind, "aten", key, __FILE__, __LINE__);
-    lazy->impl("_copy_from", torch::CppFunction::makeFallthrough());
-  }
-  register_operations(
-      *new torch::Library(kind, "aten", c10::DispatchKey::MTIA, __FILE__, __LINE__));
-  return true;
+  const auto library = [&](const char* of, c10::DispatchKey key) -> torch::Library& {
+    return libraries->emplace_back(torch::Library::IMPL, of, key, __FILE__, __LINE__);
+  };
+  library("_", c10::DispatchKey::MTIA).fallback(torch::CppFunction::makeFromBoxedFunction<&run>());
+  register_operations(library("aten", c10::DispatchKey::MTIA));
+  for (const auto key : {c10::DispatchKey::Conjugate, c10::DispatchKey::Negative})
+    library("aten", key).impl("_copy_from", torch::CppFunction::makeFallthrough());
+  return libraries;
 }();
 
 }  // namespace
