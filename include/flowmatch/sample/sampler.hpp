@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "flowmatch/core/condition.hpp"
+#include "flowmatch/core/device_memory.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/core/random.hpp"
