@@ -125,9 +125,7 @@ Recipe Recipe::named(std::string_view name, const std::string& method) {
       r.times_mean = 0.8;
       r.times_stddev = 1.2;
     } else if (method == "mean_flow") {
-      r.times = "logit_normal";
-      r.times_mean = 0.4;
-      r.times_stddev = 1;
+      r.times = "uniform";  // one evaluation goes from 0 to 1, which others hardly ever draw
     } else {
       r.times = "stratified";  // epsilon's loss weights late times by itself
     }
