@@ -62,7 +62,7 @@ std::optional<Judged> get_samples(Options& o, c10::Device device) {
   const support::StopOnSignal signals;
   support::StepProgress progress("sampling");
   SamplingOptions& sampling = o.cli.sampling;
-  if (sampling.solver.empty()) sampling.solver = model.recipe.method == "ddim" ? "ddim" : "euler";
+  if (sampling.solver.empty()) sampling.solver = solver_of(model.recipe);
   sampling.observer = [&](const at::Tensor&, std::int64_t step, std::int64_t steps) {
     progress.show(step, steps);
     return !signals.token().stop_requested();
@@ -88,6 +88,11 @@ std::optional<Judged> get_samples(Options& o, c10::Device device) {
                    {"atol", sampling.atol},
                    {"eta", sampling.eta},
                    {"seed", sampling.seed}};
+  if (const auto& guidance = sampling.guidance) {
+    judged.origin["guidance"] = {{"scale", guidance->scale},
+                                 {"rule", guidance->rule},
+                                 {"interval", {guidance->from, guidance->to}}};
+  }
   return judged;
 }
 

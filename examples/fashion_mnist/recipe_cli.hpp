@@ -17,8 +17,8 @@ struct RecipeCli {
   std::optional<std::vector<std::int64_t>> widths;
   std::optional<std::int64_t> blocks, groups, size, epochs, batch, end_images, end_batch;
   std::optional<double> time_scale, range, times_mean, times_stddev, learning_rate, ema;
-  std::optional<double> end_learning_rate, end_ema;
-  std::optional<std::string> times;
+  std::optional<double> end_learning_rate, end_ema, drop, equal_times, weight_power;
+  std::optional<std::string> times, tangent, derivative;
 
   /// Those of the network and the pixels that it sees.
   void add_network_to(CLI::App& app) {
@@ -29,12 +29,16 @@ struct RecipeCli {
     app.add_option("--model", model,
                    "the post's network: paper (13.0 M parameters) or small (2.2 M)")
         ->check(CLI::IsMember({"paper", "small"}));
-    app.add_option("--method", method, "flow or ddim")->check(CLI::IsMember({"flow", "ddim"}));
+    app.add_option("--method", method,
+                   "flow, ddim, or mean_flow: average velocities, which one evaluation samples by")
+        ->check(CLI::IsMember({"flow", "ddim", "mean_flow"}));
     add(app, "--widths", widths, "channels of each level, such as 16,32,64")->delimiter(',');
     add(app, "--blocks", blocks, "residual blocks a level on the way down; one more on the way up");
     add(app, "--groups", groups, "of GroupNorm; 0 for BatchNorm");
     add(app, "--time-scale", time_scale,
         "what times are multiplied by before the network sees them");
+    add(app, "--drop-labels", drop,
+        "share of the labels hidden in training, such as 0.1, which guidance needs; 0 for none");
     add(app, "--size", size, "side of the images: 28, or more with a border of background");
     add(app, "--range", range, "black and white are -range and range");
   }
@@ -58,6 +62,16 @@ struct RecipeCli {
         ->check(CLI::IsMember({"uniform", "stratified", "logit_normal"}));
     add(app, "--times-mean", times_mean, "of logit-normal times; above 0 is nearer to data");
     add(app, "--times-stddev", times_stddev, "of logit-normal times");
+    add(app, "--equal-times", equal_times,
+        "of mean flows: share of samples with one time for both, at which the velocity is learned");
+    add(app, "--weight-power", weight_power,
+        "of mean flows: errors are divided by their own size to this power; 0 for not");
+    add(app, "--tangent", tangent,
+        "of mean flows: the derivative along the network's own velocity (own) or the path's (path)")
+        ->check(CLI::IsMember({"own", "path"}));
+    add(app, "--derivative", derivative,
+        "of mean flows, how it is found: forward, or double_backward for what has no other")
+        ->check(CLI::IsMember({"forward", "double_backward"}));
   }
 
   /// Throws OptionError for a network or pixels that cannot be.
@@ -86,6 +100,19 @@ struct RecipeCli {
     replace(r.end.batch, end_batch);
     replace(r.end.learning_rate, end_learning_rate);
     replace(r.end.ema, end_ema);
+    replace(r.drop, drop);
+    if (method != "mean_flow" && (equal_times || weight_power || tangent || derivative)) {
+      throw fm::OptionError(
+          "--equal-times, --weight-power, --tangent and --derivative belong to --method "
+          "mean_flow; leave them out for " +
+          method);
+    }
+    replace(r.mean_flow.equal, equal_times);
+    replace(r.mean_flow.loss.power, weight_power);
+    if (tangent) r.mean_flow.loss.own_velocity = *tangent == "own";
+    if (derivative == "double_backward")
+      r.mean_flow.loss.derivative = fm::Derivative::double_backward;
+    r.fit_network();
     r.validate();
     return r;
   }

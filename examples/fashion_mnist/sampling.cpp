@@ -2,17 +2,22 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "examples/fashion_mnist/ddim.hpp"
+#include "examples/fashion_mnist/guidance.hpp"
 #include "examples/fashion_mnist/run_folder.hpp"
 #include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/model/adapters.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/eval_scope.hpp"
+#include "flowmatch/model/flow_map.hpp"
 #include "flowmatch/model/rescheduled.hpp"
 #include "flowmatch/sample/dpm_solver.hpp"
+#include "flowmatch/sample/flow_map_step.hpp"
 #include "flowmatch/sample/method.hpp"
+#include "flowmatch/sample/renoise.hpp"
 #include "flowmatch/sample/sampler.hpp"
 
 namespace fashion_mnist {
@@ -106,15 +111,32 @@ Velocity velocity_of(TrainedModel& model) {
   };
 }
 
+std::string solver_of(const Recipe& recipe) {
+  if (recipe.method == "ddim") return "ddim";
+  if (recipe.method == "mean_flow") return std::string(fm::FlowMapStep::name);
+  return "euler";
+}
+
 Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
                       SamplingOptions o) {
   if (o.batch < 1)
     throw fm::OptionError("--batch is " + std::to_string(o.batch) + "; choose at least 1");
-  if (o.solver.empty()) o.solver = model.recipe.method == "ddim" ? "ddim" : "euler";
+  if (o.solver.empty()) o.solver = solver_of(model.recipe);
+  const bool mean_flow = model.recipe.method == "mean_flow";
+  const bool by_map = o.solver == fm::FlowMapStep::name;
+  if (by_map && !mean_flow) {
+    throw fm::OptionError("--solver flow_map is for runs of --method mean_flow; this one is of " +
+                          model.recipe.method);
+  }
+  const bool to_the_data = mean_flow && o.solver == fm::Renoise::name;
+  if (o.guidance && (by_map || to_the_data || o.solver.starts_with("ddim"))) {
+    throw fm::OptionError("--guidance leads velocities, which --solver " + o.solver +
+                          " does not ask for; choose another, such as euler");
+  }
   if (o.solver == "ddim" || o.solver == "ddim_fair") {
     if (model.recipe.method != "ddim") {
       throw fm::OptionError("--solver " + o.solver +
-                            " is for runs of --method ddim; this one is of flow");
+                            " is for runs of --method ddim; this one is of " + model.recipe.method);
     }
     if (o.post_grid || o.shift != 1 || o.last_step != 0)
       throw fm::OptionError("--grid, --shift and --last-step are for flows, not DDIM's steps");
@@ -123,6 +145,7 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
   if (o.post_grid && o.shift != 1)
     throw fm::OptionError("--shift is for --grid uniform; the post's grid is as it is");
   const std::int64_t batches = (x_0.size(0) + o.batch - 1) / o.batch;
+  const std::int64_t n = x_0.size(0);
   fm::SamplerOptions options;
   options.batch_size = o.batch;
   options.final_step = o.last_step;
@@ -130,20 +153,40 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
     return !o.observer || o.observer(s.x, s.first / o.batch * s.steps + s.step, batches * s.steps);
   };
   const fm::EvalScope eval(*model.net);
-  const Velocity velocity = velocity_of(model);
-  const auto run = [&](auto method, auto plan) {
+  std::int64_t rows = 0;  // that the network has seen
+  const auto average = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& r,
+                           const at::Tensor& c) {
+    rows += x.size(0);
+    return model.net->forward(x, t, r, c);
+  };
+  Velocity velocity = [&rows, v = velocity_of(model)](const at::Tensor& x, const at::Tensor& t,
+                                                      const at::Tensor& c) {
+    rows += x.size(0);
+    return v(x, t, c);
+  };
+  if (to_the_data) {
+    velocity = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) {
+      return average(x, t, at::ones_like(t), c);
+    };
+  }
+  if (o.guidance) velocity = guided(std::move(velocity), model.recipe, *o.guidance);
+  const auto run_model = [&](auto& sampled, auto method, auto plan) {
     fm::Rng fresh(o.seed, x_0.device());
     const fm::SampleResult result =
-        fm::Sampler(velocity, method, plan, options).solve(x_0, fresh, labels);
-    return Samples{model.recipe.pixels.to_images(result.x).cpu(),
-                   result.statistics.evaluations / batches};
+        fm::Sampler(sampled, method, plan, options).solve(x_0, fresh, labels);
+    return Samples{model.recipe.pixels.to_images(result.x).cpu(), rows / n};
   };
+  const auto run = [&](auto method, auto plan) { return run_model(velocity, method, plan); };
   // Where DDIM's network begins to see data.
   const double begin = model.recipe.method == "ddim" ? 0.01 : 0;
   const auto grid = [&] {
     return o.post_grid ? fm::TimeGrid::post(o.steps)
                        : fm::TimeGrid::shifted(o.steps, o.shift, begin, 1 - o.last_step);
   };
+  if (by_map) {
+    fm::FlowMap map(average);
+    return run_model(map, fm::FlowMapStep{}, grid());
+  }
   if (o.solver == fm::DpmSolver<1>::name) return run(fm::DpmSolver<1>(o.eta), grid());
   if (o.solver == fm::DpmSolver<2>::name) return run(fm::DpmSolver<2>(o.eta), grid());
   return fm::with_method(o.solver, [&](auto method) {

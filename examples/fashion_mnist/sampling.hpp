@@ -17,10 +17,16 @@ struct TrainedModel {
   UNet net{nullptr};
 };
 
+/// Classifier-free guidance (docs/guidance.md), of runs that were trained with labels dropped.
+struct GuidanceOptions {
+  double scale = 1;            ///< 1: the label alone, 0: no label
+  std::string rule = "plain";  ///< plain | zero_star | projected
+  double from = 0, to = 1;     ///< the times of guidance
+};
+
 /// How to sample.
 struct SamplingOptions {
-  std::string
-      solver;  ///< a method of the library, ddim or ddim_fair; empty: euler, or ddim for such runs
+  std::string solver;  ///< a method of the library, ddim, ddim_fair or flow_map; empty: `solver_of`
   std::int64_t steps = 100;  ///< of fixed-step methods
   double rtol = 1e-3;        ///< of adaptive methods
   double atol = 1e-3;
@@ -30,6 +36,7 @@ struct SamplingOptions {
   double eta = 1;          ///< of DDIM and dpm_solver_1 and 2
   std::int64_t batch = 256;
   std::uint64_t seed = 42;
+  std::optional<GuidanceOptions> guidance{};
   /// Hears of x [b, 1, H, W] after each step; `step` counts over all batches, `steps` is 0 where
   /// unknown.
   std::function<bool(const at::Tensor& x, std::int64_t step, std::int64_t steps)> observer{};
@@ -61,18 +68,23 @@ using Velocity =
     std::function<at::Tensor(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label)>;
 
 /// The network's output as a velocity of the straight path, whatever it was trained to predict.
-/// DDIM's is asked at the same signal-to-noise ratio; at t = 0 its epsilon says nothing of x_1.
+/// DDIM's is asked at the same signal-to-noise ratio; at t = 0 its epsilon says nothing of x_1. A
+/// mean flow's is the average over no time.
 /// Every method is compiled for this one type, not for each kind of network.
 Velocity velocity_of(TrainedModel& model);
 
 /// Sample i is of class i mod 10: int64 [n].
 inline at::Tensor classes_in_turn(std::int64_t n) { return at::arange(n, at::kLong).remainder(10); }
 
+/// What a run is sampled by unless another solver is asked for: euler, ddim or flow_map.
+std::string solver_of(const Recipe& recipe);
+
 /// Noise, or the blank page that the recipe starts from.
 at::Tensor starts(const Recipe& recipe, std::int64_t n, fm::Rng& rng);
 
 /// Samples from the starts x_0 [N, 1, H, W] with labels int64 [N]. Throws OptionError for a
-/// solver that is unknown or does not go with the run.
+/// solver or guidance that is unknown or does not go with the run. Of a mean flow, flow_map goes
+/// from time to time in one evaluation each, and renoise to the data and back to the next time.
 Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tensor& labels,
                       SamplingOptions options);
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "examples/fashion_mnist/sampling.hpp"
 #include "flowmatch/core/error.hpp"
@@ -15,12 +16,16 @@ struct SamplingCli {
   std::string grid = "uniform";
   std::string weights = "auto";
   SamplingOptions sampling;
+  std::optional<double> scale;  ///< of guidance
+  std::string rule = "plain";
+  std::vector<double> interval = {0, 1};
 
   void add_to(CLI::App& app) {
     app.add_option(
         "--solver", sampling.solver,
         "euler, midpoint, heun2, heun3, rk4, rk4_classic, explicit_adams, implicit_adams; "
-        "with fresh noise: dpm_solver_1, dpm_solver_2; "
+        "with fresh noise: dpm_solver_1, dpm_solver_2; for mean flows flow_map, or renoise with "
+        "fresh noise; "
         "adaptive: adaptive_heun, fehlberg2, bosh3, tsit5, dopri5, dopri8; for DDIM runs "
         "ddim (the notebook's) or ddim_fair");
     app.add_option("--steps", sampling.steps, "steps of the fixed-step methods and of DDIM");
@@ -38,6 +43,17 @@ struct SamplingCli {
     app.add_option("--weights", weights, "ema, raw, or auto: ema if the run kept them")
         ->check(CLI::IsMember({"auto", "ema", "raw"}));
     app.add_option("--seed", sampling.seed, "of the noise");
+    auto* guided =
+        app.add_option("--guidance", scale,
+                       "of runs with --drop-labels: how far samples are led to their label; 1 is "
+                       "the network's own way, 0 that without a label");
+    app.add_option("--guidance-rule", rule, "plain, zero_star or projected")
+        ->check(CLI::IsMember({"plain", "zero_star", "projected"}))
+        ->needs(guided);
+    app.add_option("--guidance-interval", interval, "A,B: the times of guidance, of 0,1")
+        ->delimiter(',')
+        ->expected(2)
+        ->needs(guided);
   }
 
   /// Throws OptionError for what is out of range; n is the number of samples.
@@ -56,6 +72,7 @@ struct SamplingCli {
                             "; choose one in [0, 1)");
     }
     sampling.post_grid = grid == "post";
+    if (scale) sampling.guidance = {*scale, rule, interval.front(), interval.back()};
   }
 
   TrainedModel load(const std::filesystem::path& checkpoint, c10::Device device) const {

@@ -34,6 +34,8 @@
 #include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
 #include "flowmatch/io/read_file.hpp"
+#include "flowmatch/model/channels_last.hpp"
+#include "flowmatch/model/state_dict.hpp"
 #include "flowmatch/monitor/early_stopping.hpp"
 #include "flowmatch/monitor/metrics_log.hpp"
 #include "flowmatch/monitor/progress.hpp"
@@ -85,7 +87,7 @@ support::Picture draw_samples(const Options& o, const UNet& net) {
   TrainedModel model{o.recipe, net};
   fm::Rng rng(o.seed);
   SamplingOptions options;
-  options.steps = 25;
+  options.steps = o.recipe.method == "mean_flow" ? 1 : 25;
   options.seed = o.seed;
   const Samples samples = sample_images(model, starts(o.recipe, n, rng).to(device),
                                         classes_in_turn(n).to(device), options);
@@ -136,13 +138,22 @@ void check(const Options& o) {
 UNet initial_network(const Options& o) {
   if (o.from.empty() || !fm::list_checkpoints(o.out).empty()) return UNet(o.recipe.net);
   const TrainedModel start = load_model(o.from, std::nullopt, at::kCPU);
-  if (start.recipe.net != o.recipe.net || start.recipe.method != o.recipe.method ||
+  // A mean flow may begin as the flow that it is an average of.
+  const bool from_flow = o.recipe.method == "mean_flow" && start.recipe.method == "flow" &&
+                         start.recipe.target == "velocity" && start.recipe.source == "noise";
+  UNetOptions shape = o.recipe.net;
+  shape.two_times = start.recipe.net.two_times;
+  if (start.recipe.net != shape || (start.recipe.method != o.recipe.method && !from_flow) ||
       start.recipe.pixels != o.recipe.pixels) {
     throw fm::OptionError("--from " + o.from.string() +
                           " is of another network, method or pixels; give the options that it was "
-                          "trained with");
+                          "trained with, or --method mean_flow to go on from a flow");
   }
-  return start.net;
+  if (!from_flow) return start.net;
+  UNet net(o.recipe.net);
+  fm::load_state_dict(*net, fm::state_dict(*start.net), {.strict = false});  // all but r - t
+  fm::to_channels_last(*net);
+  return net;
 }
 
 /// Trains by `recipe` (the run's, or that of its end alone) into `folder`; goes on with what it
@@ -162,8 +173,9 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
   fm::TensorBatches batches(recipe.pixels.from_images(data.images).to(device),
                             data.labels.to(device), recipe.batch, {.seed = o.seed});
 
-  return with_noisifier(recipe, [&](const auto& noisifier) {
-    fm::Trainer trainer(net, noisifier, options, fm::PredictionLoss<>{}, ranks);
+  return with_training(recipe, [&](const auto& noisifier, const auto& objective,
+                                   const auto& judged_by) {
+    fm::Trainer trainer(net, noisifier, options, objective, ranks);
     if (trainer.resume(
             [](const std::string& damaged) { std::cerr << "note: " << damaged << '\n'; })) {
       if (first) std::cerr << "resuming at step " << trainer.steps() << '\n';
@@ -205,7 +217,8 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
     // So that the averaged weights have statistics of their own in each epoch's checkpoint.
     const fm::BeforeCheckpoint measure([&](const fm::EpochReport&) {
       if (trainer.ema() == nullptr || o.hold_batch_norm) return;
-      fm::measure_batch_norm(net, noisifier, batches, {.seed = o.seed, .ema = trainer.ema()});
+      fm::measure_batch_norm(net, noisifier, batches, {.seed = o.seed, .ema = trainer.ema()},
+                             objective);
     });
     // The score of the checkpoint, so that the best one stays.
     std::optional<double> validation_loss;
@@ -215,7 +228,7 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
           net, noisifier,
           fm::TensorBatches(recipe.pixels.from_images(held_out.images), held_out.labels,
                             recipe.batch, {.shuffle = false}),
-          {.seed = o.seed, .ema = trainer.ema()});
+          {.seed = o.seed, .ema = trainer.ema()}, judged_by);
       validation_loss = validation();
       std::cerr << fmt::format("validation loss {:.4f}\n", *validation_loss);
       losses->write(r.step, {validation_loss});
@@ -270,10 +283,16 @@ int train(Options o) {
   if (ranks.rank() == 0) {
     const double gflop = net->gflop(o.recipe.pixels.size);
     const auto seen = static_cast<double>(o.recipe.epochs * n + in_end);
+    const double step = o.recipe.cost_of_step();
     std::cerr << fmt::format(
         "training {} by a UNet of widths {} on {} images: {:.4f} GFLOP forward an image, in all "
         "{:.2f} times the cost of the post's small network\n",
-        o.recipe.method, fmt::join(o.recipe.net.widths, ", "), n, gflop, seen * gflop / post_cost);
+        o.recipe.method, fmt::join(o.recipe.net.widths, ", "), n, gflop,
+        seen * gflop * step / post_cost);
+    if (step > 1) {
+      std::cerr << fmt::format("a step costs {:.2f} times a flow's, which is counted\n", step);
+    }
+    if (!o.from.empty()) std::cerr << "the cost of the run that it begins with comes on top\n";
   }
   net->to(device);
 
@@ -291,7 +310,7 @@ int train(Options o) {
 }
 
 int main(int argc, char** argv) {
-  CLI::App app("Train flow matching (or its DDIM benchmark) on Fashion-MNIST",
+  CLI::App app("Train flow matching (or mean flows, or its DDIM benchmark) on Fashion-MNIST",
                "fashion_mnist_train");
   Options o;
   o.command = support::command_line(argc, argv);
@@ -299,7 +318,8 @@ int main(int argc, char** argv) {
                  "folder with the four IDX files, gzipped or not (default: see the README)");
   app.add_option("--out", o.out, "folder of the run")->required();
   app.add_option("--from", o.from,
-                 "a run whose weights to begin with, the averaged ones if it has some");
+                 "a run whose weights to begin with, the averaged ones if it has some; a mean "
+                 "flow may begin with a flow's");
   o.recipe_cli.add_to(app);
   app.add_flag("--hold-batch-norm", o.hold_batch_norm,
                "with --from: train with the statistics of its BatchNorm instead of each batch's");

@@ -105,7 +105,10 @@ torch::Tensor NormActConvImpl::activated(const torch::Tensor& x, const torch::Te
 #endif
   // shift + x (1 + scale) in one pass over x.
   const torch::Tensor h = scale.defined() ? torch::addcmul(shift, x, 1 + scale) : x;
-  return torch::silu(group_norm_.is_empty() ? batch_norm_->forward(h) : group_norm_->forward(h));
+  if (group_norm_.is_empty()) return torch::silu(batch_norm_->forward(h));
+  // LibTorch's forward derivative of it takes views, which channels-last does not allow.
+  const bool is_dual = h._fw_grad(/*level=*/0).defined();
+  return torch::silu(group_norm_->forward(is_dual ? h.contiguous() : h));
 }
 
 torch::Tensor NormActConvImpl::forward(const torch::Tensor& x, const torch::Tensor& scale,
@@ -177,22 +180,45 @@ UNetImpl::UNetImpl(const UNetOptions& o)
           register_module("grow" + std::to_string(level), nn::Conv2d(conv3x3(width, width))));
     }
   }
+  if (!o.two_times) return;
+  span1_ = register_module("span1", nn::Linear(o.widths[0], embedding));
+  span2_ = register_module("span2", nn::Linear(embedding, embedding));
+  nn::init::zeros_(span2_->weight);
+  nn::init::zeros_(span2_->bias);
 }
 
-torch::Tensor UNetImpl::embed(const torch::Tensor& t, const torch::Tensor& classes) {
+torch::Tensor UNetImpl::waves(const torch::Tensor& t) {
   if (frequencies_.device() != t.device()) frequencies_ = frequencies_.to(t.device());
   const torch::Tensor angles = (time_scale_ * t.to(torch::kFloat)).unsqueeze(1) * frequencies_;
-  torch::Tensor waves =
-      torch::cat({angles.sin(), angles.cos()}, 1).to(time1_->weight.scalar_type());
-  if (!time_norm_.is_empty()) waves = torch::silu(time_norm_->forward(waves));
-  const torch::Tensor time = time2_->forward(torch::silu(time1_->forward(waves)));
+  return torch::cat({angles.sin(), angles.cos()}, 1).to(time1_->weight.scalar_type());
+}
+
+torch::Tensor UNetImpl::embed(const torch::Tensor& t, const torch::Tensor& r,
+                              const torch::Tensor& classes) {
+  torch::Tensor first = waves(t);
+  if (!time_norm_.is_empty()) first = torch::silu(time_norm_->forward(first));
+  torch::Tensor time = time2_->forward(torch::silu(time1_->forward(first)));
+  if (!span1_.is_empty()) time = time + span2_->forward(torch::silu(span1_->forward(waves(r - t))));
   // Every block starts from the activated embedding, so it is activated once here.
   return torch::silu(time + class_embedding_->forward(classes));
 }
 
 torch::Tensor UNetImpl::forward(const torch::Tensor& x, const torch::Tensor& t,
+                                const torch::Tensor& r, const torch::Tensor& classes) {
+  if (span1_.is_empty()) {
+    throw flowmatch::OptionError(
+        "this UNet has one time and was asked for an average over two; build it with two_times, "
+        "as --method mean_flow does");
+  }
+  return run(x, embed(t, r, classes));
+}
+
+torch::Tensor UNetImpl::forward(const torch::Tensor& x, const torch::Tensor& t,
                                 const torch::Tensor& classes) {
-  const torch::Tensor embedding = embed(t, classes);
+  return run(x, embed(t, t, classes));
+}
+
+torch::Tensor UNetImpl::run(const torch::Tensor& x, const torch::Tensor& embedding) {
   torch::Tensor h = first_->forward(in_layout(x, first_->weight.suggest_memory_format()));
   std::vector<torch::Tensor> skips = {h};
   for (std::size_t level = 0; level < down_.size(); ++level) {
@@ -236,6 +262,10 @@ double UNetImpl::gflop(std::int64_t size) const {
   };
   add(*time1_, 1);
   add(*time2_, 1);
+  if (!span1_.is_empty()) {
+    add(*span1_, 1);
+    add(*span2_, 1);
+  }
   add(*first_, size);
   add(*last_, size);
   std::int64_t side = size;

@@ -17,11 +17,12 @@ namespace fashion_mnist {
 /// The shape of a UNet.
 struct UNetOptions {
   std::int64_t channels = 1;
-  std::int64_t classes = 10;
+  std::int64_t classes = 10;  ///< rows of the label's embedding, one for no label too
   std::vector<std::int64_t> widths = {32, 64, 128, 256};
   std::int64_t blocks = 2;  ///< residual blocks a level on the way down; one more on the way up
   std::int64_t groups = 0;  ///< of GroupNorm (Wu & He 2018); 0 for BatchNorm, as the post has it
   double time_scale = 1;    ///< what t is multiplied by before its sines and cosines are taken
+  bool two_times = false;   ///< of an average velocity from t to r: r - t is embedded too
 
   /// The network behind the blog post: 13,023,072 parameters.
   static UNetOptions paper() { return {}; }
@@ -77,14 +78,18 @@ class ResidualBlockImpl : public torch::nn::Module {
 TORCH_MODULE(ResidualBlock);
 
 /// The class-conditional UNet of the blog post (fastai course22p2, notebook 28): the velocity v(x,
-/// t, class).
+/// t, class); with two times the average velocity u(x, t, r, class) from t to r, which begins as
+/// what the network is without the second: the last layer of r - t is zero.
 class UNetImpl : public torch::nn::Module {
  public:
   explicit UNetImpl(const UNetOptions& options = UNetOptions::paper());
 
   /// x [B, C, H, W] with H and W multiples of 2^(levels-1), t [B] in [0, 1], classes int64 [B] ->
-  /// [B, C, H, W].
+  /// [B, C, H, W]. With two times u(x, t, t), which is the velocity.
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t,
+                        const torch::Tensor& classes);
+  /// The average velocity from t to r, both [B]. Throws OptionError for a network of one time.
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t, const torch::Tensor& r,
                         const torch::Tensor& classes);
 
   /// From now on BatchNorm takes its statistics as they are in training too, instead of each
@@ -97,7 +102,9 @@ class UNetImpl : public torch::nn::Module {
   double gflop(std::int64_t size) const;
 
  private:
-  torch::Tensor embed(const torch::Tensor& t, const torch::Tensor& classes);
+  torch::Tensor waves(const torch::Tensor& t);
+  torch::Tensor run(const torch::Tensor& x, const torch::Tensor& embedding);
+  torch::Tensor embed(const torch::Tensor& t, const torch::Tensor& r, const torch::Tensor& classes);
 
   torch::Tensor frequencies_;
   double time_scale_;
@@ -107,6 +114,8 @@ class UNetImpl : public torch::nn::Module {
   torch::nn::BatchNorm1d time_norm_{nullptr};  // goes with the other layers' BatchNorm
   torch::nn::Linear time1_;
   torch::nn::Linear time2_;
+  torch::nn::Linear span1_{nullptr};  // of r - t, where there are two times
+  torch::nn::Linear span2_{nullptr};
   std::vector<std::vector<ResidualBlock>> down_;
   std::vector<torch::nn::Conv2d> shrink_;
   ResidualBlock middle_{nullptr};

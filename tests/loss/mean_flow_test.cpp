@@ -81,6 +81,26 @@ TEST_CASE("mean_flow: both derivatives are the central difference's") {
   }
 }
 
+TEST_CASE("mean_flow: samples of one time are targets as they are, and cost no derivative") {
+  const auto noised = two_times(50);
+  const at::Tensor same = noised.r == noised.t;
+  std::int64_t asked = 0;
+  const auto model = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
+    asked = x.size(0);
+    return average(x, t, r);
+  };
+  const fm::MeanFlowLoss loss;
+  auto counted = model;
+  const at::Tensor target = loss.target_of(counted, noised);
+  CHECK(asked == 50 - same.sum().item<std::int64_t>());
+  CHECK(torch::equal(target.index({same}), noised.target.index({same})));
+  fm::TwoTimeNoised<> equal = noised;
+  equal.r = equal.t;
+  asked = -1;
+  CHECK(torch::equal(loss.target_of(counted, equal), equal.target));
+  CHECK(asked == -1);
+}
+
 TEST_CASE("mean_flow: errors are weighed by their own size, and the gradient is u's alone") {
   torch::manual_seed(5);
   Net net;

@@ -1,6 +1,7 @@
 #include "examples/fashion_mnist/unet.hpp"
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/loss/mean_flow.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "tests/support/test.hpp"
 
@@ -89,6 +90,45 @@ TEST_CASE("unet: channels-last changes nothing and every parameter gets a gradie
   net->train();
   net->forward(x, t, labels).square().sum().backward();
   for (const auto& p : net->named_parameters()) {
+    INFO(p.key());
+    CHECK(p.value().grad().defined());
+  }
+}
+
+TEST_CASE("unet: one of two times begins as that of one, and has a derivative along them") {
+  const std::int64_t groups = GENERATE(0, 4);
+  UNetOptions shape{.widths = {8, 16}, .blocks = 1, .groups = groups};
+  torch::manual_seed(0);
+  UNet one(shape);
+  shape.two_times = true;
+  torch::manual_seed(0);
+  UNet two(shape);
+  for (UNet* net : {&one, &two}) {
+    fm::to_channels_last(**net);
+    (*net)->eval();
+  }
+  const at::Tensor x = torch::randn({3, 1, 28, 28});
+  const at::Tensor t = torch::rand({3}), r = torch::ones({3});
+  const at::Tensor labels = torch::tensor({0, 4, 9});
+  CHECK(close(two->forward(x, t, r, labels), one->forward(x, t, labels), 1e-5, 1e-5));
+  CHECK(torch::equal(two->forward(x, t, labels), two->forward(x, t, t, labels)));
+  CHECK(two->gflop(28) > one->gflop(28));
+  require_error<fm::OptionError>([&] { one->forward(x, t, r, labels); }, "build it with two_times");
+
+  {
+    const torch::NoGradGuard no_grad;
+    two->named_parameters()["span2.weight"].normal_();
+  }
+  CHECK_FALSE(close(two->forward(x, t, r, labels), two->forward(x, t, labels), 1e-3, 1e-3));
+  const fm::TwoTimeNoised<at::Tensor> noised{{x, t, torch::randn_like(x), labels}, r};
+  const auto target = [&](fm::Derivative derivative) {
+    return fm::MeanFlowLoss({.derivative = derivative}).target_of(two, noised);
+  };
+  CHECK(
+      close(target(fm::Derivative::forward), target(fm::Derivative::double_backward), 1e-3, 1e-3));
+  two->train();
+  two->forward(x, t, r, labels).square().sum().backward();
+  for (const auto& p : two->named_parameters()) {
     INFO(p.key());
     CHECK(p.value().grad().defined());
   }

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/types.hpp"
@@ -97,8 +98,9 @@ struct MeanFlowOptions {
 /// as in improved mean flows (arXiv 2512.02012), whose loss on v this is. Each sample's squared
 /// error is divided by its own size to a power.
 ///
-/// The derivative is taken in evaluation mode: no dropout, running statistics of BatchNorm. As it
-/// needs no gradient, ranks that train together exchange the same gradients as ever. An operation
+/// The derivative is taken in evaluation mode, no dropout, running statistics of BatchNorm; and
+/// only of samples whose times differ, as for the others it counts for nothing. As it needs no
+/// gradient, ranks that train together exchange the same gradients as ever. An operation
 /// without a forward derivative throws LibTorch's error, which names it: choose double_backward
 /// then. Throws OptionError for options out of range, ShapeError for an output of another shape.
 class MeanFlowLoss {
@@ -122,21 +124,26 @@ class MeanFlowLoss {
   /// What u(x_t, t, r) is to be, without a gradient [B, …].
   template <class Model, class C>
   at::Tensor target_of(Model& model, const TwoTimeNoised<C>& noised) const {
+    at::Tensor target = noised.target.to(state_dtype(noised.target));
+    const at::Tensor apart = (noised.r != noised.t).nonzero().flatten();
+    if (apart.size(0) == 0) return target;
+    const auto chosen = [&](const at::Tensor& all) { return all.index_select(0, apart); };
+    const at::Tensor x = chosen(noised.x_t), t = chosen(noised.t), r = chosen(noised.r);
+    const C condition = condition_traits<C>::index_select(noised.condition, apart);
     const EvalScope eval(model);
-    const auto u = [&](const at::Tensor& x, const at::Tensor& t) {
-      return call_flow_map(model, x, t, noised.r, noised.condition);
+    const auto u = [&](const at::Tensor& x_, const at::Tensor& t_) {
+      return call_flow_map(model, x_, t_, r, condition);
     };
-    at::Tensor along = noised.target;
+    at::Tensor along = chosen(noised.target);
     if (options_.own_velocity) {
       const at::NoGradGuard no_grad;
-      along = call_flow_map(model, noised.x_t, noised.t, noised.t, noised.condition);
+      along = call_flow_map(model, x, t, t, condition);
     }
     const at::Tensor du = options_.derivative == Derivative::forward
-                              ? detail::derivative_forward(u, noised.x_t, along, noised.t)
-                              : detail::derivative_backward(u, noised.x_t, along, noised.t);
-    const at::ScalarType exact = state_dtype(noised.target);
-    const at::Tensor span = expand_time(noised.r - noised.t, noised.x_t).to(exact);
-    return noised.target.to(exact) + span * du.to(exact);
+                              ? detail::derivative_forward(u, x, along, t)
+                              : detail::derivative_backward(u, x, along, t);
+    const at::Tensor span = expand_time(r - t, x).to(target.scalar_type());
+    return target.index_add(0, apart, span * du.to(target.scalar_type()));
   }
 
  private:

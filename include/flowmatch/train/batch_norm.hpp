@@ -105,9 +105,10 @@ class MeasuringScope {
 };
 
 /// `measure_batch_norm` on a source that is the caller's.
-template <class Model, class NoisifierT, BatchSource Source>
+template <class Model, class NoisifierT, BatchSource Source, class ObjectiveT = PredictionLoss<>>
 void measure_batch_norm_on(Model& model, const NoisifierT& noisifier, Source& source,
-                           const MeasureBatchNormOptions& options) {
+                           const MeasureBatchNormOptions& options,
+                           const ObjectiveT& objective = {}) {
   if (options.batches < 1)
     throw OptionError("BatchNorm measured on " + std::to_string(options.batches) +
                       " batches; choose at least 1");
@@ -123,7 +124,7 @@ void measure_batch_norm_on(Model& model, const NoisifierT& noisifier, Source& so
   const std::optional<Placement> placement = placement_of(model);
   const Rng rng(options.seed, placement ? placement->device : c10::kCPU);
   for (std::int64_t i = 0; batch; ++i) {
-    batch_loss(model, noisifier, PredictionLoss<>{}, *batch,
+    batch_loss(model, noisifier, objective, *batch,
                rng.fork("batch norm", static_cast<std::uint64_t>(i)));
     if (i + 1 == options.batches) break;  // before another batch is fetched
     batch = next_with_samples(source);
@@ -141,11 +142,12 @@ void measure_batch_norm_on(Model& model, const NoisifierT& noisifier, Source& so
 /// weights move in the average's window, the more it matters. All other layers are in evaluation
 /// mode, and no generator moves. Does nothing for a model without such layers. Throws OptionError
 /// for less than one batch, DataError for a source without samples, and whatever source and model
-/// throw; nothing has changed then.
-template <class Model, class NoisifierT, BatchSource Source>
+/// throw; nothing has changed then. The model is called as the `objective` calls it; of models of
+/// two times that has to be theirs.
+template <class Model, class NoisifierT, BatchSource Source, class ObjectiveT = PredictionLoss<>>
 void measure_batch_norm(Model& model, const NoisifierT& noisifier, Source source,
-                        MeasureBatchNormOptions options = {}) {
-  detail::measure_batch_norm_on(model, noisifier, source, options);
+                        MeasureBatchNormOptions options = {}, const ObjectiveT& objective = {}) {
+  detail::measure_batch_norm_on(model, noisifier, source, options, objective);
 }
 
 /// A hook that does so at each epoch's end, for the averaged weights where the trainer keeps some,

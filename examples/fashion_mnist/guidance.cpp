@@ -1,0 +1,27 @@
+#include "examples/fashion_mnist/guidance.hpp"
+
+#include <utility>
+
+#include "flowmatch/core/error.hpp"
+#include "flowmatch/model/guidance.hpp"
+
+namespace fashion_mnist {
+
+Velocity guided(Velocity velocity, const Recipe& recipe, const GuidanceOptions& o) {
+  if (recipe.drop == 0) {
+    throw fm::OptionError(
+        "guidance needs a network that knows samples of no label, and this run has seen each with "
+        "its own; train with --drop-labels 0.1, or leave --guidance out");
+  }
+  const auto by = [&](auto rule) -> Velocity {
+    return fm::ClassifierFreeGuidance(std::move(velocity), at::full({1}, no_label, at::kLong),
+                                      fm::IntervalGuidance(rule, o.from, o.to));
+  };
+  if (o.rule == "plain") return by(fm::LinearGuidance(o.scale));
+  if (o.rule == "zero_star") return by(fm::ZeroStarGuidance(o.scale));
+  if (o.rule == "projected") return by(fm::ProjectedGuidance(o.scale));
+  throw fm::OptionError("there is no guidance rule '" + o.rule +
+                        "'; choose plain, zero_star or projected");
+}
+
+}  // namespace fashion_mnist
