@@ -1,5 +1,5 @@
-// Snippets of docs/quick-start.md, concepts.md, training.md, monitoring.md and data.md, compiled
-// and run.
+// Snippets of docs/quick-start.md, concepts.md, training.md, monitoring.md, data.md and gpu.md,
+// compiled and run.
 
 #include <torch/script.h>
 #include <torch/torch.h>
@@ -86,6 +86,20 @@ void watch(Net net, const at::Tensor& data, const at::Tensor& labels,
     board.writer().scalar("validation/loss", loss, r.step);
     return stopping(loss);
   });
+}
+
+// docs/gpu.md
+void train_on_a_gpu(Net net, const at::Tensor& images, const at::Tensor& labels) {
+  net->to(torch::kCUDA);
+  fm::TrainOptions options;
+  options.precision = fm::Precision::bfloat16;  // autocast; weights stay float32
+  options.channels_last = true;                 // for networks of convolutions
+  options.cuda_graph = true;                    // see below
+  fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), options);
+  trainer.fit(fm::TensorBatches(images.to(torch::kCUDA), labels.to(torch::kCUDA), 512));
+
+  fm::CudaGraphed fast(net);
+  fm::Sampler sampler(fast, fm::ode::Euler{}, fm::TimeGrid::uniform(20));
 }
 
 int main() {
@@ -192,6 +206,7 @@ int main() {
   std::cout << "x(1) = " << path.x[2][0].item<double>() << '\n';
 
   watch(net, data, labels, run);
+  if (torch::cuda::is_available() && fm::CudaGraph::available) train_on_a_gpu(net, data, labels);
 
   fm::save_npy(run / "bytes.npy", torch::randint(256, {512, 2}, at::kByte));
   fm::Transformed floats(fm::TensorBatches(fm::map_npy(run / "bytes.npy"), 64),

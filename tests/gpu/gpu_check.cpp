@@ -33,7 +33,9 @@
 #include "flowmatch/data/tensor_batches.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/cuda_graphed.hpp"
+#include "flowmatch/noisify/noisifier.hpp"
 #include "flowmatch/ode/runge_kutta.hpp"
+#include "flowmatch/path/affine.hpp"
 #include "flowmatch/sample/sampler.hpp"
 #include "flowmatch/train/trainer.hpp"
 

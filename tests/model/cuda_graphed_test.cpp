@@ -68,7 +68,7 @@ TEST_CASE("cuda_graphed: a Sampler knows the module inside") {
   net->to(test_device());
   net->train();
   fm::Sampler plain(net, fm::ode::Euler{}, fm::TimeGrid::uniform(3));
-  fm::Sampler graphed(fm::CudaGraphed(net), fm::ode::Euler{}, fm::TimeGrid::uniform(3));
+  fm::Sampler graphed{fm::CudaGraphed(net), fm::ode::Euler{}, fm::TimeGrid::uniform(3)};
   for (int call = 0; call < 3; ++call) {
     fm::Rng a(1, test_device()), b(1, test_device());
     CHECK(close(graphed.sample({3, 1, 5, 5}, a, on_device::arange(3)),
