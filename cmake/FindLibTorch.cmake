@@ -170,9 +170,11 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   target_include_directories(
     LibTorch::LibTorch SYSTEM
     INTERFACE "${LibTorch_ROOT_DIR}/include" "${LibTorch_ROOT_DIR}/include/torch/csrc/api/include")
-  # libtorch only registers its CUDA half, so a linker that drops unused libraries would drop it.
-  target_link_libraries(LibTorch::LibTorch INTERFACE -Wl,--no-as-needed ${_libraries} -Wl,--as-needed
-                                                     ${CMAKE_THREAD_LIBS_INIT})
+  # The wheels' libraries export parts of std::filesystem, and that of CUDA's libtorch.so jumps to
+  # nowhere (remove_all): the system's comes first. libtorch only registers its CUDA half, so a linker
+  # that drops unused libraries would drop it.
+  target_link_libraries(LibTorch::LibTorch INTERFACE -Wl,--no-as-needed -l:libstdc++.so.6 ${_libraries}
+                                                     -Wl,--as-needed ${CMAKE_THREAD_LIBS_INIT})
   target_link_options(LibTorch::LibTorch INTERFACE "-Wl,-rpath,${LibTorch_LIBRARY_DIR}")
 
   set(LibTorch_CUDA OFF)

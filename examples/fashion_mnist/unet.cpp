@@ -2,9 +2,6 @@
 
 #include <torch/nn/functional/upsampling.h>
 #include <torch/torch.h>
-#if defined(FLOWMATCH_CUDA)
-#include <ATen/cuda/jiterator.h>
-#endif
 
 #include <cmath>
 #include <string>
@@ -71,49 +68,14 @@ NormActConvImpl::NormActConvImpl(std::int64_t in, std::int64_t out, std::int64_t
   conv_ = register_module("conv", nn::Conv2d(conv3x3(in, out).bias(bias)));
 }
 
-bool& one_pass_on_cuda() {
-  static bool on = false;
-  return on;
-}
-
-torch::Tensor NormActConvImpl::activated(const torch::Tensor& x, const torch::Tensor& scale,
-                                         const torch::Tensor& shift) {
-#if defined(FLOWMATCH_CUDA)
-  // LibTorch compiles it when it is first used.
-  if (one_pass_on_cuda() && x.is_cuda() && !batch_norm_.is_empty() && !batch_norm_->is_training() &&
-      !torch::GradMode::is_enabled() && x.scalar_type() != torch::kDouble &&
-      x.scalar_type() == batch_norm_->weight.scalar_type()) {
-    static const std::string body = R"(
-      float z = ((float)x - (float)mean) * rsqrtf((float)variance + 1e-5f) * (float)weight + (float)bias;
-      return (T)(z / (1.0f + expf(-z)));
-    })";
-    static const std::string plain =
-        "template <typename T> T norm_silu(T x, T mean, T variance, T weight, T bias) {" + body;
-    static const std::string modulated =
-        "template <typename T> T modulated_norm_silu(T in, T scale, T shift, T mean, T variance, T "
-        "weight, T bias) { float x = (float)in * (1.0f + (float)scale) + (float)shift;" +
-        body;
-    const auto channels = [](const torch::Tensor& t) { return t.view({1, -1, 1, 1}); };
-    c10::SmallVector<torch::Tensor> inputs{x};
-    if (scale.defined()) inputs.append({scale, shift});
-    inputs.append({channels(batch_norm_->running_mean), channels(batch_norm_->running_var),
-                   channels(batch_norm_->weight), channels(batch_norm_->bias)});
-    return at::cuda::CompileAndLaunchKernel(scale.defined() ? modulated : plain,
-                                            scale.defined() ? "modulated_norm_silu" : "norm_silu",
-                                            1, inputs, {}, /*return_by_ref=*/false)[0];
-  }
-#endif
-  // shift + x (1 + scale) in one pass over x.
-  const torch::Tensor h = scale.defined() ? torch::addcmul(shift, x, 1 + scale) : x;
-  if (group_norm_.is_empty()) return torch::silu(batch_norm_->forward(h));
-  // LibTorch's forward derivative of it takes views, which channels-last does not allow.
-  const bool is_dual = h._fw_grad(/*level=*/0).defined();
-  return torch::silu(group_norm_->forward(is_dual ? h.contiguous() : h));
-}
-
-torch::Tensor NormActConvImpl::forward(const torch::Tensor& x, const torch::Tensor& scale,
-                                       const torch::Tensor& shift) {
-  return conv_->forward(activated(x, scale, shift));
+torch::Tensor NormActConvImpl::forward(const torch::Tensor& x) {
+  const auto norm = [&] {
+    if (group_norm_.is_empty()) return batch_norm_->forward(x);
+    // LibTorch's forward derivative of it takes views, which channels-last does not allow.
+    const bool is_dual = x._fw_grad(/*level=*/0).defined();
+    return group_norm_->forward(is_dual ? x.contiguous() : x);
+  };
+  return conv_->forward(torch::silu(norm()));
 }
 
 ResidualBlockImpl::ResidualBlockImpl(std::int64_t embedding, std::int64_t in, std::int64_t out,
@@ -126,8 +88,9 @@ ResidualBlockImpl::ResidualBlockImpl(std::int64_t embedding, std::int64_t in, st
 
 torch::Tensor ResidualBlockImpl::forward(const torch::Tensor& x, const torch::Tensor& embedding) {
   const auto scale_shift = scale_shift_->forward(embedding).unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
-  const torch::Tensor h = conv2_->forward(conv1_->forward(x), scale_shift[0], scale_shift[1]);
-  return h + (shortcut_.is_empty() ? x : shortcut_->forward(x));
+  // shift + h (1 + scale) in one pass over h.
+  const torch::Tensor h = torch::addcmul(scale_shift[1], conv1_->forward(x), 1 + scale_shift[0]);
+  return conv2_->forward(h) + (shortcut_.is_empty() ? x : shortcut_->forward(x));
 }
 
 UNetImpl::UNetImpl(const UNetOptions& o)

@@ -38,23 +38,14 @@ struct UNetOptions {
   void validate(std::int64_t size) const;
 };
 
-/// Whether samples on a CUDA device are drawn with x (1 + scale) + shift, BatchNorm and SiLU as one
-/// pass over memory instead of up to three.
-bool& one_pass_on_cuda();
-
 /// Norm -> SiLU -> convolution.
 class NormActConvImpl : public torch::nn::Module {
  public:
   /// `groups`: of GroupNorm; 0 for BatchNorm.
   NormActConvImpl(std::int64_t in, std::int64_t out, std::int64_t groups, bool bias = true);
-  /// Of x, or of x (1 + scale) + shift where these are given.
-  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& scale = {},
-                        const torch::Tensor& shift = {});
+  torch::Tensor forward(const torch::Tensor& x);
 
  private:
-  torch::Tensor activated(const torch::Tensor& x, const torch::Tensor& scale,
-                          const torch::Tensor& shift);
-
   torch::nn::BatchNorm2d batch_norm_{nullptr};
   torch::nn::GroupNorm group_norm_{nullptr};
   torch::nn::Conv2d conv_{nullptr};

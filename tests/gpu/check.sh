@@ -30,8 +30,8 @@ if [ "$device" = cpu ]; then # to try this script
   export OMP_NUM_THREADS=1
 fi
 
-# The rooms with tests that make tensors.
-rooms() { ls -d tests/*/*_test.cpp | cut -d/ -f2 | sort -u | grep -v -x -e ode -e support_examples; }
+# The rooms whose tests make their tensors on the tests' device.
+rooms() { grep -l on_device -r tests --include='*_test.cpp' | cut -d/ -f2 | sort -u; }
 
 stage_build() {
   python3 -c 'import torch; print(torch.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())'
@@ -62,7 +62,7 @@ stage_tests() {
 }
 # The blog post's five epochs by the example program, and how good their pictures are.
 stage_epochs() {
-  options='--precision bfloat16 --cuda-graph' n=2048
+  options="--precision ${FLOWMATCH_EPOCHS_PRECISION:-bfloat16} --cuda-graph" n=2048
   [ "$device" = cpu ] && options='--limit 64 --batch 32 --epochs 1' n=100
   began=$(date +%s%N)
   "$build/examples/fashion_mnist_train" --data "$carried/fashion-mnist" --model paper --device "$device" $options \

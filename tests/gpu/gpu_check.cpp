@@ -47,7 +47,6 @@ struct Options {
   std::string model = "paper";
   std::string precision = "bfloat16";
   bool graph = false;
-  bool one_pass = false;
   std::int64_t batch = 512;
   std::int64_t steps = 40;
   std::int64_t images = 60000;
@@ -102,8 +101,8 @@ double median(std::vector<double> values) {
 void report(const Options& o, const std::string& name, const std::string& figures) {
   std::cout
       << fmt::format(
-             R"({{"who": "flowmatch", "name": "{}", "model": "{}", "precision": "{}", "graph": {}, "one_pass": {}, "device": "{}", "libtorch": "{}"{}}})",
-             name, o.model, o.precision, o.graph, o.one_pass, o.device, TORCH_VERSION, figures)
+             R"({{"who": "flowmatch", "name": "{}", "model": "{}", "precision": "{}", "graph": {}, "device": "{}", "libtorch": "{}"{}}})",
+             name, o.model, o.precision, o.graph, o.device, TORCH_VERSION, figures)
       << std::endl;
 }
 
@@ -247,17 +246,13 @@ int agree(const Options& options) {
   const double new_values = (draw(o, graphed, 16) - draw(o, net, 16)).abs().max().item<double>();
   for (const at::Tensor& p : net->parameters()) p.set_data(p.detach() * 1.1);
   const double new_weights = (draw(o, graphed, 16) - draw(o, net, 16)).abs().max().item<double>();
-  one_pass_on_cuda() = true;
-  const at::Tensor fused = draw(o, net, 16);
-  one_pass_on_cuda() = false;
-  const double in_one_pass = (fused - draw(o, net, 16)).abs().max().item<double>();
-  const bool good = loss_difference < 1e-3 && difference < 1e-3 && new_values < 1e-3 &&
-                    new_weights < 1e-3 && in_one_pass < 1e-2;
+  const bool good =
+      loss_difference < 1e-3 && difference < 1e-3 && new_values < 1e-3 && new_weights < 1e-3;
   report(
       o, "agree",
       fmt::format(
-          R"(, "ok": {}, "losses": {:.3g}, "samples": {:.3g}, "new_values": {:.3g}, "new_weights": {:.3g}, "in_one_pass": {:.3g})",
-          good, loss_difference, difference, new_values, new_weights, in_one_pass));
+          R"(, "ok": {}, "losses": {:.3g}, "samples": {:.3g}, "new_values": {:.3g}, "new_weights": {:.3g})",
+          good, loss_difference, difference, new_values, new_weights));
   return good ? support::success : support::failure;
 }
 
@@ -347,7 +342,6 @@ int main(int argc, char** argv) {
   app.add_option("--precision", o.precision, "float32, bfloat16 or float16")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
   app.add_flag("--graph", o.graph, "by CUDA graphs");
-  app.add_flag("--one-pass", o.one_pass, "scale, BatchNorm and SiLU of sampling in one pass");
   app.add_option("--batch", o.batch, "of training");
   app.add_option("--steps", o.steps, "of each of five blocks that are timed");
   app.add_option("--images", o.images, "of the training data");
@@ -355,7 +349,6 @@ int main(int argc, char** argv) {
   return support::run_main(app, argc, argv, [&] {
     at::globalContext().setBenchmarkCuDNN(true);
     at::globalContext().setFloat32MatmulPrecision("high");  // TF32 for what stays float32
-    one_pass_on_cuda() = o.one_pass;
     return checks.at(what)(o);
   });
 }

@@ -1,5 +1,7 @@
 #include "flowmatch/io/atomic_directory.hpp"
 
+#include <dlfcn.h>
+
 #include <fstream>
 #include <set>
 #include <stdexcept>
@@ -35,6 +37,17 @@ TEST_CASE("atomic_directory: it appears whole at the commit and not before") {
   CHECK(names_in(target) == Names{"a", "b"});
   CHECK(bytes_of(target / "b") == "2");
   CHECK(names_in(folder.path()) == Names{"run"});
+}
+
+// LibTorch's wheels export parts of std::filesystem, of which remove_all jumps to nowhere in
+// CUDA's.
+TEST_CASE("atomic_directory: folders are removed by the system's library") {
+  using RemoveAll = std::uintmax_t (*)(const Path&, std::error_code&);
+  Dl_info found{};
+  REQUIRE(dladdr(reinterpret_cast<void*>(static_cast<RemoveAll>(&std::filesystem::remove_all)),
+                 &found) != 0);
+  INFO(found.dli_fname);
+  CHECK(std::string(found.dli_fname).find("libtorch") == std::string::npos);
 }
 
 TEST_CASE("atomic_directory: without a commit nothing stays") {

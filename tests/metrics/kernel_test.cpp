@@ -53,9 +53,9 @@ TEST_CASE("kernel: unbiased and its error is what repetition shows") {
     double errors = 0;
     constexpr int draws = 400;
     for (int draw = 0; draw < draws; ++draw) {
-      fm::Rng rng(static_cast<std::uint64_t>(draw), test_device());
-      const at::Tensor x = rng.normal({100, 2}, at::kDouble);
-      const at::Tensor y = rng.normal({60, 2}, at::kDouble) + c.shift;
+      fm::Rng rng(static_cast<std::uint64_t>(draw));  // the bounds are for the CPU's numbers
+      const at::Tensor x = on_device::put(rng.normal({100, 2}, at::kDouble));
+      const at::Tensor y = on_device::put(rng.normal({60, 2}, at::kDouble) + c.shift);
       const fm::KernelDistance d = fm::kernel_distance(x, y);
       values.push_back(d.value);
       errors += d.standard_error / draws;
