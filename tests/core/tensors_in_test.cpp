@@ -30,6 +30,8 @@ TEST_CASE("tensors_in: every tensor of a condition, sample or example, in order"
   CHECK(numbers_in(noised) == std::vector<double>{-1, -2, -3, 8, 9});
   CHECK(numbers_in(fm::TwoTimeNoised<Condition>{noised, number(-4)}) ==
         std::vector<double>{-1, -2, -3, 8, 9, -4});
+  CHECK(numbers_in(fm::TwoTimeNoised<Condition>{noised, number(-4), number(-5)}) ==
+        std::vector<double>{-1, -2, -3, 8, 9, -4, -5});
   CHECK(numbers_in(fm::NoisedSample<fm::NoisyPathSample, Condition>{noised, noisy}) ==
         std::vector<double>{-1, -2, -3, 8, 9, 1, 2, 3, 4, 5, 6, 7});
 }

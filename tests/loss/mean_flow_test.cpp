@@ -41,7 +41,7 @@ TORCH_MODULE(Net);
 
 fm::TwoTimeNoised<> two_times(std::int64_t n) {
   fm::Rng rng(3, test_device());
-  const fm::TwoTimeNoisifier noisify(fm::LinearPath{}, 0.25);
+  const fm::TwoTimeNoisifier noisify(fm::LinearPath{}, 0.3);
   return noisify(fm::Batch<>{rng.normal({n, 2}, at::kDouble)}, rng);
 }
 
@@ -94,8 +94,12 @@ TEST_CASE("mean_flow: samples of one time are targets as they are, and cost no d
   const at::Tensor target = loss.target_of(counted, noised);
   CHECK(asked == 50 - same.sum().item<std::int64_t>());
   CHECK(torch::equal(target.index({same}), noised.target.index({same})));
+  fm::TwoTimeNoised<> told = noised;
+  told.apart.reset();  // by r and t alone
+  CHECK(close(loss.target_of(counted, told), target));
   fm::TwoTimeNoised<> equal = noised;
   equal.r = equal.t;
+  equal.apart.reset();
   asked = -1;
   CHECK(torch::equal(loss.target_of(counted, equal), equal.target));
   CHECK(asked == -1);

@@ -32,6 +32,7 @@ NoisedSample<Sample, C> slice(const NoisedSample<Sample, C>& whole, std::int64_t
 }
 template <Condition C>
 TwoTimeNoised<C> slice(const TwoTimeNoised<C>& whole, std::int64_t begin, std::int64_t end) {
+  // `apart` is left for r and t to tell: what of it is in the part depends on its values.
   return {slice(static_cast<const Noised<C>&>(whole), begin, end), whole.r.slice(0, begin, end)};
 }
 /// @}

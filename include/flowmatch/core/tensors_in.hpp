@@ -44,7 +44,7 @@ void for_each_tensor(NoisedSample<Sample, C>& example, const F& f) {
 template <class C, class F>
 void for_each_tensor(TwoTimeNoised<C>& example, const F& f) {
   for_each_tensor(static_cast<Noised<C>&>(example), f);
-  for_each_tensor(example.r, f);
+  for (at::Tensor* each : {&example.r, &example.apart}) for_each_tensor(*each, f);
 }
 /// @}
 

@@ -70,7 +70,8 @@ struct NoisedSample : Noised<Condition> {
 /// velocities.
 template <class Condition = NoCondition>
 struct TwoTimeNoised : Noised<Condition> {
-  at::Tensor r;  ///< where the average ends [B]
+  at::Tensor r;        ///< where the average ends [B]
+  at::Tensor apart{};  ///< which samples have r after t, int64 [K]; undefined: r and t tell
 };
 
 }}  // namespace flowmatch

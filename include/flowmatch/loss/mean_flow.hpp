@@ -125,7 +125,8 @@ class MeanFlowLoss {
   template <class Model, class C>
   at::Tensor target_of(Model& model, const TwoTimeNoised<C>& noised) const {
     at::Tensor target = noised.target.to(state_dtype(noised.target));
-    const at::Tensor apart = (noised.r != noised.t).nonzero().flatten();
+    const at::Tensor apart =
+        noised.apart.defined() ? noised.apart : (noised.r != noised.t).nonzero().flatten();
     if (apart.size(0) == 0) return target;
     const auto chosen = [&](const at::Tensor& all) { return all.index_select(0, apart); };
     const at::Tensor x = chosen(noised.x_t), t = chosen(noised.t), r = chosen(noised.r);
