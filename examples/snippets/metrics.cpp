@@ -24,6 +24,12 @@ int main() {
   const double sliced = fm::sliced_wasserstein(fake, real, rng);
   const double exact = fm::wasserstein(fake.slice(0, 0, 500), real.slice(0, 0, 500));
 
+  const auto velocity = [](const at::Tensor& x, const at::Tensor&) { return -x; };
+  fm::Sampler sampler(velocity, fm::ode::Euler{}, fm::TimeGrid::uniform(4));
+  const auto [energy, straightness] =
+      fm::path_energy(sampler.trajectory(fake), {0, 0.25, 0.5, 0.75, 1});
+
+  std::cout << "energy " << energy << ", straightness " << straightness << '\n';
   std::cout << "Frechet " << frechet << ", kernel " << kernel.value << " +- "
             << kernel.standard_error << "\nprecision " << precision << ", recall " << recall
             << ", density " << density << ", coverage " << coverage << ", nearest "

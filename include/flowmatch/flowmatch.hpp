@@ -102,5 +102,6 @@
 #include "flowmatch/metrics/frechet.hpp"
 #include "flowmatch/metrics/kernel.hpp"
 #include "flowmatch/metrics/neighbours.hpp"
+#include "flowmatch/metrics/path_energy.hpp"
 #include "flowmatch/metrics/wasserstein.hpp"
 #include "flowmatch/version.hpp"

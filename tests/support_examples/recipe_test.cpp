@@ -118,7 +118,7 @@ TEST_CASE("recipe: what mean flows and dropped labels cannot be is refused") {
   refused({"--drop-labels", "1"}, "a share of 1 of the labels dropped; choose one in [0, 1)");
   refused({"--drop-labels", "nan"}, "a share of nan of the labels");
   refused({"--equal-times", "0.5"}, "belong to --method mean_flow; leave them out for flow");
-  refused({"--method", "mean_flow", "--equal-times", "2"}, "a probability of 2 of equal times");
+  refused({"--method", "mean_flow", "--equal-times", "2"}, "a share of 2 of equal times");
   refused({"--method", "mean_flow", "--weight-power", "-1"}, "power -1");
   refused({"--method", "mean_flow", "--source", "blank"}, "leave them out for mean_flow");
   refused({"--method", "ddim", "--target", "difference"}, "leave them out for ddim");

@@ -77,7 +77,7 @@ class Assignment {
   // good as their second choice. Left without one are rows of equal choices, and all after some
   // bids.
   void reduce_rows() {
-    std::size_t bids = 64 * rows_;
+    std::size_t bids = 8 * rows_;  // more of them cost more than the paths that they save
     for (std::size_t next = 0; next < rows_; ++next) {
       std::size_t row = column_of_[next] == none ? next : none;
       while (row != none) {
