@@ -17,6 +17,8 @@
 #include "examples/support/machine.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
 #include "flowmatch/model/channels_last.hpp"
+#include "flowmatch/noisify/noisifier.hpp"
+#include "flowmatch/path/affine.hpp"
 #include "flowmatch/train/trainer.hpp"
 
 using namespace fashion_mnist;
