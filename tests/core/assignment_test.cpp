@@ -1,6 +1,7 @@
 #include "flowmatch/core/assignment.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -57,6 +58,42 @@ TEST_CASE("assignment: as cheap as the best of all pairings") {
                 Approx(least_by_trying(cost, rows, columns)).margin(1e-12));
       }
     }
+  }
+}
+
+// With a column that nobody wants the problem is not square, and solved without the auction.
+TEST_CASE("assignment: the auction of square problems changes the total by nothing") {
+  std::mt19937 random(2);
+  std::normal_distribution<double> normal;
+  const std::int64_t n = 70;
+  const auto at = [](std::int64_t row, std::int64_t column, std::int64_t columns) {
+    return static_cast<std::size_t>(row * columns + column);
+  };
+  for (const int kind : {0, 1, 2, 3, 4, 5}) {
+    INFO(kind);
+    Matrix points(static_cast<std::size_t>(4 * n));
+    for (double& p : points) p = normal(random);
+    Matrix square(static_cast<std::size_t>(n * n));
+    Matrix wide(static_cast<std::size_t>(n * (n + 1)), 1e40);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        const double dx = points[at(i, 0, 2)] - points[at(n + j, 0, 2)];
+        const double dy = points[at(i, 1, 2)] - points[at(n + j, 1, 2)];
+        const double distance = dx * dx + dy * dy;
+        const double cost = kind == 0   ? distance
+                            : kind == 1 ? distance + (i % 3 == j % 3 ? 0 : 1e6)
+                            : kind == 2 ? std::floor(2 * distance)
+                            : kind == 3 ? static_cast<double>(i * j)
+                            : kind == 4
+                                ? distance + 100 * static_cast<double>(i * i)
+                                : std::exp(12 * normal(random));  // takes no digits of small ones
+        square[at(i, j, n)] = wide[at(i, j, n + 1)] = cost;
+      }
+    }
+    const Columns found = fm::assign(square, n, n);
+    REQUIRE(all_distinct(found));
+    CHECK(total(square, n, found) ==
+          Approx(total(wide, n + 1, fm::assign(wide, n, n + 1))).epsilon(1e-9));
   }
 }
 

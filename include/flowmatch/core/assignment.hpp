@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -28,7 +29,10 @@ class Assignment {
         price_(columns),
         column_of_(rows, none),
         row_of_(columns, none) {
-    if (rows == columns) reduce_columns();
+    if (rows == columns) {
+      reduce_columns();
+      auction();
+    }
     reduce_rows();
     for (std::size_t row = 0; row < rows; ++row) {
       if (column_of_[row] == none) augment(row);
@@ -50,18 +54,16 @@ class Assignment {
     row_of_[column] = row;
   }
 
-  // The first prices: the least cost in each column beyond its row's mean. Costs that differ most
+  // The first prices: the least cost in each column beyond its row's least. Costs that differ most
   // by row, as those of a source of spread norms, would otherwise have all columns want one row.
   void reduce_columns() {
     std::vector<std::size_t> cheapest(columns_, none);
     price_.assign(columns_, far);
     for (std::size_t row = 0; row < rows_; ++row) {
       const T* const costs = cost_ + row * columns_;
-      double mean = 0;
-      for (std::size_t j = 0; j < columns_; ++j) mean += static_cast<double>(costs[j]);
-      mean /= static_cast<double>(columns_);
+      const auto least = static_cast<double>(*std::min_element(costs, costs + columns_));
       for (std::size_t j = 0; j < columns_; ++j) {
-        const double beyond = static_cast<double>(costs[j]) - mean;
+        const double beyond = static_cast<double>(costs[j]) - least;
         if (beyond < price_[j]) {
           price_[j] = beyond;
           cheapest[j] = row;
@@ -73,34 +75,76 @@ class Assignment {
     }
   }
 
-  // Rows without a column take the cheapest from whoever has it, and pay so much more that it is as
-  // good as their second choice. Left without one are rows of equal choices, and all after some
-  // bids.
+  struct TwoCheapest {
+    double least = far, second = far;
+    std::size_t column = none;  // of the least
+  };
+
+  TwoCheapest two_cheapest(std::size_t row) const {
+    const T* const costs = cost_ + row * columns_;
+    const double* const prices = price_.data();
+    double least = far, second = far;
+    std::size_t column = none;
+    for (std::size_t j = 0; j < columns_; ++j) {
+      const double p = static_cast<double>(costs[j]) - prices[j];
+      if (p >= second) continue;
+      if (p < least) {
+        second = std::exchange(least, p);
+        column = j;
+      } else {
+        second = p;
+      }
+    }
+    return {least, second, column};
+  }
+
+  // A row takes its cheapest column, and pays so much more that its second choice would be better
+  // by `extra`. Returns who had it.
+  std::size_t bid(std::size_t row, const TwoCheapest& choice, double extra) {
+    const std::size_t before = row_of_[choice.column];
+    if (choice.second != far) price_[choice.column] -= choice.second - choice.least + extra;
+    give(row, choice.column);
+    if (before != none) column_of_[before] = none;
+    return before;
+  }
+
+  // Where there are as many rows as columns any prices will do, so rows bid by more than they need,
+  // which keeps wars among them short, and by less and less of it (Bertsekas 1988). The measure of
+  // it is what a second choice costs beyond the first: it is small where costs are, however large
+  // some of them, so that no digits of the small ones are lost.
+  void auction() {
+    double gap = 0;
+    for (std::size_t row = 0; row < rows_ && columns_ > 1; ++row) {
+      const TwoCheapest choice = two_cheapest(row);
+      gap += (choice.second - choice.least) / static_cast<double>(rows_);
+    }
+    for (double extra = 20 * gap; extra > gap / 50; extra /= 10) {
+      column_of_.assign(rows_, none);
+      row_of_.assign(columns_, none);
+      std::size_t bids = 64 * rows_;
+      for (std::size_t next = 0; next < rows_; ++next) {
+        std::size_t row = next;
+        for (; row != none && bids > 0; --bids) row = bid(row, two_cheapest(row), extra);
+      }
+    }
+    for (std::size_t row = 0; row < rows_; ++row) {  // who paid too much
+      const std::size_t column = column_of_[row];
+      if (column == none || price(row, column) <= two_cheapest(row).least) continue;
+      row_of_[column] = column_of_[row] = none;
+    }
+  }
+
+  // Rows without a column take the cheapest from whoever has it. Left without one are rows of equal
+  // choices, and all after some bids.
   void reduce_rows() {
     std::size_t bids = 8 * rows_;  // more of them cost more than the paths that they save
     for (std::size_t next = 0; next < rows_; ++next) {
       std::size_t row = column_of_[next] == none ? next : none;
       while (row != none) {
-        const T* const costs = cost_ + row * columns_;
-        const double* const prices = price_.data();
-        double least = far, second = far;
-        std::size_t first_choice = none;
-        for (std::size_t j = 0; j < columns_; ++j) {
-          const double p = static_cast<double>(costs[j]) - prices[j];
-          if (p >= second) continue;
-          if (p < least) {
-            second = std::exchange(least, p);
-            first_choice = j;
-          } else {
-            second = p;
-          }
-        }
-        const std::size_t before = row_of_[first_choice];
-        if (before != none && (second == least || bids == 0)) break;
-        if (second != far) price_[first_choice] -= second - least;
-        give(row, first_choice);
-        if (before != none) column_of_[before] = none;
-        row = before;
+        const TwoCheapest choice = two_cheapest(row);
+        const bool taken = row_of_[choice.column] != none;
+        if (taken && (choice.second == choice.least || bids == 0)) break;
+        row = bid(row, choice, 0);
         if (bids > 0) --bids;
       }
     }
@@ -184,8 +228,9 @@ class Assignment {
 /// Throws ShapeError where the sizes do not fit, DataError for a cost that is NaN or beyond 1e290.
 ///
 /// Jonker & Volgenant 1987, "A shortest augmenting path algorithm for dense and sparse linear
-/// assignment problems", whose three stages these are; costs are counted from their row's mean in
-/// the first one.
+/// assignment problems", whose three stages these are; costs are counted from their row's least in
+/// the first one, and the second one is an auction (Bertsekas 1988, "The auction algorithm: a
+/// distributed relaxation method for the assignment problem") where rows are as many as columns.
 template <std::floating_point T>
 std::vector<std::int64_t> assign(const T* cost, std::int64_t rows, std::int64_t columns) {
   // Each size at most 2^31, so that their product cannot overflow.
