@@ -118,7 +118,7 @@ class Assignment {
       const TwoCheapest choice = two_cheapest(row);
       gap += (choice.second - choice.least) / static_cast<double>(rows_);
     }
-    for (double extra = 20 * gap; extra > gap / 50; extra /= 10) {
+    for (double extra = 2 * gap; extra > gap / 50; extra /= 10) {
       column_of_.assign(rows_, none);
       row_of_.assign(columns_, none);
       std::size_t bids = 64 * rows_;

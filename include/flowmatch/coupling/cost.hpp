@@ -41,8 +41,11 @@ struct SquaredDistance {
     const at::Tensor centre = to.mean(0);
     from = from - centre;
     to = to - centre;
-    const at::Tensor norms = from.square().sum(1).unsqueeze(1) + to.square().sum(1);
-    return norms.addmm(from, to.t(), 1, -2).clamp_min_(0);
+    const auto squares = [](const at::Tensor& x) {
+      return at::linalg_vector_norm(x, 2, at::IntArrayRef{1}).square();
+    };
+    at::Tensor costs = squares(from).unsqueeze(1) + squares(to);
+    return costs.addmm_(from, to.t(), 1, -2).clamp_min_(0);
   }
 
  private:

@@ -5,7 +5,8 @@ file(REMOVE_RECURSE "${work}")
 # A copy, beside which there is no .venv.
 file(COPY "${SOURCE_DIR}/cmake/FindLibTorch.cmake" DESTINATION "${work}/modules/cmake")
 
-# expect(REGEX arguments…): what CMake says, with no Python but the system's in sight.
+# expect(REGEX arguments…): what CMake says, with no Python but the system's in sight; WORK stands for the folder, whose name may
+# hold what a regular expression takes for its own.
 function(expect regex)
   file(REMOVE_RECURSE "${work}/build")
   execute_process(
@@ -15,6 +16,7 @@ function(expect regex)
             -DMODULES=${work}/modules/cmake ${ARGN}
     OUTPUT_VARIABLE output ERROR_VARIABLE output)
   string(REGEX REPLACE "[ \n]+" " " output "${output}")
+  string(REPLACE "${work}" "WORK" output "${output}")
   if(NOT output MATCHES "${regex}")
     message(SEND_ERROR "${ARGN}: expected \"${regex}\" in: ${output}")
   endif()
@@ -23,7 +25,7 @@ endfunction()
 file(CREATE_LINK "${LIBTORCH}" "${work}/unpacked" SYMBOLIC)
 expect("version [2-9]\\.[0-9.]+ from your setting" -DCMAKE_PREFIX_PATH=${work}/unpacked)
 expect("version [2-9]\\.[0-9.]+ from your setting" -DLibTorch_ROOT=${LIBTORCH})
-expect("Torch_DIR is ${work}, but there is no LibTorch around it" -DTorch_DIR=${work})
+expect("Torch_DIR is WORK, but there is no LibTorch around it" -DTorch_DIR=${work})
 expect("LibTorch_ROOT is /nonexistent, but there is no LibTorch around it" -DLibTorch_ROOT=/nonexistent
        -DCMAKE_PREFIX_PATH=${work}/unpacked)
 
@@ -40,10 +42,10 @@ file(CREATE_LINK "${LIBTORCH}/include" "${work}/torn/include" SYMBOLIC)
 foreach(name IN ITEMS torch torch_cpu)
   file(WRITE "${work}/torn/lib/lib${name}.so" "")
 endforeach()
-expect("libc10 is missing from ${work}/torn/lib" -DCMAKE_PREFIX_PATH=${work}/torn)
+expect("libc10 is missing from WORK/torn/lib" -DCMAKE_PREFIX_PATH=${work}/torn)
 
 # Two at once: the consumer's find_package(Torch) has found another.
-expect("Two LibTorchs would be mixed: find_package.Torch. found ${work}/torn/lib/libtorch.so"
+expect("Two LibTorchs would be mixed: find_package.Torch. found WORK/torn/lib/libtorch.so"
        -DCMAKE_PREFIX_PATH=${work}/unpacked -DTORCH_LIBRARY=${work}/torn/lib/libtorch.so)
 
 if(NOT EXISTS /usr/include/torch AND NOT EXISTS /usr/local/include/torch)
