@@ -24,7 +24,7 @@ namespace flowmatch { inline namespace v0 {
 ///
 /// It works on the memory that it was recorded with: write new inputs into the same tensors, and
 /// copy results out before the next `replay`. What was decided on the CPU while it was recorded
-/// (shapes, branches, Python-like scalars) stays as it was; draws from the device's default
+/// (shapes, branches, numbers) stays as it was; draws from the device's default
 /// generator differ from replay to replay.
 class CudaGraph {
  public:

@@ -8,8 +8,8 @@
 
 namespace flowmatch { inline namespace v0 {
 
-/// f(), with a MemoryError that says the remedy, after "the device has no memory left for", where
-/// LibTorch finds a device's memory used up.
+/// f(), with a MemoryError where LibTorch finds a device's memory used up: "the device has no
+/// memory left for", then `what_and_remedy`.
 template <class F>
 decltype(auto) with_memory_for(const std::string& what_and_remedy, const F& f) {
   try {

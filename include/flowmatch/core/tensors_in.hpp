@@ -8,9 +8,9 @@
 
 namespace flowmatch { inline namespace v0 {
 
-/// @{ Calls f(at::Tensor&) with each tensor that a condition, a path's sample or a training example
-/// consists of, always in the same order. Overload it, beside your type, for a condition of your
-/// own.
+/// @{ Calls f(at::Tensor&) with each tensor that a condition (of several `parts` as well), a path's
+/// sample or a training example consists of, always in the same order. Overload it, beside your
+/// type, for a condition of your own.
 template <class F>
 void for_each_tensor(at::Tensor& tensor, const F& f) {
   if (tensor.defined()) f(tensor);

@@ -31,7 +31,8 @@ struct RankPart {
   double share = 1;  ///< of its samples; 0 where there are more ranks than samples
 };
 
-/// Moves a batch to the Rng's device, noisifies it whole and takes the rank's part (`shard`).
+/// Moves a batch to the Rng's device, noisifies it whole and takes this rank's part of it (`shard`)
+/// among the `ranks`.
 template <class NoisifierT, class C, Communicator Ranks>
 auto rank_part(const NoisifierT& noisifier, const Batch<C>& batch, Rng& rng, const Ranks& ranks) {
   auto whole = noisifier(to_device(batch, rng.device()), rng);
