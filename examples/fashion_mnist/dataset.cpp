@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::size_t largest = 60000 * 28 * 28 + 16;  // bytes of the training images, unpacked
-constexpr std::int64_t side = 28;
+constexpr std::int64_t image_side = 28;
 
 at::Tensor read_array(const fs::path& folder, const std::string& name, std::size_t dimensions) {
   const fs::path packed = folder / (name + ".gz");
@@ -48,7 +48,8 @@ Dataset read_dataset(const fs::path& folder, const std::string& prefix) {
   Dataset data{read_array(folder, prefix + "-images-idx3-ubyte", 3),
                read_array(folder, prefix + "-labels-idx1-ubyte", 1).to(at::kLong),
                prefix == "t10k"};
-  if (data.images.size(0) == 0 || data.images.size(1) != side || data.images.size(2) != side) {
+  if (data.images.size(0) == 0 || data.images.size(1) != image_side ||
+      data.images.size(2) != image_side) {
     throw flowmatch::DataError("the images in " + folder.string() +
                                " are not 28 x 28; this network needs Fashion-MNIST");
   }
@@ -94,15 +95,16 @@ Dataset load_dataset(const fs::path& folder, std::ostream& log) {
 }
 
 at::Tensor Pixels::from_images(const at::Tensor& images) const {
-  const std::int64_t before = (size - side) / 2;
-  const std::int64_t after = size - side - before;
+  const std::int64_t before = (size - image_side) / 2;
+  const std::int64_t after = size - image_side - before;
   const at::Tensor x = (images.unsqueeze(1).to(at::kFloat) / 127.5 - 1) * range;
   return at::constant_pad_nd(x, {before, after, before, after}, -range);
 }
 
 at::Tensor Pixels::to_images(const at::Tensor& x) const {
-  const std::int64_t before = (size - side) / 2;
-  const at::Tensor inner = x.slice(2, before, before + side).slice(3, before, before + side);
+  const std::int64_t before = (size - image_side) / 2;
+  const at::Tensor inner =
+      x.slice(2, before, before + image_side).slice(3, before, before + image_side);
   return (inner.to(at::kFloat) / range).clamp(-1, 1).contiguous();
 }
 

@@ -27,7 +27,7 @@ struct AnyImpl : torch::nn::Module {
   explicit AnyImpl(const fm::StateDict& tensors) {
     for (const auto& [name, tensor] : tensors) register_buffer(name, tensor);
   }
-  std::string load(const fm::StateDict& state) {
+  std::string error_of(const fm::StateDict& state) {
     try {
       fm::load_state_dict(*this, state);
     } catch (const fm::CheckpointError& error) {
@@ -217,21 +217,21 @@ TEST_CASE("state_dict: tensors without elements or dimensions and of any dtype g
         at::kComplexDouble, at::kFloat8_e4m3fn, at::kFloat8_e5m2}) {
     INFO(toString(dtype));
     AnyImpl module(one(on_device::zeros({2, 3}).to(dtype)));
-    CHECK(module.load(one(counting.to(dtype))).empty());
+    CHECK(module.error_of(one(counting.to(dtype))).empty());
     CHECK(at::equal(module("a").to(at::kDouble), counting.to(at::kDouble)));
   }
   for (const auto& shape : std::vector<std::vector<std::int64_t>>{{}, {0}, {3, 0}, {0, 3}}) {
     AnyImpl module(one(on_device::zeros(shape)));
-    CHECK(module.load(one(on_device::ones(shape))).empty());
+    CHECK(module.error_of(one(on_device::ones(shape))).empty());
     CHECK(at::equal(module("a"), on_device::ones(shape)));
   }
   AnyImpl mask(one(on_device::zeros({2, 2})));
   const at::Tensor infinite =
       on_device::full({2, 2}, -std::numeric_limits<float>::infinity()).triu(1);
-  CHECK(mask.load(one(infinite)).empty());
+  CHECK(mask.error_of(one(infinite)).empty());
   CHECK(at::equal(mask("a"), infinite));
   AnyImpl sparse(one(on_device::zeros({2, 2}).to_sparse()));
-  CHECK(sparse.load(one(on_device::eye(2).to_sparse())).empty());
+  CHECK(sparse.error_of(one(on_device::eye(2).to_sparse())).empty());
   CHECK(at::equal(sparse("a").to_dense(), on_device::eye(2)));
 }
 
@@ -248,7 +248,7 @@ TEST_CASE("state_dict: tensors that share memory share it after loading") {
                             {"row", values[1].clone()},
                             {"transposed", values.t().contiguous()},
                             {"wide", values[0].unsqueeze(0).expand({4, 3}).contiguous()}};
-  REQUIRE(module.load(state).empty());
+  REQUIRE(module.error_of(state).empty());
   for (const auto& [name, tensor] : state) {
     INFO(name);
     CHECK(at::equal(module(name), tensor));
@@ -256,13 +256,13 @@ TEST_CASE("state_dict: tensors that share memory share it after loading") {
   }
   fm::StateDict other = state;
   other["row"] = on_device::ones({3});
-  const std::string message = module.load(other);
+  const std::string message = module.error_of(other);
   CHECK_THAT(message, ContainsSubstring("values of row: it shares memory in the module"));
   CHECK_FALSE(fm::compare_state_dict(module, other).fits());
   CHECK(at::equal(base, values));  // nothing is changed
   other = state;
   other["wide"] = on_device::rand({4, 3});
-  CHECK_THAT(module.load(other), ContainsSubstring("values of wide"));
+  CHECK_THAT(module.error_of(other), ContainsSubstring("values of wide"));
   const fm::LoadReport report =
       fm::load_state_dict(module, {{"row", on_device::ones({3})}}, {.strict = false});
   CHECK(report.conflicting.empty());
@@ -274,23 +274,23 @@ TEST_CASE(
     "something") {
   AnyImpl expanded(one(on_device::zeros({1, 3}).expand({4, 3})));
   const at::Tensor rows = on_device::arange(3, torch::kFloat).expand({4, 3});
-  CHECK(expanded.load(one(rows.contiguous())).empty());
+  CHECK(expanded.error_of(one(rows.contiguous())).empty());
   CHECK(at::equal(expanded("a"), rows));
-  CHECK(expanded.load(one(rows + 1)).empty());
-  CHECK_THAT(expanded.load(one(on_device::arange(12, torch::kFloat).view({4, 3}))),
+  CHECK(expanded.error_of(one(rows + 1)).empty());
+  CHECK_THAT(expanded.error_of(one(on_device::arange(12, torch::kFloat).view({4, 3}))),
              ContainsSubstring("values of a"));
   CHECK(at::equal(expanded("a"), rows + 1));
 
   AnyImpl windows(one(on_device::zeros({5}).unfold(0, 3, 1)));
   const at::Tensor moving = on_device::arange(5, torch::kFloat).unfold(0, 3, 1);
-  CHECK(windows.load(one(moving.contiguous())).empty());
+  CHECK(windows.error_of(one(moving.contiguous())).empty());
   CHECK(at::equal(windows("a"), moving));
-  CHECK_THAT(windows.load(one(on_device::arange(9, torch::kFloat).view({3, 3}))),
+  CHECK_THAT(windows.error_of(one(on_device::arange(9, torch::kFloat).view({3, 3}))),
              ContainsSubstring("values of a"));
   CHECK(at::equal(windows("a"), moving));
 
   AnyImpl plain(one(on_device::zeros({4, 3})));
-  CHECK(plain.load(one(rows)).empty());  // expanded in the state
+  CHECK(plain.error_of(one(rows)).empty());  // expanded in the state
   CHECK(at::equal(plain("a"), rows));
   CHECK(plain("a").is_contiguous());
   plain("a").select(0, 0).fill_(9);
@@ -298,16 +298,16 @@ TEST_CASE(
 
   const at::Tensor complex = at::complex(on_device::rand({3}), on_device::rand({3}));
   AnyImpl conjugate({{"a", on_device::zeros({3}, at::kComplexFloat).conj()}});
-  CHECK(conjugate.load(one(complex)).empty());
+  CHECK(conjugate.error_of(one(complex)).empty());
   CHECK(at::equal(conjugate("a"), complex));
-  CHECK(conjugate.load(one(complex.conj())).empty());
+  CHECK(conjugate.error_of(one(complex.conj())).empty());
   CHECK(at::equal(conjugate("a"), complex.conj()));
 }
 
 TEST_CASE("state_dict: a view of a larger tensor of the module's stays one") {
   const at::Tensor large = on_device::zeros({4, 3});
   AnyImpl module(one(large.slice(0, 0, 2)));
-  CHECK(module.load(one(on_device::arange(6, torch::kFloat).view({3, 2}).t())).empty());
+  CHECK(module.error_of(one(on_device::arange(6, torch::kFloat).view({3, 2}).t())).empty());
   CHECK(
       at::equal(large.slice(0, 0, 2), on_device::tensor({{0.0F, 2.0F, 4.0F}, {1.0F, 3.0F, 5.0F}})));
 }
@@ -316,7 +316,7 @@ TEST_CASE("state_dict: what the module's dtype cannot hold is refused by name", 
   const auto load = [](const at::Tensor& stored, at::ScalarType dtype) {
     AnyImpl module(one(on_device::zeros(stored.sizes()).to(dtype)));
     const at::Tensor before = module("a").to(at::kComplexDouble);
-    const std::string message = module.load(one(stored));
+    const std::string message = module.error_of(one(stored));
     if (!message.empty()) {
       CHECK_THAT(message,
                  ContainsSubstring("type of a: ") && ContainsSubstring("can't hold its values"));
@@ -375,24 +375,24 @@ TEST_CASE("state_dict: negated views and expansions of two are loaded by their v
   AnyImpl negated({{"a", at::imag(complex.conj())}});
   REQUIRE(negated("a").is_neg());
   const at::Tensor values = on_device::tensor({1.0F, -2.0F, 3.0F});
-  CHECK(negated.load(one(values)).empty());
+  CHECK(negated.error_of(one(values)).empty());
   CHECK(at::equal(negated("a"), values));
   CHECK(at::equal(at::imag(complex), -values));
   AnyImpl both({{"whole", complex}, {"a", at::imag(complex.conj())}});
   const at::Tensor other = at::complex(values + 4, values);
-  CHECK(both.load({{"whole", other}, {"a", -values}}).empty());
+  CHECK(both.error_of({{"whole", other}, {"a", -values}}).empty());
   CHECK(at::equal(complex, other));
-  CHECK_THAT(both.load({{"whole", other}, {"a", values}}), ContainsSubstring("values of "));
+  CHECK_THAT(both.error_of({{"whole", other}, {"a", values}}), ContainsSubstring("values of "));
 
   AnyImpl twice(one(on_device::zeros({1, 3}).expand({2, 3})));
-  CHECK(twice.load(one(values.expand({2, 3}).contiguous())).empty());
+  CHECK(twice.error_of(one(values.expand({2, 3}).contiguous())).empty());
   CHECK(at::equal(twice("a"), values.expand({2, 3})));
 }
 
 TEST_CASE("state_dict: sparse tensors are loaded by their values", "[sparse]") {
   AnyImpl module(one(on_device::eye(3).to_sparse()));
   const at::Tensor values = torch::diag(on_device::tensor({1.0F, 0.0F, 3.0F}));
-  CHECK(module.load(one(values.to_sparse())).empty());
+  CHECK(module.error_of(one(values.to_sparse())).empty());
   CHECK(at::equal(module("a").to_dense(), values));
 }
 
@@ -400,11 +400,11 @@ TEST_CASE("state_dict: a module's own tensors by other names keep the values tha
   const auto full = [](float value) { return on_device::full({2, 2}, value); };
   AnyImpl module({{"a", full(1)}, {"b", full(2)}, {"c", full(3)}});
   const fm::StateDict own = fm::state_dict(module);
-  CHECK(module.load({{"a", own.at("b")}, {"b", own.at("a")}, {"c", own.at("c")}}).empty());
+  CHECK(module.error_of({{"a", own.at("b")}, {"b", own.at("a")}, {"c", own.at("c")}}).empty());
   CHECK(at::equal(module("a"), full(2)));
   CHECK(at::equal(module("b"), full(1)));
   CHECK(at::equal(module("c"), full(3)));
-  CHECK(module.load(own).empty());  // itself
+  CHECK(module.error_of(own).empty());  // itself
   CHECK(at::equal(module("a"), full(2)));
 
   // Views of one another's memory, and of another dtype.
@@ -414,7 +414,7 @@ TEST_CASE("state_dict: a module's own tensors by other names keep the values tha
   const fm::StateDict parts = fm::state_dict(views);
   CHECK(
       views
-          .load(
+          .error_of(
               {{"head", parts.at("tail")}, {"tail", parts.at("wide")}, {"wide", parts.at("head")}})
           .empty());
   CHECK(at::equal(views("head"), on_device::tensor({2.0F, 3.0F})));

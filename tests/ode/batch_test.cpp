@@ -172,7 +172,7 @@ TEST_CASE("batch: a last step that is rejected while another sample arrives is m
 }
 
 TEST_CASE("batch: more or fewer slopes than samples are refused") {
-  for (const std::size_t returned : {1, 5}) {
+  for (const std::size_t returned : {std::size_t{1}, std::size_t{5}}) {
     Batch x(4, {1.0, 1.0});
     const auto f = [&](const Batch&, std::span<const double>, std::span<const std::int64_t>) {
       return Batch(returned, {1.0, 1.0});

@@ -157,10 +157,10 @@ inline LoadReport load_state_dict(torch::nn::Module& module, const StateDict& st
                         stored.strides() == mine.strides();
     if (sharing.holds(stored) && !itself) stored = stored.clone();
   }
-  const auto load = [&, &fitting = fitting](const std::string& name, at::Tensor& mine) {
+  const auto load = [&, &chosen = fitting](const std::string& name, at::Tensor& mine) {
     const at::NoGradGuard no_grad;
-    const auto found = fitting.find(name);
-    if (found == fitting.end()) return;
+    const auto found = chosen.find(name);
+    if (found == chosen.end()) return;
     const at::Tensor& stored = found->second;
     if (mine.dtype() == stored.dtype() && sharing.is_alone(mine) &&
         mine.strides() != stored.strides()) {
