@@ -101,9 +101,7 @@ fm::TrainOptions options_of(const Options& o, const Recipe& recipe, const fs::pa
   options.checkpoints = folder;
   options.checkpoint_every = o.checkpoint_every;
   options.channels_last = true;
-  options.precision = o.precision == "bfloat16"  ? fm::Precision::bfloat16
-                      : o.precision == "float16" ? fm::Precision::float16
-                                                 : fm::Precision::float32;
+  options.precision = support::parse_precision(o.precision);
   options.cuda_graph = o.cuda_graph;
   return options;
 }

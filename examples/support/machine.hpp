@@ -11,6 +11,7 @@
 #include <string>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/optim/precision.hpp"
 
 namespace support {
 
@@ -46,6 +47,16 @@ inline c10::Device parse_device(const std::string& name) {
   } catch (const c10::Error&) {
     throw none("cuda takes a number, as in cuda:0");
   }
+}
+
+/// float32, bfloat16 or float16. Throws OptionError for others.
+inline flowmatch::Precision parse_precision(const std::string& name) {
+  using flowmatch::Precision;
+  for (const Precision each : {Precision::float32, Precision::bfloat16, Precision::float16}) {
+    if (flowmatch::precision_text(each) == name) return each;
+  }
+  throw flowmatch::OptionError("there is no precision '" + name +
+                               "'; choose float32, bfloat16 or float16");
 }
 
 /// The two options that say what a program runs on.

@@ -88,6 +88,23 @@ stage_sanitizer() {
   fi
   compute-sanitizer --error-exitcode 9 $check train --model small $graph --batch 8 --steps 1 --images 128
 }
+# The default recipe, flow and DDIM, and the first table of docs/results.md for three seeds: of tests/gpu/results.sh. A training
+# goes on where it was.
+stage_results() {
+  cmake --build "$build" --target fashion_mnist_train fashion_mnist_benchmark || return
+  recording=''
+  [ "$device" = cpu ] || recording=--cuda-graph
+  for method in flow ddim; do
+    began=$(date +%s)
+    "$build/examples/fashion_mnist_train" --data "$carried/fashion-mnist" --device "$device" $recording --method $method --resume \
+      --out "$out/$method" || return
+    echo "$method: $(($(date +%s) - began)) s"
+  done
+  for only in dpm_solver_2 'euler,heun2,ddim dpm_solver_2'; do
+    "$build/examples/fashion_mnist_benchmark" --data "$carried/fashion-mnist" --device "$device" --flow "$out/flow" \
+      --ddim "$out/ddim" --n 2048 --seeds 1,2,3 --only "$only" --evaluations 10,20,50,100 --out "$out/seeds" || return
+  done
+}
 stage_peers() {
   python3 tests/gpu/unet.py all --budget "${FLOWMATCH_PEERS_SECONDS:-240}" --data "$carried/fashion-mnist" --device "$device"
 }
@@ -97,13 +114,17 @@ if [ -n "$run" ]; then
   "stage_$run" || failed=1
   exit $failed
 fi
+all=0
 for stage in $stages; do
-  case $stage in build*) limit=270 ;; peers) limit=300 ;; tests) limit=100 ;; epochs) limit=120 ;; *) limit=75 ;; esac
+  case $stage in build*) limit=270 ;; results) limit=86400 ;; peers) limit=300 ;; tests) limit=100 ;; epochs) limit=120 ;; *) limit=75 ;; esac
   began=$(date +%s)
   timeout -k 5 $limit sh tests/gpu/check.sh --out "$out" --device "$device" --carried "$carried" --build "$build" --run "$stage" \
     >"$out/$stage.log" 2>&1
   code=$?
   grep -a '^{' "$out/$stage.log" | tee -a "$out/results.jsonl"
   echo "== $stage: exit $code after $(($(date +%s) - began)) s"
-  [ $code -eq 0 ] || grep -a -v '^{' "$out/$stage.log" | tail -n 20 | cut -c1-300
+  [ $code -eq 0 ] && continue
+  all=1
+  grep -a -v '^{' "$out/$stage.log" | tail -n 20 | cut -c1-300
 done
+exit $all

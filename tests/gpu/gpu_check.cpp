@@ -53,11 +53,6 @@ struct Options {
   std::vector<std::int64_t> n = {10000, 16, 1};
 
   c10::Device at() const { return support::parse_device(device); }
-  fm::Precision autocast() const {
-    return precision == "bfloat16"  ? fm::Precision::bfloat16
-           : precision == "float16" ? fm::Precision::float16
-                                    : fm::Precision::float32;
-  }
 };
 
 void wait(c10::Device device) {
@@ -127,7 +122,7 @@ fm::TrainOptions training(const Options& o) {
   Recipe recipe;
   recipe.epochs = 1000;
   fm::TrainOptions options = train_options(recipe);
-  options.precision = o.autocast();
+  options.precision = support::parse_precision(o.precision);
   options.channels_last = true;
   options.cuda_graph = o.graph;
   return options;

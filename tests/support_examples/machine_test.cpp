@@ -33,3 +33,11 @@ TEST_CASE("machine: threads are set as asked and refused out of range") {
   require_error<fm::OptionError>([] { support::set_up_machine(-1); }, "--threads is -1");
   require_error<fm::OptionError>([] { support::set_up_machine(2000); }, "choose 1 to 1024");
 }
+
+TEST_CASE("machine: precisions by their names") {
+  CHECK(support::parse_precision("float32") == flowmatch::Precision::float32);
+  CHECK(support::parse_precision("bfloat16") == flowmatch::Precision::bfloat16);
+  CHECK(support::parse_precision("float16") == flowmatch::Precision::float16);
+  require_error<flowmatch::OptionError>([] { support::parse_precision("float8"); },
+                                        "choose float32, bfloat16 or float16");
+}

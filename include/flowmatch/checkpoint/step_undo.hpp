@@ -3,7 +3,6 @@
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 
-#include <cstdint>
 #include <exception>
 #include <map>
 #include <string>
@@ -12,6 +11,7 @@
 
 #include "flowmatch/checkpoint/generators.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/one_piece.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -28,10 +28,11 @@ class StepUndo {
     const at::NoGradGuard no_grad;
     for (const at::Tensor& buffer : buffers) {
       const at::Tensor before = buffer.detach();
-      alike_[{buffer.scalar_type(), buffer.device().str()}].saved.push_back(
-          {buffer, before, without_repetitions(before)});
+      Alike& group = alike_[{buffer.scalar_type(), buffer.device().str()}];
+      group.saved.push_back({buffer, before});
+      group.places.push_back(without_repetitions(before));
     }
-    for (auto& [kind, group] : alike_) group.copy = in_one_piece(group.saved);
+    for (auto& [kind, group] : alike_) group.copy = detail::in_one_piece(group.places);
   }
   ~StepUndo() {
     if (kept_) return;
@@ -52,7 +53,7 @@ class StepUndo {
     const at::NoGradGuard no_grad;
     for (auto& [kind, group] : alike_) {
       for (Saved& each : group.saved) each.take_back_memory();
-      put_back(group.saved, group.copy);
+      detail::copy_from_one_piece(group.places, group.copy);
     }
   }
   /// Only where `bad`, a bool scalar on the device, holds; does not wait for it, but where a buffer
@@ -63,8 +64,8 @@ class StepUndo {
       for (Saved& each : group.saved) {
         if (!each.in_place() && bad.item<bool>()) each.take_back_memory();
       }
-      put_back(group.saved,
-               at::where(bad.to(group.copy.device()), group.copy, in_one_piece(group.saved)));
+      const at::Tensor now = detail::in_one_piece(group.places);
+      detail::copy_from_one_piece(group.places, at::where(bad.to(now.device()), group.copy, now));
     }
   }
 
@@ -72,7 +73,6 @@ class StepUndo {
   struct Saved {
     at::Tensor buffer;  // the module's
     at::Tensor before;  // the same memory, seen as it was
-    at::Tensor place;   // of it what can be written to
 
     bool in_place() const {
       return buffer.scalar_type() == before.scalar_type() && buffer.sizes() == before.sizes() &&
@@ -83,29 +83,12 @@ class StepUndo {
       if (!in_place()) buffer.set_data(before);
     }
   };
-  // Those of one dtype and device: a network has hundreds, small ones, and an operation for each
-  // would hold a GPU up.
+  // Those of one dtype and device.
   struct Alike {
     std::vector<Saved> saved{};
-    at::Tensor copy{};  // what their places held, one after the other
+    std::vector<at::Tensor> places{};  // of their memory what can be written to
+    at::Tensor copy{};                 // and what that held, in one piece
   };
-
-  static at::Tensor in_one_piece(const std::vector<Saved>& saved) {
-    std::vector<at::Tensor> flat;
-    for (const Saved& each : saved) flat.push_back(each.place.reshape(-1));
-    return flat.size() == 1 ? flat.front().clone() : at::cat(flat);
-  }
-  static void put_back(const std::vector<Saved>& saved, const at::Tensor& values) {
-    std::vector<at::Tensor> places, parts;
-    std::int64_t begin = 0;
-    for (const Saved& each : saved) {
-      const std::int64_t size = each.place.numel();
-      places.push_back(each.place);
-      parts.push_back(values.narrow(0, begin, size).view(each.place.sizes()));
-      begin += size;
-    }
-    at::_foreach_copy_(places, parts);
-  }
 
   std::map<std::pair<at::ScalarType, std::string>, Alike> alike_{};
   c10::Device device_;

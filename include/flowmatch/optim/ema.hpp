@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/one_piece.hpp"
 #include "flowmatch/model/state_dict.hpp"
 #include "flowmatch/optim/lending.hpp"
 #include "flowmatch/optim/module_tensors.hpp"
@@ -134,24 +135,16 @@ class Averages {
                                         : dtype;
   }
 
-  // In one piece, as there are many small ones. An average with something infinite in it would
-  // come out as inf - inf.
+  // In one piece. An average with something infinite in it would come out as inf - inf.
   static void update_where_finite(const std::vector<Average*>& entries, double decay) {
-    std::vector<at::Tensor> averages, flat_averages, flat_values, results;
+    std::vector<at::Tensor> averages, values;
     for (Average* entry : entries) {
       averages.push_back(entry->average);
-      flat_averages.push_back(entry->average.reshape(-1));
-      flat_values.push_back(entry->value().reshape(-1));
+      values.push_back(entry->value());
     }
-    const at::Tensor values = at::cat(flat_values);
-    const at::Tensor lerped = at::cat(flat_averages).lerp_(values, 1 - decay);
-    const at::Tensor result = at::where(lerped.isfinite(), lerped, values);
-    std::int64_t begin = 0;
-    for (const at::Tensor& average : averages) {
-      results.push_back(result.narrow(0, begin, average.numel()).view(average.sizes()));
-      begin += average.numel();
-    }
-    at::_foreach_copy_(averages, results);
+    const at::Tensor value = in_one_piece(values);
+    const at::Tensor lerped = in_one_piece(averages).lerp_(value, 1 - decay);
+    copy_from_one_piece(averages, at::where(lerped.isfinite(), lerped, value));
   }
 
   torch::nn::Module* module_;
