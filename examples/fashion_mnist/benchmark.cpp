@@ -72,14 +72,14 @@ std::vector<Row> all_rows(const Options& o) {
     const char* solver;
     std::int64_t stages = 1;  // evaluations a step
     double last_step = 0;
-    bool post_grid = false;
+    std::string grid = "uniform";
     double eta = 0;
     bool fresh_noise = false;
     bool ddim = false;
   };
   const Method methods[] = {
       {.name = "euler", .solver = "euler"},
-      {.name = "euler post grid", .solver = "euler", .post_grid = true},
+      {.name = "euler post grid", .solver = "euler", .grid = "post"},
       {.name = "midpoint", .solver = "midpoint", .stages = 2},
       {.name = "heun2", .solver = "heun2", .stages = 2},
       {.name = "heun2 last step", .solver = "heun2", .stages = 2, .last_step = o.last_step},
@@ -108,7 +108,7 @@ std::vector<Row> all_rows(const Options& o) {
       SamplingOptions s;
       s.solver = m.solver;
       s.last_step = m.last_step;
-      s.post_grid = m.post_grid;
+      s.grid = m.grid;
       s.eta = m.eta;
       if (m.fresh_noise) {
         s.eta = 1;

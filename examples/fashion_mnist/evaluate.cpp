@@ -80,7 +80,7 @@ std::optional<Judged> get_samples(Options& o, c10::Device device) {
                    {"solver", sampling.solver},
                    {"steps", sampling.steps},
                    {"evaluations", samples.evaluations},
-                   {"grid", o.cli.grid},
+                   {"grid", sampling.grid},
                    {"shift", sampling.shift},
                    {"last_step", sampling.last_step},
                    {"weights", o.cli.weights},
@@ -91,6 +91,7 @@ std::optional<Judged> get_samples(Options& o, c10::Device device) {
   if (const auto& guidance = sampling.guidance) {
     judged.origin["guidance"] = {{"scale", guidance->scale},
                                  {"rule", guidance->rule},
+                                 {"worse", o.cli.worse.string()},
                                  {"interval", {guidance->from, guidance->to}}};
   }
   return judged;

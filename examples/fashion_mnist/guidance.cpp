@@ -7,15 +7,19 @@
 
 namespace fashion_mnist {
 
-Velocity guided(Velocity velocity, const Recipe& recipe, const GuidanceOptions& o) {
-  if (recipe.drop == 0) {
+Velocity guided(Velocity velocity, const Recipe& recipe, std::optional<Velocity> worse,
+                const GuidanceOptions& o) {
+  if (!worse && recipe.drop == 0) {
     throw fm::OptionError(
         "guidance needs a network that knows samples of no label, and this run has seen each with "
-        "its own; train with --drop-labels 0.1, or leave --guidance out");
+        "its own; train with --drop-labels 0.1, name a worse run with --worse, or leave --guidance "
+        "out");
   }
   const auto by = [&](auto rule) -> Velocity {
+    const fm::IntervalGuidance within(rule, o.from, o.to);
+    if (worse) return fm::Autoguidance(std::move(velocity), std::move(*worse), within);
     return fm::ClassifierFreeGuidance(std::move(velocity), at::full({1}, no_label, at::kLong),
-                                      fm::IntervalGuidance(rule, o.from, o.to));
+                                      within);
   };
   if (o.rule == "plain") return by(fm::LinearGuidance(o.scale));
   if (o.rule == "zero_star") return by(fm::ZeroStarGuidance(o.scale));

@@ -1,15 +1,17 @@
 #pragma once
 
-#include <string>
+#include <optional>
 
 #include "examples/fashion_mnist/recipe.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
 
 namespace fashion_mnist {
 
-/// A velocity led further to the label than the run goes by itself, by classifier-free guidance:
-/// samples go through the network twice, together. Throws OptionError for a run whose labels were
-/// never dropped, for an unknown rule, and for what the rule refuses.
-Velocity guided(Velocity velocity, const Recipe& recipe, const GuidanceOptions& options);
+/// A velocity led away from a worse one, as far as the options say: that of a worse run
+/// (autoguidance), or where there is none the same network's without a label (classifier-free:
+/// samples go through it twice, together). Throws OptionError for a run whose labels were never
+/// dropped where no worse one is given, for an unknown rule, and for what the rule refuses.
+Velocity guided(Velocity velocity, const Recipe& recipe, std::optional<Velocity> worse,
+                const GuidanceOptions& options);
 
 }  // namespace fashion_mnist

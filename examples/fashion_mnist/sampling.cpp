@@ -14,9 +14,11 @@
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/flow_map.hpp"
 #include "flowmatch/model/rescheduled.hpp"
+#include "flowmatch/sample/ancestral_euler.hpp"
 #include "flowmatch/sample/dpm_solver.hpp"
 #include "flowmatch/sample/flow_map_step.hpp"
 #include "flowmatch/sample/method.hpp"
+#include "flowmatch/sample/noise_levels.hpp"
 #include "flowmatch/sample/renoise.hpp"
 #include "flowmatch/sample/sampler.hpp"
 
@@ -96,6 +98,27 @@ Samples sample_ddim(TrainedModel& model, const at::Tensor& x_0, const at::Tensor
 
 }  // namespace
 
+namespace {
+
+/// The steps before the last one of Euler's, from `begin` on.
+fm::TimeGrid grid_of(const SamplingOptions& o, double begin) {
+  const double end = 1 - o.last_step;
+  if (o.grid == "uniform") return fm::TimeGrid::shifted(o.steps, o.shift, begin, end);
+  if (o.grid == "post") return fm::TimeGrid::post(o.steps);
+  const auto levels = [&](auto schedule) {
+    if (o.last_step == 0) return schedule(o.steps, 0.001, 1 - begin).grid();
+    return schedule(o.steps + 1, o.last_step, 1 - begin).grid().without_last();
+  };
+  using Levels = fm::NoiseLevels;
+  if (o.grid == "karras") return levels([](auto... a) { return Levels::karras(a...); });
+  if (o.grid == "exponential") return levels([](auto... a) { return Levels::exponential(a...); });
+  if (o.grid == "beta") return levels([](auto... a) { return Levels::beta(a...); });
+  throw fm::OptionError("there is no grid '" + o.grid +
+                        "'; choose uniform, post, karras, exponential or beta");
+}
+
+}  // namespace
+
 Velocity velocity_of(TrainedModel& model) {
   if (model.recipe.method == "ddim")
     return fm::Rescheduled(fm::VelocityFromEpsilon(model.net, fm::CosineScheduler{}),
@@ -138,12 +161,12 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
       throw fm::OptionError("--solver " + o.solver +
                             " is for runs of --method ddim; this one is of " + model.recipe.method);
     }
-    if (o.post_grid || o.shift != 1 || o.last_step != 0)
+    if (o.grid != "uniform" || o.shift != 1 || o.last_step != 0)
       throw fm::OptionError("--grid, --shift and --last-step are for flows, not DDIM's steps");
     return sample_ddim(model, x_0, labels, o);
   }
-  if (o.post_grid && o.shift != 1)
-    throw fm::OptionError("--shift is for --grid uniform; the post's grid is as it is");
+  if (o.grid != "uniform" && o.shift != 1)
+    throw fm::OptionError("--shift is for --grid uniform; " + o.grid + " is as it is");
   const std::int64_t batches = (x_0.size(0) + o.batch - 1) / o.batch;
   const std::int64_t n = x_0.size(0);
   fm::SamplerOptions options;
@@ -159,17 +182,24 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
     rows += x.size(0);
     return model.net->forward(x, t, r, c);
   };
-  Velocity velocity = [&rows, v = velocity_of(model)](const at::Tensor& x, const at::Tensor& t,
-                                                      const at::Tensor& c) {
-    rows += x.size(0);
-    return v(x, t, c);
+  const auto counted = [&rows](Velocity v) -> Velocity {
+    return
+        [&rows, v = std::move(v)](const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) {
+          rows += x.size(0);
+          return v(x, t, c);
+        };
   };
+  Velocity velocity = counted(velocity_of(model));
   if (to_the_data) {
     velocity = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& c) {
       return average(x, t, at::ones_like(t), c);
     };
   }
-  if (o.guidance) velocity = guided(std::move(velocity), model.recipe, *o.guidance);
+  if (o.guidance) {
+    std::optional<Velocity> worse;
+    if (o.worse) worse = counted(velocity_of(*o.worse));
+    velocity = guided(std::move(velocity), model.recipe, std::move(worse), *o.guidance);
+  }
   const auto run_model = [&](auto& sampled, auto method, auto plan) {
     fm::Rng fresh(o.seed, x_0.device());
     const fm::SampleResult result =
@@ -179,19 +209,18 @@ Samples sample_images(TrainedModel& model, const at::Tensor& x_0, const at::Tens
   const auto run = [&](auto method, auto plan) { return run_model(velocity, method, plan); };
   // Where DDIM's network begins to see data.
   const double begin = model.recipe.method == "ddim" ? 0.01 : 0;
-  const auto grid = [&] {
-    return o.post_grid ? fm::TimeGrid::post(o.steps)
-                       : fm::TimeGrid::shifted(o.steps, o.shift, begin, 1 - o.last_step);
-  };
+  const auto grid = [&] { return grid_of(o, begin); };
   if (by_map) {
     fm::FlowMap map(average);
     return run_model(map, fm::FlowMapStep{}, grid());
   }
   if (o.solver == fm::DpmSolver<1>::name) return run(fm::DpmSolver<1>(o.eta), grid());
   if (o.solver == fm::DpmSolver<2>::name) return run(fm::DpmSolver<2>(o.eta), grid());
+  if (o.solver == fm::DpmSolver<3>::name) return run(fm::DpmSolver<3>(o.eta), grid());
+  if (o.solver == fm::AncestralEuler::name) return run(fm::AncestralEuler(o.eta), grid());
   return fm::with_method(o.solver, [&](auto method) {
     if constexpr (fm::ode::ErrorStepper<decltype(method), at::Tensor>) {
-      if (o.post_grid || o.shift != 1) {
+      if (o.grid != "uniform" || o.shift != 1) {
         throw fm::OptionError("--grid and --shift are for fixed steps; " + o.solver +
                               " chooses its own");
       }

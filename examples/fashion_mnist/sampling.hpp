@@ -17,9 +17,10 @@ struct TrainedModel {
   UNet net{nullptr};
 };
 
-/// Classifier-free guidance (docs/guidance.md), of runs that were trained with labels dropped.
+/// Guidance (docs/guidance.md): classifier-free, of runs that were trained with labels dropped, or
+/// away from a worse run.
 struct GuidanceOptions {
-  double scale = 1;            ///< 1: the label alone, 0: no label
+  double scale = 1;            ///< 1: the run as it is, 0: the worse one, or no label
   std::string rule = "plain";  ///< plain | zero_star | projected
   double from = 0, to = 1;     ///< the times of guidance
 };
@@ -30,13 +31,14 @@ struct SamplingOptions {
   std::int64_t steps = 100;  ///< of fixed-step methods
   double rtol = 1e-3;        ///< of adaptive methods
   double atol = 1e-3;
-  bool post_grid = false;  ///< the blog post's time grid instead of i/N
-  double shift = 1;        ///< of fixed steps: above 1 they shrink towards the data
-  double last_step = 0;    ///< a last step of Euler's, of this size, after the method's own
-  double eta = 1;          ///< of DDIM and dpm_solver_1 and 2
+  std::string grid = "uniform";  ///< uniform | post | karras | exponential | beta
+  double shift = 1;              ///< of the uniform grid: above 1 its steps shrink towards the data
+  double last_step = 0;          ///< a last step of Euler's, of this size, after the method's own
+  double eta = 1;                ///< of DDIM, dpm_solver_1 to 3 and ancestral_euler
   std::int64_t batch = 256;
   std::uint64_t seed = 42;
   std::optional<GuidanceOptions> guidance{};
+  std::optional<TrainedModel> worse{};  ///< that guidance leads away from
   /// Hears of x [b, 1, H, W] after each step; `step` counts over all batches, `steps` is 0 where
   /// unknown.
   std::function<bool(const at::Tensor& x, std::int64_t step, std::int64_t steps)> observer{};

@@ -13,40 +13,44 @@ namespace fashion_mnist {
 
 /// The options of programs that sample from a run.
 struct SamplingCli {
-  std::string grid = "uniform";
   std::string weights = "auto";
   SamplingOptions sampling;
   std::optional<double> scale;  ///< of guidance
   std::string rule = "plain";
+  std::filesystem::path worse;
   std::vector<double> interval = {0, 1};
 
   void add_to(CLI::App& app) {
     app.add_option(
         "--solver", sampling.solver,
-        "euler, midpoint, heun2, heun3, rk4, rk4_classic, explicit_adams, implicit_adams; "
-        "with fresh noise: dpm_solver_1, dpm_solver_2; for mean flows flow_map, or renoise with "
-        "fresh noise; "
+        "euler, midpoint, heun2, heun3, rk4, rk4_classic, explicit_adams, implicit_adams, "
+        "dpm_solver_2s, unipc_2, unipc_3; with fresh noise dpm_solver_1 to 3, ancestral_euler, "
+        "euler_maruyama, sde_heun; for mean flows flow_map, or renoise with fresh noise; "
         "adaptive: adaptive_heun, fehlberg2, bosh3, tsit5, dopri5, dopri8; for DDIM runs "
         "ddim (the notebook's) or ddim_fair");
     app.add_option("--steps", sampling.steps, "steps of the fixed-step methods and of DDIM");
     app.add_option("--rtol", sampling.rtol, "relative tolerance of adaptive methods");
     app.add_option("--atol", sampling.atol, "absolute tolerance of adaptive methods");
-    app.add_option("--grid", grid, "uniform, or the blog post's")
-        ->check(CLI::IsMember({"uniform", "post"}));
+    app.add_option("--grid", sampling.grid,
+                   "uniform, the blog post's, or karras, exponential, beta: of other libraries")
+        ->check(CLI::IsMember({"uniform", "post", "karras", "exponential", "beta"}));
     app.add_option(
         "--shift", sampling.shift,
         "s: fixed steps at s u / (1 + (s - 1) u), u = i/N; above 1 the small ones are at the data");
     app.add_option("--last-step", sampling.last_step,
                    "size of a last step of Euler's, which keeps other methods from t near 1");
-    app.add_option("--eta", sampling.eta, "fresh noise of DDIM and DPM-Solver, 0 to 1");
+    app.add_option("--eta", sampling.eta,
+                   "fresh noise of DDIM, dpm_solver_1 to 3 and ancestral_euler, 0 to 1");
     app.add_option("--batch", sampling.batch, "samples that go through the network together");
     app.add_option("--weights", weights, "ema, raw, or auto: ema if the run kept them")
         ->check(CLI::IsMember({"auto", "ema", "raw"}));
     app.add_option("--seed", sampling.seed, "of the noise");
     auto* guided =
         app.add_option("--guidance", scale,
-                       "of runs with --drop-labels: how far samples are led to their label; 1 is "
-                       "the network's own way, 0 that without a label");
+                       "how far samples are led, of runs with --drop-labels to their label, or "
+                       "away from --worse; 1 is the run as it is");
+    app.add_option("--worse", worse, "a run trained less, or smaller, of the same pictures")
+        ->needs(guided);
     app.add_option("--guidance-rule", rule, "plain, zero_star or projected")
         ->check(CLI::IsMember({"plain", "zero_star", "projected"}))
         ->needs(guided);
@@ -71,13 +75,22 @@ struct SamplingCli {
       throw fm::OptionError("--last-step is " + fm::number_text(sampling.last_step) +
                             "; choose one in [0, 1)");
     }
-    sampling.post_grid = grid == "post";
     if (scale) sampling.guidance = {*scale, rule, interval.front(), interval.back()};
   }
 
-  TrainedModel load(const std::filesystem::path& checkpoint, c10::Device device) const {
-    return load_model(checkpoint,
-                      weights == "auto" ? std::nullopt : std::optional(weights == "ema"), device);
+  /// Also the worse run. Throws OptionError where its pictures are of another size or range.
+  TrainedModel load(const std::filesystem::path& checkpoint, c10::Device device) {
+    TrainedModel model = load_model(
+        checkpoint, weights == "auto" ? std::nullopt : std::optional(weights == "ema"), device);
+    if (!worse.empty()) {
+      sampling.worse = load_model(worse, std::nullopt, device);
+      if (sampling.worse->recipe.pixels != model.recipe.pixels) {
+        throw fm::OptionError("--worse " + worse.string() +
+                              " is of pictures of another size or range; choose one of the same "
+                              "data");
+      }
+    }
+    return model;
   }
 };
 
