@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "examples/fashion_mnist/dataset.hpp"
+#include "examples/fashion_mnist/guidance.hpp"
 #include "examples/fashion_mnist/recipe_cli.hpp"
 #include "examples/fashion_mnist/run_folder.hpp"
 #include "examples/fashion_mnist/sampling.hpp"
@@ -34,6 +35,7 @@
 #include "flowmatch/checkpoint/checkpoint.hpp"
 #include "flowmatch/data/tensor_batches.hpp"
 #include "flowmatch/io/read_file.hpp"
+#include "flowmatch/loss/distillation.hpp"
 #include "flowmatch/model/channels_last.hpp"
 #include "flowmatch/model/state_dict.hpp"
 #include "flowmatch/monitor/early_stopping.hpp"
@@ -52,6 +54,8 @@ struct Options {
   fs::path data;
   fs::path out;
   fs::path from;
+  fs::path teacher, worse;
+  double guidance = 1;
   RecipeCli recipe_cli;
   Recipe recipe;  // what the options above come to
   std::uint64_t seed = 42;
@@ -68,6 +72,28 @@ struct Options {
   support::MachineOptions machine;
   std::string command;  // as it was called, for environment.txt
 };
+
+/// The velocity that --teacher gives instead of each sample's own, guided where that was asked.
+std::optional<Velocity> load_teacher(const Options& o, c10::Device device) {
+  if (o.teacher.empty()) return std::nullopt;
+  const auto load = [&](const fs::path& run) {
+    TrainedModel model = load_model(run, std::nullopt, device);
+    if (model.recipe.pixels != o.recipe.pixels) {
+      throw fm::OptionError(run.string() +
+                            " is of pictures of another size or range than this run's; choose one "
+                            "of the same, or give --size and --range");
+    }
+    return model;
+  };
+  TrainedModel model = load(o.teacher);
+  if (o.guidance == 1) return velocity_of(model);
+  std::optional<Velocity> worse;
+  if (!o.worse.empty()) {
+    TrainedModel worse_model = load(o.worse);
+    worse = velocity_of(worse_model);
+  }
+  return guided(velocity_of(model), model.recipe, std::move(worse), {.scale = o.guidance});
+}
 
 /// A hook that may be missing.
 template <class Hook>
@@ -158,7 +184,8 @@ UNet initial_network(const Options& o) {
 /// holds. Returns whether it was interrupted.
 template <class Ranks>
 bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet net,
-           const Dataset& data, const Dataset& held_out, const Ranks& ranks, std::stop_token stop) {
+           std::optional<Velocity> teacher, const Dataset& data, const Dataset& held_out,
+           const Ranks& ranks, std::stop_token stop) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
@@ -173,7 +200,13 @@ bool train(const Options& o, const Recipe& recipe, const fs::path& folder, UNet 
 
   return with_training(recipe, [&](const auto& noisifier, const auto& objective,
                                    const auto& judged_by) {
-    fm::Trainer trainer(net, noisifier, options, objective, ranks);
+    auto examples = noisifier;
+    if (teacher) {
+      examples = [&](const auto& batch, fm::Rng& rng) {
+        return fm::taught(*teacher, noisifier(batch, rng));
+      };
+    }
+    fm::Trainer trainer(net, examples, options, objective, ranks);
     if (trainer.resume(
             [](const std::string& damaged) { std::cerr << "note: " << damaged << '\n'; })) {
       if (first) std::cerr << "resuming at step " << trainer.steps() << '\n';
@@ -291,19 +324,21 @@ int train(Options o) {
       std::cerr << fmt::format("a step costs {:.2f} times a flow's, which is counted\n", step);
     }
     if (!o.from.empty()) std::cerr << "the cost of the run that it begins with comes on top\n";
+    if (!o.teacher.empty()) std::cerr << "so does that of the teacher, which each step asks\n";
   }
   net->to(device);
+  const std::optional<Velocity> teacher = load_teacher(o, device);
 
   const support::StopOnSignal signals;
-  if (train(o, o.recipe, o.out, net, data, held_out, ranks, signals.token()))
+  if (train(o, o.recipe, o.out, net, teacher, data, held_out, ranks, signals.token()))
     return support::interrupted;
   if (in_end == 0) return support::success;
   if (ranks.rank() == 0) {
     std::cerr << fmt::format("the end: {} images, {} at a time\n", in_end, o.recipe.end.batch);
   }
   const TrainedModel so_far = load_model(o.out, std::nullopt, device);
-  const bool interrupted = train(o, o.recipe.end_alone(), o.out / end_name, so_far.net, data_of_end,
-                                 held_out, ranks, signals.token());
+  const bool interrupted = train(o, o.recipe.end_alone(), o.out / end_name, so_far.net, teacher,
+                                 data_of_end, held_out, ranks, signals.token());
   return interrupted ? support::interrupted : support::success;
 }
 
@@ -318,6 +353,13 @@ int main(int argc, char** argv) {
   app.add_option("--from", o.from,
                  "a run whose weights to begin with, the averaged ones if it has some; a mean "
                  "flow may begin with a flow's");
+  auto* teacher = app.add_option(
+      "--teacher", o.teacher, "a flow to learn from: its velocities instead of each image's own");
+  auto* guidance = app.add_option("--guidance", o.guidance,
+                                  "of the teacher, away from --worse or from no label; 1 for none")
+                       ->needs(teacher);
+  app.add_option("--worse", o.worse, "a run trained less than the teacher, or smaller")
+      ->needs(guidance);
   o.recipe_cli.add_to(app);
   app.add_flag("--hold-batch-norm", o.hold_batch_norm,
                "with --from: train with the statistics of its BatchNorm instead of each batch's");

@@ -20,6 +20,7 @@
 #include "flowmatch/io/safetensors.hpp"
 #include "flowmatch/io/state_dict_file.hpp"
 #include "flowmatch/io/tensorboard.hpp"
+#include "flowmatch/loss/distillation.hpp"
 #include "flowmatch/loss/mean_flow.hpp"
 #include "flowmatch/loss/mse.hpp"
 #include "flowmatch/loss/objective.hpp"

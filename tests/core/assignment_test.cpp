@@ -138,8 +138,9 @@ TEST_CASE("assignment: sizes that do not fit and costs that are no numbers are r
   require_error<fm::ShapeError>([] { fm::assign({}, -1, 0); }, "-1 rows");
   require_error<fm::ShapeError>(
       [] { fm::assign({}, std::int64_t{1} << 32U, std::int64_t{1} << 32U); }, "with 0 costs");
-  for (const double bad :
-       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(),
+                           std::numeric_limits<double>::infinity(), 1.1e290}) {
     require_error<fm::DataError>([&] { fm::assign({1, bad, 2, 3}, 2, 2); }, "give finite costs");
   }
+  CHECK(fm::assign({1, 1e290, 2, 1}, 2, 2) == Columns{0, 1});
 }

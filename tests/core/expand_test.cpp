@@ -77,3 +77,22 @@ TEST_CASE("expand: a shape's text does not depend on the program's locale") {
   CHECK(fm::shape_text(on_device::zeros({2048, 0, 1000})) == "[2048, 0, 1000]");
   CHECK(fm::shape_text(on_device::zeros({})) == "[]");
 }
+
+TEST_CASE("expand: data that cannot be mixed with noise is a ShapeError") {
+  fm::check_floating({});
+  for (const at::ScalarType type : {at::kHalf, at::kFloat, at::kDouble, at::kComplexFloat})
+    fm::check_floating(torch::zeros({2}, type));
+  for (const at::ScalarType type : {at::kByte, at::kLong, at::kBool, at::kFloat8_e4m3fn}) {
+    require_error<fm::ShapeError>([&] { fm::check_floating(torch::empty({2}, type)); }, "8 bits");
+  }
+}
+
+TEST_CASE("expand: of repeated elements one is left") {
+  const at::Tensor row = on_device::rand({1, 3});
+  const at::Tensor repeated = row.expand({5, 3});
+  CHECK(at::equal(fm::without_repetitions(repeated), row));
+  CHECK(fm::without_repetitions(row.transpose(0, 1).unsqueeze(2).expand({3, 1, 4})).sizes() ==
+        at::IntArrayRef({3, 1, 1}));
+  CHECK(fm::without_repetitions(row).is_same(row));
+  CHECK(fm::without_repetitions(on_device::empty({0, 3})).sizes() == at::IntArrayRef({0, 3}));
+}

@@ -57,6 +57,8 @@ TEST_CASE("condition_aware: the weight keeps the share of pairs that is asked fo
   }
   // All pairs may be cheaper: plain optimal transport.
   CHECK(fm::ConditionAware(1).weight(costs, distance).item<double>() == 0);
+  CHECK(at::equal(drawn_for(fm::ConditionAware(1), x_0, x_1, c),
+                  fm::OptimalTransportCoupling().assignment(x_0, x_1)));
   // More equal conditions than the share: nothing is infinite.
   const at::Tensor equal = on_device::zeros({100, 100});
   CHECK(fm::ConditionAware(0.05).weight(costs, equal).item<double>() == 0);

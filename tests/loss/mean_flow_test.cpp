@@ -9,19 +9,6 @@
 
 namespace {
 
-/// The average velocity of the Gaussian flow, and v where both times are one.
-at::Tensor average(const at::Tensor& x, const at::Tensor& from, const at::Tensor& to) {
-  using gaussian_flow::mu, gaussian_flow::s;
-  const at::Tensor t = fm::expand_time(from, x), r = fm::expand_time(to, x);
-  const auto spread = [](const at::Tensor& time) {
-    return ((1 - time).square() + s * s * time.square()).sqrt();
-  };
-  const at::Tensor x_r = r * mu + spread(r) / spread(t) * (x - t * mu);
-  const at::Tensor span = r - t;
-  const at::Tensor safe = at::where(span == 0, 1.0, span);
-  return at::where(span == 0, gaussian_flow::velocity(x, from), (x_r - x) / safe);
-}
-
 struct NetImpl : torch::nn::Module {
   NetImpl() {
     first = register_module("first", torch::nn::Linear(4, 16));
@@ -51,12 +38,12 @@ TEST_CASE("mean_flow: the average velocity of a flow is its own target") {
   const auto noised = two_times(50);
   for (const auto derivative : {fm::Derivative::forward, fm::Derivative::double_backward}) {
     const fm::MeanFlowLoss loss({.own_velocity = true, .derivative = derivative});
-    auto model = average;
+    auto model = gaussian_flow::average;
     const at::Tensor target = loss.target_of(model, noised);
     // Its expectation over dx_t, which is v at x_t, is u.
     const at::Tensor expected =
         target - noised.target + gaussian_flow::velocity(noised.x_t, noised.t);
-    CHECK(close(expected, average(noised.x_t, noised.t, noised.r), 1e-9, 1e-9));
+    CHECK(close(expected, gaussian_flow::average(noised.x_t, noised.t, noised.r), 1e-9, 1e-9));
   }
 }
 
@@ -87,7 +74,7 @@ TEST_CASE("mean_flow: samples of one time are targets as they are, and cost no d
   std::int64_t asked = 0;
   const auto model = [&](const at::Tensor& x, const at::Tensor& t, const at::Tensor& r) {
     asked = x.size(0);
-    return average(x, t, r);
+    return gaussian_flow::average(x, t, r);
   };
   const fm::MeanFlowLoss loss;
   auto counted = model;
@@ -115,6 +102,7 @@ TEST_CASE("mean_flow: errors are weighed by their own size, and the gradient is 
   const at::Tensor each = (net->forward(noised.x_t, noised.t, noised.r) - target).square().sum(1);
   CHECK(close(plain(net, noised), each.mean(), 1e-12, 1e-12));
   CHECK(close(weighted(net, noised), (each / (each + 0.01)).mean(), 1e-12, 1e-12));
+  CHECK(close(fm::MeanFlowLoss()(net, noised), (each / (each + 1e-3)).mean(), 1e-12, 1e-12));
   const auto gradient = torch::autograd::grad({plain(net, noised)}, net->parameters());
   const auto expected = torch::autograd::grad({each.mean()}, net->parameters());
   for (std::size_t i = 0; i < gradient.size(); ++i)

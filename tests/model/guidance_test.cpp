@@ -125,6 +125,11 @@ TEST_CASE("guidance: projected, the part along the prediction of x_1 is left out
       fm::ProjectedGuidance(2, {.parallel = 1, .threshold = 0.1})(good, bad, x, t);
   const at::Tensor norm = ((bounded - good) * (1 - t).unsqueeze(1)).square().sum(1).sqrt();
   CHECK(norm.max().item<double>() <= 0.1 + 1e-12);
+  // What is below the threshold stays as it is.
+  const double longest =
+      ((good - bad) * (1 - t).unsqueeze(1)).square().sum(1).sqrt().max().item<double>();
+  CHECK(close(fm::ProjectedGuidance(2, {.threshold = 1.5 * longest})(good, bad, x, t),
+              fm::ProjectedGuidance(2)(good, bad, x, t), 1e-12, 1e-12));
 }
 
 TEST_CASE("guidance: what cannot be is refused") {

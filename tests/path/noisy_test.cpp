@@ -28,6 +28,7 @@ TEST_CASE("noisy: x_t and dx_t are those of torchcfm's I-CFM, variance-preservin
 }
 
 TEST_CASE("noisy: the noise is drawn from the Rng and comes with the sample") {
+  CHECK(fm::NoisyPath(0.3).sigma() == 0.3);
   static_assert(fm::StochasticPath<fm::NoisyPath<>> && !fm::ProbPath<fm::NoisyPath<>>);
   const at::Tensor x_0 = on_device::zeros({20000, 2}), x_1 = on_device::ones({20000, 2});
   const at::Tensor t = on_device::full({20000}, 0.25);

@@ -63,6 +63,13 @@ TEST_CASE("noise_levels: the grid goes from the first to the data within [0, 1]"
   CHECK(own.steps()[1].t == 0.5);
 }
 
+TEST_CASE("noise_levels: stretched, the last one is the number asked for, to its last digit") {
+  for (int i = 1; i < 100; ++i) {
+    const double terminal = i / 100.0;
+    CHECK(fm::NoiseLevels::linear(7, 0.013).stretched(terminal).sigmas().back() == terminal);
+  }
+}
+
 TEST_CASE("noise_levels: what is no schedule is refused") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   using Levels = fm::NoiseLevels;

@@ -18,6 +18,17 @@ inline at::Tensor velocity(const at::Tensor& x, const at::Tensor& time) {
   const at::Tensor t = fm::expand_time(time, x);
   return mu + (s * s * t - (1 - t)) / ((1 - t).square() + s * s * t.square()) * (x - t * mu);
 }
+/// The average velocity from t to r, and that at t where both are one.
+inline at::Tensor average(const at::Tensor& x, const at::Tensor& from, const at::Tensor& to) {
+  const at::Tensor t = fm::expand_time(from, x), r = fm::expand_time(to, x);
+  const auto spread = [](const at::Tensor& time) {
+    return ((1 - time).square() + s * s * time.square()).sqrt();
+  };
+  const at::Tensor x_r = r * mu + spread(r) / spread(t) * (x - t * mu);
+  const at::Tensor span = r - t;
+  const at::Tensor safe = at::where(span == 0, 1.0, span);
+  return at::where(span == 0, velocity(x, from), (x_r - x) / safe);
+}
 /// Of a type that other tests' models have, too: the solvers are compiled once for all of them.
 const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)> flow = velocity;
 
