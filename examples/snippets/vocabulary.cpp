@@ -103,6 +103,11 @@ int main() {
 
     fm::Sampler one_step(fm::FlowMap{average}, fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
     std::cout << "one step: " << one_step.sample({10, 2}, rng).size(0) << '\n';
+
+    AverageNet student;
+    fm::Trainer distillation(student, fm::TwoTimeNoisifier(fm::LinearPath{}, 0.25), options,
+                             fm::DistillationLoss(fm::MeanFlowLoss(), velocity));
+    distillation.fit(fm::TensorBatches(points, 128));
   }
   {
     const at::Tensor x_0 = rng.normal({256, 2}), classes = torch::randint(10, {256});

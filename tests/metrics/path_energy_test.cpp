@@ -50,11 +50,10 @@ TEST_CASE("path_energy: what is no trajectory is refused") {
         fm::path_energy(on_device::zeros({2, 1}, torch::kLong), {0, 1});
       },
       "trajectory");
-  require_error<fm::OptionError>(
-      [&] {
-        fm::path_energy(three, {0, 1, 1});
-      },
-      "rise or fall all the way");
+  for (const std::vector<double>& standing : {std::vector<double>{0, 1, 1}, {1, 0, 0}}) {
+    require_error<fm::OptionError>([&] { fm::path_energy(three, standing); },
+                                   "rise or fall all the way");
+  }
   require_error<fm::OptionError>(
       [&] {
         fm::path_energy(three, {0, nan_value, 1});

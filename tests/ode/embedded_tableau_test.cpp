@@ -1,6 +1,7 @@
 #include "flowmatch/ode/embedded_tableau.hpp"
 
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "flowmatch/ode/dopri8_tableau.hpp"
@@ -23,6 +24,7 @@ void check_embedded() {
     largest = std::max(largest, std::abs(T::error[i]));
   }
   CHECK(largest > 1e-4);
+  CHECK(std::accumulate(T::error.begin(), T::error.end(), 0.0) == Approx(0).margin(1e-14));
   check_conditions(m, embedded, T::error_order);
   if constexpr (requires { T::dense; }) {
     for (const double theta : {0.0, 0.25, 0.7, 1.0}) {
