@@ -31,6 +31,23 @@ struct AverageNetImpl : torch::nn::Module {
 };
 TORCH_MODULE(AverageNet);
 
+// The same for a label and a scale of guidance.
+struct GuidedNetImpl : torch::nn::Module {
+  torch::nn::Linear layer{torch::nn::Linear(5, 2)};
+  torch::nn::Embedding embedding{torch::nn::Embedding(11, 2)};
+  GuidedNetImpl() {
+    register_module("layer", layer);
+    register_module("embedding", embedding);
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& r,
+                     const std::tuple<at::Tensor, at::Tensor>& condition) {
+    const auto& [label, scale] = condition;
+    const at::Tensor times = torch::stack({t, r, scale}, 1);
+    return layer->forward(at::cat({x, times}, 1)) + embedding->forward(label);
+  }
+};
+TORCH_MODULE(GuidedNet);
+
 int main() {
   torch::manual_seed(1);
   fm::Rng rng(1);
@@ -104,10 +121,25 @@ int main() {
     fm::Sampler one_step(fm::FlowMap{average}, fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
     std::cout << "one step: " << one_step.sample({10, 2}, rng).size(0) << '\n';
 
+    const auto velocity = [](const at::Tensor& x, const at::Tensor&) { return -x; };
     AverageNet student;
     fm::Trainer distillation(student, fm::TwoTimeNoisifier(fm::LinearPath{}, 0.25), options,
                              fm::DistillationLoss(fm::MeanFlowLoss(), velocity));
     distillation.fit(fm::TensorBatches(points, 128));
+  }
+  {
+    const std::tuple none{torch::tensor({10}), torch::ones({1})};
+    fm::GuidanceScales noisifier(
+        fm::ConditionDropout(fm::TwoTimeNoisifier(fm::LinearPath{}), none, 0.1), 4);
+    GuidedNet guided;
+    fm::Trainer trainer(guided, noisifier, options, fm::SelfGuidedLoss(fm::MeanFlowLoss(), none));
+    trainer.fit(fm::TensorBatches(points, std::tuple{labels, torch::ones({512})}, 128));
+
+    fm::Sampler one_step(fm::FlowMap{guided}, fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
+    const at::Tensor sevens = torch::full({10}, 7);
+    const at::Tensor samples =
+        one_step.sample({10, 2}, rng, std::tuple{sevens, torch::full({10}, 2.0F)});
+    std::cout << "guided in one step: " << samples.size(0) << '\n';
   }
   {
     const at::Tensor x_0 = rng.normal({256, 2}), classes = torch::randint(10, {256});
