@@ -50,6 +50,18 @@ TEST_CASE("atomic_directory: folders are removed by the system's library") {
   CHECK(std::string(found.dli_fname).find("libtorch") == std::string::npos);
 }
 
+TEST_CASE("path_lock: given free twice, it closes nobody else's file") {
+  const TemporaryFolder folder;
+  fm::PathLock lock(folder.path(), O_RDONLY | O_DIRECTORY, fm::PathLock::Wait::no);
+  CHECK(lock.is_open());
+  lock.release();
+  CHECK_FALSE(lock.is_open());
+  const int other = ::open("/dev/null", O_RDONLY);  // gets the number that is free
+  lock.release();
+  CHECK(::fcntl(other, F_GETFD) != -1);
+  ::close(other);
+}
+
 TEST_CASE("atomic_directory: without a commit nothing stays") {
   const TemporaryFolder folder;
   {
