@@ -143,6 +143,7 @@ def run_tests(binary, test_file, environment, seconds=1200):
         resource.setrlimit(resource.RLIMIT_DATA, (12 << 30, 12 << 30))  # loops that add for ever
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as scratch:
+        os.chmod(scratch, 0o755)  # a test looks into its folder as nobody
         process = subprocess.Popen(
             # Without a test that maps a TiB, which the limit forbids.
             [binary, "--abort", "--filenames-as-tags", f"[#{test_file.stem}]~*larger than memory*"], preexec_fn=limit,
