@@ -88,6 +88,23 @@ std::vector<Row> all_rows(const Options& o) {
       {.name = "explicit_adams", .solver = "explicit_adams"},
       {.name = "dpm_solver_1", .solver = "dpm_solver_1", .fresh_noise = true},
       {.name = "dpm_solver_2", .solver = "dpm_solver_2", .fresh_noise = true},
+      {.name = "dpm_solver_3", .solver = "dpm_solver_3", .fresh_noise = true},
+      {.name = "ancestral_euler", .solver = "ancestral_euler", .fresh_noise = true},
+      {.name = "euler_maruyama", .solver = "euler_maruyama", .fresh_noise = true},
+      {.name = "sde_heun", .solver = "sde_heun", .stages = 2, .fresh_noise = true},
+      {.name = "dpm_solver_2 eta 0", .solver = "dpm_solver_2", .last_step = o.last_step},
+      {.name = "dpm_solver_2s", .solver = "dpm_solver_2s", .stages = 2, .last_step = o.last_step},
+      {.name = "unipc_2", .solver = "unipc_2", .last_step = o.last_step},
+      {.name = "unipc_3", .solver = "unipc_3", .last_step = o.last_step},
+      {.name = "dpm_solver_2 karras",
+       .solver = "dpm_solver_2",
+       .grid = "karras",
+       .fresh_noise = true},
+      {.name = "dpm_solver_2 exponential",
+       .solver = "dpm_solver_2",
+       .grid = "exponential",
+       .fresh_noise = true},
+      {.name = "dpm_solver_2 beta", .solver = "dpm_solver_2", .grid = "beta", .fresh_noise = true},
       {.name = "ddim notebook eta 0", .solver = "ddim", .ddim = true},
       {.name = "ddim notebook eta 1", .solver = "ddim", .eta = 1, .ddim = true},
       {.name = "ddim fair eta 0", .solver = "ddim_fair", .ddim = true},
@@ -114,7 +131,7 @@ std::vector<Row> all_rows(const Options& o) {
         s.eta = 1;
         // Steps shrink towards the data, and the last evaluation lies where the network can still
         // tell noise from data.
-        s.shift = std::max(1.5, static_cast<double>(budget) / 10);
+        if (s.grid == "uniform") s.shift = std::max(1.5, static_cast<double>(budget) / 10);
         s.last_step = 0.03;
       }
       s.steps = (budget - (s.last_step > 0 ? 1 : 0)) / m.stages;
