@@ -8,6 +8,7 @@
 #include "flowmatch/coupling/coupling.hpp"
 #include "flowmatch/coupling/independent.hpp"
 #include "flowmatch/coupling/optimal_transport.hpp"
+#include "flowmatch/coupling/partial_transport.hpp"
 #include "flowmatch/coupling/sinkhorn.hpp"
 #include "flowmatch/coupling/source.hpp"
 #include "flowmatch/data/batch_source.hpp"

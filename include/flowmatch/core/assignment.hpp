@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,13 +23,18 @@ namespace detail {
 template <std::floating_point T>
 class Assignment {
  public:
-  Assignment(const T* cost, std::size_t rows, std::size_t columns)
+  // Of `pairs` rows, those that cost least; of all where there are no more than that.
+  Assignment(const T* cost, std::size_t rows, std::size_t columns, std::size_t pairs)
       : cost_(cost),
         rows_(rows),
         columns_(columns),
         price_(columns),
         column_of_(rows, none),
         row_of_(columns, none) {
+    if (pairs < rows) {
+      choose_rows(pairs);
+      return;
+    }
     if (rows == columns) {
       reduce_columns();
       auction();
@@ -39,7 +45,14 @@ class Assignment {
     }
   }
 
-  std::vector<std::int64_t> columns() const { return {column_of_.begin(), column_of_.end()}; }
+  // Those of rows without one are -1.
+  std::vector<std::int64_t> columns() const {
+    std::vector<std::int64_t> all(rows_, -1);
+    for (std::size_t i = 0; i < rows_; ++i) {
+      if (column_of_[i] != none) all[i] = static_cast<std::int64_t>(column_of_[i]);
+    }
+    return all;
+  }
 
  private:
   static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
@@ -150,17 +163,48 @@ class Assignment {
     }
   }
 
-  // Dijkstra from a row without a column to the nearest column that is free, over what each column
-  // costs beyond a row's cheapest. Columns open_[0, looked) are settled, those up to `ready` are as
-  // near as the last of them and not looked at yet.
+  // The best n + 1 pairs hold the rows of the best n: a shortest path from all free rows at once
+  // adds one. A column's nearest free row is kept, and looked for again once it is taken.
+  void choose_rows(std::size_t pairs) {
+    std::vector<double> least(columns_);
+    std::vector<std::size_t> nearest(columns_, none), stale(columns_);
+    std::iota(stale.begin(), stale.end(), std::size_t{0});
+    for (std::size_t n = 0; n < pairs; ++n) {
+      for (const std::size_t j : stale) least[j] = far;
+      for (std::size_t row = 0; row < rows_ && !stale.empty(); ++row) {
+        if (column_of_[row] != none) continue;
+        const T* const costs = cost_ + row * columns_;
+        for (const std::size_t j : stale) {
+          if (static_cast<double>(costs[j]) >= least[j]) continue;
+          least[j] = static_cast<double>(costs[j]);
+          nearest[j] = row;
+        }
+      }
+      distance_.resize(columns_);
+      for (std::size_t j = 0; j < columns_; ++j) distance_[j] = least[j] - price_[j];
+      before_ = nearest;
+      const std::size_t taken = lengthen();
+      stale.clear();
+      for (std::size_t j = 0; j < columns_; ++j) {
+        if (nearest[j] == taken) stale.push_back(j);
+      }
+    }
+  }
+
   void augment(std::size_t start) {
     distance_.resize(columns_);
-    open_.resize(columns_);
     before_.assign(columns_, start);
-    for (std::size_t j = 0; j < columns_; ++j) {
-      distance_[j] = price(start, j);
-      open_[j] = j;
-    }
+    for (std::size_t j = 0; j < columns_; ++j) distance_[j] = price(start, j);
+    lengthen();
+  }
+
+  // Dijkstra from rows without a column, over distance_ by before_, to the nearest column that is
+  // free, over what each column costs beyond a row's cheapest. Columns open_[0, looked) are
+  // settled, those up to `ready` are as near as the last of them and not looked at yet. Returns the
+  // row that has a column then.
+  std::size_t lengthen() {
+    open_.resize(columns_);
+    std::iota(open_.begin(), open_.end(), std::size_t{0});
     std::size_t looked = 0, ready = 0, settled = 0, sink = none;
     double near = 0;
     while (sink == none) {
@@ -202,11 +246,13 @@ class Assignment {
     }
     for (std::size_t k = 0; k < settled; ++k) price_[open_[k]] += distance_[open_[k]] - near;
     // Turn the path round: each row on it takes the column that it leads to.
-    for (std::size_t j = sink, row = none; row != start;) {
+    std::size_t row = none;
+    for (std::size_t j = sink; j != none;) {
       row = before_[j];
       row_of_[j] = row;
       std::swap(column_of_[row], j);
     }
+    return row;
   }
 
   const T* cost_;
@@ -216,6 +262,24 @@ class Assignment {
   std::vector<double> distance_{};  // of the shortest path that ends in a column
   std::vector<std::size_t> before_{}, open_{};
 };
+
+/// Throws unless `assign` can do with these.
+template <std::floating_point T>
+void check_costs(const T* cost, std::int64_t rows, std::int64_t columns) {
+  // Each size at most 2^31, so that their product cannot overflow.
+  constexpr std::int64_t most = std::int64_t{1} << 31U;
+  if (rows < 0 || columns < 0 || rows > most || columns > most) {
+    throw ShapeError("an assignment of " + std::to_string(rows) + " rows to " +
+                     std::to_string(columns) + " columns; give at most 2^31 of each");
+  }
+  const std::size_t size = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+  for (std::size_t i = 0; i < size; ++i) {
+    if (!(std::abs(cost[i]) <= 1e290)) {
+      throw DataError("a cost of the assignment is " + number_text(cost[i]) +
+                      "; give finite costs, a large one where a pair must not be");
+    }
+  }
+}
 
 }  // namespace detail
 
@@ -233,21 +297,34 @@ class Assignment {
 /// distributed relaxation method for the assignment problem") where rows are as many as columns.
 template <std::floating_point T>
 std::vector<std::int64_t> assign(const T* cost, std::int64_t rows, std::int64_t columns) {
-  // Each size at most 2^31, so that their product cannot overflow.
-  constexpr std::int64_t most = std::int64_t{1} << 31U;
-  if (rows < 0 || columns < rows || columns > most) {
+  if (columns < rows) {
     throw ShapeError("an assignment of " + std::to_string(rows) + " rows to " +
-                     std::to_string(columns) +
-                     " columns; give at least as many columns as rows, and at most 2^31");
+                     std::to_string(columns) + " columns; give at least as many columns as rows");
+  }
+  detail::check_costs(cost, rows, columns);
+  const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(columns);
+  return detail::Assignment<T>(cost, n, m, n).columns();
+}
+
+/// The `pairs` of a row and a column, each row and column in one at most, at the least total cost:
+/// the column of each row, -1 for the rows that are left out. The matrix is as for `assign`, of any
+/// two sizes; the result is as exact. O(pairs rows columns) time at worst.
+///
+/// Throws OptionError unless 0 <= pairs <= min(rows, columns), and else as `assign` does.
+///
+/// Partial optimal transport of points of equal weight (Chapel, Alaya & Gasso 2020, "Partial
+/// optimal transport with applications on positive-unlabeled learning"), by shortest augmenting
+/// paths (Dell'Amico & Martello 1997, "The k-cardinality assignment problem").
+template <std::floating_point T>
+std::vector<std::int64_t> assign_partially(const T* cost, std::int64_t rows, std::int64_t columns,
+                                           std::int64_t pairs) {
+  detail::check_costs(cost, rows, columns);
+  if (pairs < 0 || pairs > std::min(rows, columns)) {
+    throw OptionError(std::to_string(pairs) + " pairs of " + std::to_string(rows) + " rows and " +
+                      std::to_string(columns) + " columns; choose from 0 to the smaller of both");
   }
   const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(columns);
-  for (std::size_t i = 0; i < n * m; ++i) {
-    if (!(std::abs(cost[i]) <= 1e290)) {
-      throw DataError("a cost of the assignment is " + number_text(cost[i]) +
-                      "; give finite costs, a large one where a pair must not be");
-    }
-  }
-  return detail::Assignment<T>(cost, n, m).columns();
+  return detail::Assignment<T>(cost, n, m, static_cast<std::size_t>(pairs)).columns();
 }
 
 /// The same of a vector `cost`, which has to hold rows x columns costs.
