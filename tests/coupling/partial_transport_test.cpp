@@ -1,5 +1,6 @@
 #include "flowmatch/coupling/partial_transport.hpp"
 
+#include <functional>
 #include <limits>
 
 #include "flowmatch/coupling/condition_aware.hpp"
@@ -71,7 +72,8 @@ TEST_CASE("partial_transport: any source and any cost serve") {
   const fm::PartialTransportCoupling near(2.0 / 3, fm::PairedSource{});
   static_assert(std::is_same_v<decltype(near)::source_type, fm::PairedSource>);
   CHECK(at::equal(near(batch, rng).x_0, on_device::tensor({{0.1F}, {0.9F}})));
-  const auto farthest = [](const at::Tensor& a, const at::Tensor& b) { return -at::cdist(a, b); };
+  const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)> farthest =
+      [](const at::Tensor& a, const at::Tensor& b) { return -at::cdist(a, b); };
   const fm::PartialTransportCoupling apart(1.0 / 3, fm::PairedSource{}, farthest);
   const auto far = apart(batch, rng);
   CHECK(far.x_0.item<float>() == 0.1F);

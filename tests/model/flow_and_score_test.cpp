@@ -9,7 +9,7 @@
 namespace {
 
 /// v = x + label, s = t x.
-const auto labelled = [](const at::Tensor& x, const at::Tensor& t, const at::Tensor& label) {
+const auto in_two_parts = [](const at::Tensor& x, const at::Tensor& t, const at::Tensor& label) {
   return at::cat({x + fm::expand_time(label, x), fm::expand_time(t, x) * x}, 1);
 };
 
@@ -32,7 +32,7 @@ TORCH_MODULE(TwoHeads);
 TEST_CASE("flow_and_score: the first half is the velocity, the second the score by sigma^2 / 2") {
   const at::Tensor x = on_device::randn({4, 3, 2, 2}, torch::kDouble);
   const at::Tensor t = doubles({0, 0.2, 0.5, 1}), label = doubles({1, 2, 3, 4});
-  fm::FlowAndScore model(labelled, 0.5);
+  fm::FlowAndScore model(in_two_parts, 0.5);
   CHECK(at::equal(model(x, t, label), x + fm::expand_time(label, x)));
   const fm::VelocityAndScore both = model.velocity_and_score(x, t, label);
   CHECK(at::equal(both.velocity, model(x, t, label)));
@@ -58,7 +58,7 @@ TEST_CASE("flow_and_score: the network inside is found, and its precision kept f
 TEST_CASE("flow_and_score: what cannot be is refused") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   for (const double sigma : {0.0, -1.0, nan, std::numeric_limits<double>::infinity()})
-    require_error<fm::OptionError>([&] { fm::FlowAndScore(labelled, sigma); }, "above 0");
+    require_error<fm::OptionError>([&] { fm::FlowAndScore(in_two_parts, sigma); }, "above 0");
   const auto same = [](const at::Tensor& x, const at::Tensor&) { return x; };
   const auto longer = [](const at::Tensor& x, const at::Tensor&) { return at::cat({x, x}, 0); };
   const auto none = [](const at::Tensor&, const at::Tensor&) { return at::Tensor(); };
