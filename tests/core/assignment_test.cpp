@@ -40,39 +40,6 @@ bool all_distinct(Columns columns) {
   return std::adjacent_find(columns.begin(), columns.end()) == columns.end();
 }
 
-Columns partially(const Matrix& cost, std::int64_t rows, std::int64_t columns, std::int64_t pairs) {
-  return fm::assign_partially(cost.data(), rows, columns, pairs);
-}
-
-// The total of so many pairs, each row and column in one at most.
-double total_of(const Matrix& cost, std::int64_t columns, const Columns& column_of,
-                std::int64_t pairs) {
-  Columns taken;
-  double sum = 0;
-  for (std::size_t i = 0; i < column_of.size(); ++i) {
-    if (column_of[i] < 0) continue;
-    taken.push_back(column_of[i]);
-    sum += cost[i * static_cast<std::size_t>(columns) + static_cast<std::size_t>(column_of[i])];
-  }
-  REQUIRE(static_cast<std::int64_t>(taken.size()) == pairs);
-  REQUIRE(all_distinct(taken));
-  return sum;
-}
-
-// Every choice of pairs.
-double least_of(const Matrix& cost, std::int64_t rows, std::int64_t columns, std::int64_t pairs,
-                std::int64_t row = 0, unsigned taken = 0) {
-  if (pairs == 0) return 0;
-  if (row == rows) return std::numeric_limits<double>::infinity();
-  double least = least_of(cost, rows, columns, pairs, row + 1, taken);
-  for (std::int64_t j = 0; j < columns; ++j) {
-    if ((taken >> j & 1U) != 0) continue;
-    least = std::min(least, cost[static_cast<std::size_t>(row * columns + j)] +
-                                least_of(cost, rows, columns, pairs - 1, row + 1, taken | 1U << j));
-  }
-  return least;
-}
-
 }  // namespace
 
 TEST_CASE("assignment: as cheap as the best of all pairings") {
@@ -160,72 +127,7 @@ TEST_CASE("assignment: points on a line are paired in order") {
     REQUIRE(rank(x, x[i]) == rank(y, y[static_cast<std::size_t>(found[i])]));
 }
 
-TEST_CASE("assignment: some pairs are as cheap as the best choice of so many") {
-  std::mt19937 random(5);
-  std::normal_distribution<double> normal;
-  for (std::int64_t rows = 1; rows <= 5; ++rows) {
-    for (std::int64_t columns = 1; columns <= 6; ++columns) {
-      for (int kind = 0; kind < 6; ++kind) {
-        Matrix cost(static_cast<std::size_t>(rows * columns));
-        for (double& c : cost) {
-          c = kind < 3    ? normal(random)  // of both signs
-              : kind == 3 ? static_cast<double>(random() % 3)
-                          : std::exp(12 * normal(random));
-        }
-        for (std::int64_t pairs = 0; pairs <= std::min(rows, columns); ++pairs) {
-          INFO(rows << " x " << columns << ", kind " << kind << ", pairs " << pairs);
-          REQUIRE(total_of(cost, columns, partially(cost, rows, columns, pairs), pairs) ==
-                  Approx(least_of(cost, rows, columns, pairs)).epsilon(1e-12).margin(1e-12));
-        }
-      }
-    }
-  }
-}
-
-// With columns beside the others that cost nothing, for the rows to be left out, all rows have one.
-TEST_CASE("assignment: some pairs are those of the whole problem with places for the others") {
-  std::mt19937 random(6);
-  std::normal_distribution<double> normal;
-  const std::int64_t n = 60;
-  for (const std::int64_t pairs : {1, 20, 45, 59, 60}) {
-    Matrix cost(static_cast<std::size_t>(n * n)), wide;
-    for (double& c : cost) c = std::exp(normal(random));
-    for (std::int64_t i = 0; i < n; ++i) {
-      wide.insert(wide.end(), cost.begin() + i * n, cost.begin() + (i + 1) * n);
-      wide.insert(wide.end(), static_cast<std::size_t>(n - pairs), 0.0);
-    }
-    INFO(pairs);
-    CHECK(total_of(cost, n, partially(cost, n, n, pairs), pairs) ==
-          Approx(total(wide, 2 * n - pairs, fm::assign(wide, n, 2 * n - pairs))).epsilon(1e-12));
-  }
-  Matrix cost(static_cast<std::size_t>(n * n));
-  for (double& c : cost) c = normal(random);
-  CHECK(partially(cost, n, n, n) == fm::assign(cost, n, n));
-}
-
-TEST_CASE("assignment: pairs that are not made take no digits of those that are") {
-  // Costs near 1e-9 beside some near 1e280.
-  std::mt19937 random(7);
-  std::uniform_real_distribution<double> uniform;
-  const std::int64_t n = 40, far = 10;
-  Matrix cost(static_cast<std::size_t>(n * n)), small;
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t j = 0; j < n; ++j) {
-      const bool near = i >= far && j < n - far;
-      const double c = (near ? 1e-9 : 1e280) * uniform(random);
-      cost[static_cast<std::size_t>(i * n + j)] = c;
-      if (near) small.push_back(c);
-    }
-  }
-  const Columns expected = fm::assign(small, n - far, n - far);
-  const Columns found = partially(cost, n, n, n - far);
-  CHECK(std::all_of(found.begin(), found.begin() + far, [](auto j) { return j == -1; }));
-  CHECK(Columns(found.begin() + far, found.end()) == expected);
-}
-
 TEST_CASE("assignment: nothing to assign") {
-  REQUIRE(partially({}, 0, 3, 0).empty());
-  REQUIRE(partially({}, 2, 0, 0) == Columns{-1, -1});
   REQUIRE(fm::assign({}, 0, 0).empty());
   REQUIRE(fm::assign({}, 0, 3).empty());
 }
@@ -241,7 +143,4 @@ TEST_CASE("assignment: sizes that do not fit and costs that are no numbers are r
     require_error<fm::DataError>([&] { fm::assign({1, bad, 2, 3}, 2, 2); }, "give finite costs");
   }
   CHECK(fm::assign({1, 1e290, 2, 1}, 2, 2) == Columns{0, 1});
-  require_error<fm::OptionError>([] { partially({1, 2}, 2, 1, 2); }, "2 pairs of 2 rows");
-  require_error<fm::OptionError>([] { partially({1, 2}, 2, 1, -1); }, "choose from 0");
-  require_error<fm::DataError>([] { partially({NAN}, 1, 1, 1); }, "nan");
 }

@@ -23,24 +23,22 @@ namespace detail {
 template <std::floating_point T>
 class Assignment {
  public:
-  // Of `pairs` rows, those that cost least; of all where there are no more than that.
-  Assignment(const T* cost, std::size_t rows, std::size_t columns, std::size_t pairs)
+  Assignment(const T* cost, std::size_t rows, std::size_t columns)
       : cost_(cost),
         rows_(rows),
         columns_(columns),
         price_(columns),
         column_of_(rows, none),
-        row_of_(columns, none) {
-    if (pairs < rows) {
-      choose_rows(pairs);
-      return;
-    }
-    if (rows == columns) {
+        row_of_(columns, none) {}
+
+  // Gives each row a column.
+  void solve() {
+    if (rows_ == columns_) {
       reduce_columns();
       auction();
     }
     reduce_rows();
-    for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t row = 0; row < rows_; ++row) {
       if (column_of_[row] == none) augment(row);
     }
   }
@@ -54,7 +52,7 @@ class Assignment {
     return all;
   }
 
- private:
+ protected:
   static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
   static constexpr double far = std::numeric_limits<double>::infinity();
 
@@ -67,6 +65,71 @@ class Assignment {
     row_of_[column] = row;
   }
 
+  // Dijkstra from rows without a column, over distance_ by before_, to the nearest column that is
+  // free, over what each column costs beyond a row's cheapest. Columns open_[0, looked) are
+  // settled, those up to `ready` are as near as the last of them and not looked at yet. Returns the
+  // row that has a column then.
+  std::size_t lengthen() {
+    open_.resize(columns_);
+    std::iota(open_.begin(), open_.end(), std::size_t{0});
+    std::size_t looked = 0, ready = 0, settled = 0, sink = none;
+    double near = 0;
+    while (sink == none) {
+      if (looked == ready) {
+        settled = looked;
+        near = far;
+        for (std::size_t k = looked; k < columns_; ++k) {
+          const std::size_t j = open_[k];
+          if (distance_[j] > near) continue;
+          if (distance_[j] < near) {
+            near = distance_[j];
+            ready = looked;
+          }
+          open_[k] = std::exchange(open_[ready++], j);
+        }
+        for (std::size_t k = looked; k < ready && sink == none; ++k) {
+          if (row_of_[open_[k]] == none) sink = open_[k];
+        }
+        continue;
+      }
+      const std::size_t column = open_[looked++];
+      const std::size_t row = row_of_[column];
+      const T* const costs = cost_ + row * columns_;
+      const double* const prices = price_.data();
+      const double walked = near - price(row, column);
+      for (std::size_t k = ready; k < columns_; ++k) {
+        const std::size_t j = open_[k];
+        const double through = walked + (static_cast<double>(costs[j]) - prices[j]);
+        if (through >= distance_[j]) continue;
+        distance_[j] = through;
+        before_[j] = row;
+        if (through > near) continue;
+        if (row_of_[j] == none) {
+          sink = j;
+          break;
+        }
+        open_[k] = std::exchange(open_[ready++], j);
+      }
+    }
+    for (std::size_t k = 0; k < settled; ++k) price_[open_[k]] += distance_[open_[k]] - near;
+    // Turn the path round: each row on it takes the column that it leads to.
+    std::size_t row = none;
+    for (std::size_t j = sink; j != none;) {
+      row = before_[j];
+      row_of_[j] = row;
+      std::swap(column_of_[row], j);
+    }
+    return row;
+  }
+
+  const T* cost_;
+  std::size_t rows_, columns_;
+  std::vector<double> price_;
+  std::vector<std::size_t> column_of_, row_of_;
+  std::vector<double> distance_{};  // of the shortest path that ends in a column
+  std::vector<std::size_t> before_{}, open_{};
+
+ private:
   // The first prices: the least cost in each column beyond its row's least. Costs that differ most
   // by row, as those of a source of spread norms, would otherwise have all columns want one row.
   void reduce_columns() {
@@ -163,104 +226,12 @@ class Assignment {
     }
   }
 
-  // The best n + 1 pairs hold the rows of the best n: a shortest path from all free rows at once
-  // adds one. A column's nearest free row is kept, and looked for again once it is taken.
-  void choose_rows(std::size_t pairs) {
-    std::vector<double> least(columns_);
-    std::vector<std::size_t> nearest(columns_, none), stale(columns_);
-    std::iota(stale.begin(), stale.end(), std::size_t{0});
-    for (std::size_t n = 0; n < pairs; ++n) {
-      for (const std::size_t j : stale) least[j] = far;
-      for (std::size_t row = 0; row < rows_ && !stale.empty(); ++row) {
-        if (column_of_[row] != none) continue;
-        const T* const costs = cost_ + row * columns_;
-        for (const std::size_t j : stale) {
-          if (static_cast<double>(costs[j]) >= least[j]) continue;
-          least[j] = static_cast<double>(costs[j]);
-          nearest[j] = row;
-        }
-      }
-      distance_.resize(columns_);
-      for (std::size_t j = 0; j < columns_; ++j) distance_[j] = least[j] - price_[j];
-      before_ = nearest;
-      const std::size_t taken = lengthen();
-      stale.clear();
-      for (std::size_t j = 0; j < columns_; ++j) {
-        if (nearest[j] == taken) stale.push_back(j);
-      }
-    }
-  }
-
   void augment(std::size_t start) {
     distance_.resize(columns_);
     before_.assign(columns_, start);
     for (std::size_t j = 0; j < columns_; ++j) distance_[j] = price(start, j);
     lengthen();
   }
-
-  // Dijkstra from rows without a column, over distance_ by before_, to the nearest column that is
-  // free, over what each column costs beyond a row's cheapest. Columns open_[0, looked) are
-  // settled, those up to `ready` are as near as the last of them and not looked at yet. Returns the
-  // row that has a column then.
-  std::size_t lengthen() {
-    open_.resize(columns_);
-    std::iota(open_.begin(), open_.end(), std::size_t{0});
-    std::size_t looked = 0, ready = 0, settled = 0, sink = none;
-    double near = 0;
-    while (sink == none) {
-      if (looked == ready) {
-        settled = looked;
-        near = far;
-        for (std::size_t k = looked; k < columns_; ++k) {
-          const std::size_t j = open_[k];
-          if (distance_[j] > near) continue;
-          if (distance_[j] < near) {
-            near = distance_[j];
-            ready = looked;
-          }
-          open_[k] = std::exchange(open_[ready++], j);
-        }
-        for (std::size_t k = looked; k < ready && sink == none; ++k) {
-          if (row_of_[open_[k]] == none) sink = open_[k];
-        }
-        continue;
-      }
-      const std::size_t column = open_[looked++];
-      const std::size_t row = row_of_[column];
-      const T* const costs = cost_ + row * columns_;
-      const double* const prices = price_.data();
-      const double walked = near - price(row, column);
-      for (std::size_t k = ready; k < columns_; ++k) {
-        const std::size_t j = open_[k];
-        const double through = walked + (static_cast<double>(costs[j]) - prices[j]);
-        if (through >= distance_[j]) continue;
-        distance_[j] = through;
-        before_[j] = row;
-        if (through > near) continue;
-        if (row_of_[j] == none) {
-          sink = j;
-          break;
-        }
-        open_[k] = std::exchange(open_[ready++], j);
-      }
-    }
-    for (std::size_t k = 0; k < settled; ++k) price_[open_[k]] += distance_[open_[k]] - near;
-    // Turn the path round: each row on it takes the column that it leads to.
-    std::size_t row = none;
-    for (std::size_t j = sink; j != none;) {
-      row = before_[j];
-      row_of_[j] = row;
-      std::swap(column_of_[row], j);
-    }
-    return row;
-  }
-
-  const T* cost_;
-  std::size_t rows_, columns_;
-  std::vector<double> price_;
-  std::vector<std::size_t> column_of_, row_of_;
-  std::vector<double> distance_{};  // of the shortest path that ends in a column
-  std::vector<std::size_t> before_{}, open_{};
 };
 
 /// Throws unless `assign` can do with these.
@@ -303,28 +274,9 @@ std::vector<std::int64_t> assign(const T* cost, std::int64_t rows, std::int64_t 
   }
   detail::check_costs(cost, rows, columns);
   const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(columns);
-  return detail::Assignment<T>(cost, n, m, n).columns();
-}
-
-/// The `pairs` of a row and a column, each row and column in one at most, at the least total cost:
-/// the column of each row, -1 for the rows that are left out. The matrix is as for `assign`, of any
-/// two sizes; the result is as exact. O(pairs rows columns) time at worst.
-///
-/// Throws OptionError unless 0 <= pairs <= min(rows, columns), and else as `assign` does.
-///
-/// Partial optimal transport of points of equal weight (Chapel, Alaya & Gasso 2020, "Partial
-/// optimal transport with applications on positive-unlabeled learning"), by shortest augmenting
-/// paths (Dell'Amico & Martello 1997, "The k-cardinality assignment problem").
-template <std::floating_point T>
-std::vector<std::int64_t> assign_partially(const T* cost, std::int64_t rows, std::int64_t columns,
-                                           std::int64_t pairs) {
-  detail::check_costs(cost, rows, columns);
-  if (pairs < 0 || pairs > std::min(rows, columns)) {
-    throw OptionError(std::to_string(pairs) + " pairs of " + std::to_string(rows) + " rows and " +
-                      std::to_string(columns) + " columns; choose from 0 to the smaller of both");
-  }
-  const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(columns);
-  return detail::Assignment<T>(cost, n, m, static_cast<std::size_t>(pairs)).columns();
+  detail::Assignment<T> assignment(cost, n, m);
+  assignment.solve();
+  return assignment.columns();
 }
 
 /// The same of a vector `cost`, which has to hold rows x columns costs.

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "flowmatch/core/assignment.hpp"
+#include "flowmatch/core/partial_assignment.hpp"
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
