@@ -13,9 +13,9 @@ namespace bridge = gaussian_bridge;
 using Bridge = fm::FlowAndScore<std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>>;
 
 /// Draws of the source, or of the data.
-at::Tensor bridge_end(double m, double s, std::int64_t n = 20000) {
+at::Tensor bridge_end(double mean, double deviation, std::int64_t n = 20000) {
   fm::Rng rng(1, test_device());
-  return m + s * rng.normal({n, 1}, at::kDouble);
+  return mean + deviation * rng.normal({n, 1}, at::kDouble);
 }
 at::Tensor bridge_start() { return bridge_end(bridge::m_0, bridge::s_0); }
 
