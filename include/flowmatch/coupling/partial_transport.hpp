@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <utility>
 
-#include "flowmatch/core/partial_assignment.hpp"
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/partial_assignment.hpp"
 #include "flowmatch/core/random.hpp"
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/coupling/cost.hpp"
