@@ -48,6 +48,16 @@ struct GuidedNetImpl : torch::nn::Module {
 };
 TORCH_MODULE(GuidedNet);
 
+// A velocity, and behind it what the drift of a bridge's SDE has beyond it.
+struct TwoHeadsImpl : torch::nn::Module {
+  torch::nn::Linear layer{torch::nn::Linear(3, 4)};
+  TwoHeadsImpl() { register_module("layer", layer); }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
+    return layer->forward(at::cat({x, t.unsqueeze(1)}, 1));
+  }
+};
+TORCH_MODULE(TwoHeads);
+
 int main() {
   torch::manual_seed(1);
   fm::Rng rng(1);
@@ -72,11 +82,34 @@ int main() {
   }
   {
     Net net;
+    fm::VelocityNoisifier noisifier(fm::LinearPath{}, fm::PartialTransportCoupling(0.9));
+    fm::Trainer trainer(net, noisifier, options);
+    trainer.fit(fm::TensorBatches(points, labels, 128));
+  }
+  {
+    Net net;
     const double sigma = 1;
     fm::VelocityNoisifier bridge(fm::BridgePath(sigma),
                                  fm::SinkhornCoupling({.regularisation = 2 * sigma * sigma}));
     fm::Trainer trainer(net, bridge, options);
     trainer.fit(fm::TensorBatches(points, labels, 128));
+  }
+  {
+    TwoHeads net;
+    const double sigma = 0.5;
+    fm::VelocityNoisifier bridge(fm::BridgePath(sigma),
+                                 fm::SinkhornCoupling({.regularisation = 2 * sigma * sigma}));
+    fm::Trainer trainer(net, bridge, options, fm::FlowAndScoreLoss(sigma));
+    trainer.fit(fm::TensorBatches(points, 128));
+
+    const fm::EulerMaruyama sde{fm::ConstantDiffusion(sigma)};
+    fm::FlowAndScore both(net, sigma);
+    fm::Sampler forward(both, sde, fm::TimeGrid::uniform(100));
+    fm::Sampler back(both, sde, fm::TimeGrid::uniform(100, 1, 0));
+    fm::Sampler flow(both, fm::ode::Dopri5{});
+    const at::Tensor x_1 = forward.sample({10, 2}, rng), x_0 = back.sample_from(points, rng);
+    std::cout << "bridged: " << x_1.size(0) << " and " << x_0.size(0) << ", along the flow "
+              << flow.sample({10, 2}, rng).size(0) << '\n';
   }
   {
     Net net;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,20 +29,30 @@ class Assignment {
         columns_(columns),
         price_(columns),
         column_of_(rows, none),
-        row_of_(columns, none) {
-    if (rows == columns) {
+        row_of_(columns, none) {}
+
+  // Gives each row a column.
+  void solve() {
+    if (rows_ == columns_) {
       reduce_columns();
       auction();
     }
     reduce_rows();
-    for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t row = 0; row < rows_; ++row) {
       if (column_of_[row] == none) augment(row);
     }
   }
 
-  std::vector<std::int64_t> columns() const { return {column_of_.begin(), column_of_.end()}; }
+  // Those of rows without one are -1.
+  std::vector<std::int64_t> columns() const {
+    std::vector<std::int64_t> all(rows_, -1);
+    for (std::size_t i = 0; i < rows_; ++i) {
+      if (column_of_[i] != none) all[i] = static_cast<std::int64_t>(column_of_[i]);
+    }
+    return all;
+  }
 
- private:
+ protected:
   static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
   static constexpr double far = std::numeric_limits<double>::infinity();
 
@@ -54,6 +65,71 @@ class Assignment {
     row_of_[column] = row;
   }
 
+  // Dijkstra from rows without a column, over distance_ by before_, to the nearest column that is
+  // free, over what each column costs beyond a row's cheapest. Columns open_[0, looked) are
+  // settled, those up to `ready` are as near as the last of them and not looked at yet. Returns the
+  // row that has a column then.
+  std::size_t lengthen() {
+    open_.resize(columns_);
+    std::iota(open_.begin(), open_.end(), std::size_t{0});
+    std::size_t looked = 0, ready = 0, settled = 0, sink = none;
+    double near = 0;
+    while (sink == none) {
+      if (looked == ready) {
+        settled = looked;
+        near = far;
+        for (std::size_t k = looked; k < columns_; ++k) {
+          const std::size_t j = open_[k];
+          if (distance_[j] > near) continue;
+          if (distance_[j] < near) {
+            near = distance_[j];
+            ready = looked;
+          }
+          open_[k] = std::exchange(open_[ready++], j);
+        }
+        for (std::size_t k = looked; k < ready && sink == none; ++k) {
+          if (row_of_[open_[k]] == none) sink = open_[k];
+        }
+        continue;
+      }
+      const std::size_t column = open_[looked++];
+      const std::size_t row = row_of_[column];
+      const T* const costs = cost_ + row * columns_;
+      const double* const prices = price_.data();
+      const double walked = near - price(row, column);
+      for (std::size_t k = ready; k < columns_; ++k) {
+        const std::size_t j = open_[k];
+        const double through = walked + (static_cast<double>(costs[j]) - prices[j]);
+        if (through >= distance_[j]) continue;
+        distance_[j] = through;
+        before_[j] = row;
+        if (through > near) continue;
+        if (row_of_[j] == none) {
+          sink = j;
+          break;
+        }
+        open_[k] = std::exchange(open_[ready++], j);
+      }
+    }
+    for (std::size_t k = 0; k < settled; ++k) price_[open_[k]] += distance_[open_[k]] - near;
+    // Turn the path round: each row on it takes the column that it leads to.
+    std::size_t row = none;
+    for (std::size_t j = sink; j != none;) {
+      row = before_[j];
+      row_of_[j] = row;
+      std::swap(column_of_[row], j);
+    }
+    return row;
+  }
+
+  const T* cost_;
+  std::size_t rows_, columns_;
+  std::vector<double> price_;
+  std::vector<std::size_t> column_of_, row_of_;
+  std::vector<double> distance_{};  // of the shortest path that ends in a column
+  std::vector<std::size_t> before_{}, open_{};
+
+ private:
   // The first prices: the least cost in each column beyond its row's least. Costs that differ most
   // by row, as those of a source of spread norms, would otherwise have all columns want one row.
   void reduce_columns() {
@@ -150,72 +226,31 @@ class Assignment {
     }
   }
 
-  // Dijkstra from a row without a column to the nearest column that is free, over what each column
-  // costs beyond a row's cheapest. Columns open_[0, looked) are settled, those up to `ready` are as
-  // near as the last of them and not looked at yet.
   void augment(std::size_t start) {
     distance_.resize(columns_);
-    open_.resize(columns_);
     before_.assign(columns_, start);
-    for (std::size_t j = 0; j < columns_; ++j) {
-      distance_[j] = price(start, j);
-      open_[j] = j;
-    }
-    std::size_t looked = 0, ready = 0, settled = 0, sink = none;
-    double near = 0;
-    while (sink == none) {
-      if (looked == ready) {
-        settled = looked;
-        near = far;
-        for (std::size_t k = looked; k < columns_; ++k) {
-          const std::size_t j = open_[k];
-          if (distance_[j] > near) continue;
-          if (distance_[j] < near) {
-            near = distance_[j];
-            ready = looked;
-          }
-          open_[k] = std::exchange(open_[ready++], j);
-        }
-        for (std::size_t k = looked; k < ready && sink == none; ++k) {
-          if (row_of_[open_[k]] == none) sink = open_[k];
-        }
-        continue;
-      }
-      const std::size_t column = open_[looked++];
-      const std::size_t row = row_of_[column];
-      const T* const costs = cost_ + row * columns_;
-      const double* const prices = price_.data();
-      const double walked = near - price(row, column);
-      for (std::size_t k = ready; k < columns_; ++k) {
-        const std::size_t j = open_[k];
-        const double through = walked + (static_cast<double>(costs[j]) - prices[j]);
-        if (through >= distance_[j]) continue;
-        distance_[j] = through;
-        before_[j] = row;
-        if (through > near) continue;
-        if (row_of_[j] == none) {
-          sink = j;
-          break;
-        }
-        open_[k] = std::exchange(open_[ready++], j);
-      }
-    }
-    for (std::size_t k = 0; k < settled; ++k) price_[open_[k]] += distance_[open_[k]] - near;
-    // Turn the path round: each row on it takes the column that it leads to.
-    for (std::size_t j = sink, row = none; row != start;) {
-      row = before_[j];
-      row_of_[j] = row;
-      std::swap(column_of_[row], j);
+    for (std::size_t j = 0; j < columns_; ++j) distance_[j] = price(start, j);
+    lengthen();
+  }
+};
+
+/// Throws unless `assign` can do with these.
+template <std::floating_point T>
+void check_costs(const T* cost, std::int64_t rows, std::int64_t columns) {
+  // Each size at most 2^31, so that their product cannot overflow.
+  constexpr std::int64_t most = std::int64_t{1} << 31U;
+  if (rows < 0 || columns < 0 || rows > most || columns > most) {
+    throw ShapeError("an assignment of " + std::to_string(rows) + " rows to " +
+                     std::to_string(columns) + " columns; give at most 2^31 of each");
+  }
+  const std::size_t size = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+  for (std::size_t i = 0; i < size; ++i) {
+    if (!(std::abs(cost[i]) <= 1e290)) {
+      throw DataError("a cost of the assignment is " + number_text(cost[i]) +
+                      "; give finite costs, a large one where a pair must not be");
     }
   }
-
-  const T* cost_;
-  std::size_t rows_, columns_;
-  std::vector<double> price_;
-  std::vector<std::size_t> column_of_, row_of_;
-  std::vector<double> distance_{};  // of the shortest path that ends in a column
-  std::vector<std::size_t> before_{}, open_{};
-};
+}
 
 }  // namespace detail
 
@@ -233,21 +268,15 @@ class Assignment {
 /// distributed relaxation method for the assignment problem") where rows are as many as columns.
 template <std::floating_point T>
 std::vector<std::int64_t> assign(const T* cost, std::int64_t rows, std::int64_t columns) {
-  // Each size at most 2^31, so that their product cannot overflow.
-  constexpr std::int64_t most = std::int64_t{1} << 31U;
-  if (rows < 0 || columns < rows || columns > most) {
+  if (columns < rows) {
     throw ShapeError("an assignment of " + std::to_string(rows) + " rows to " +
-                     std::to_string(columns) +
-                     " columns; give at least as many columns as rows, and at most 2^31");
+                     std::to_string(columns) + " columns; give at least as many columns as rows");
   }
+  detail::check_costs(cost, rows, columns);
   const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(columns);
-  for (std::size_t i = 0; i < n * m; ++i) {
-    if (!(std::abs(cost[i]) <= 1e290)) {
-      throw DataError("a cost of the assignment is " + number_text(cost[i]) +
-                      "; give finite costs, a large one where a pair must not be");
-    }
-  }
-  return detail::Assignment<T>(cost, n, m).columns();
+  detail::Assignment<T> assignment(cost, n, m);
+  assignment.solve();
+  return assignment.columns();
 }
 
 /// The same of a vector `cost`, which has to hold rows x columns costs.

@@ -26,8 +26,10 @@ namespace flowmatch { inline namespace v0 {
 ///     fm::VelocityNoisifier noisifier(path, fm::IndependentCoupling<fm::PairedSource>{});
 ///
 /// In `Prefetch` it works ahead on a thread of its own, so that no step waits for the coupling.
-/// Pairs depend on (seed, epoch, pool) alone: the source stays restartable. Throws OptionError for
-/// a pool below 1, DataError where the coupling changes the number of samples.
+/// Pairs depend on (seed, epoch, pool) alone: the source stays restartable. A coupling that leaves
+/// samples out (`PartialTransportCoupling`) makes all batches of a pool smaller by the same share.
+/// Throws OptionError for a pool below 1, DataError where a coupling makes more pairs than there
+/// are samples, or so few that a batch would have none.
 template <BatchSource Source, class CouplingT>
 requires Coupling<CouplingT, typename Source::condition_type>
 class CoupledBatches {
@@ -96,18 +98,21 @@ class CoupledBatches {
     Rng rng = rng_.fork("epoch", static_cast<std::uint64_t>(epoch_))
                   .fork("pool", static_cast<std::uint64_t>(pools_++));
     const Coupled<condition_type> pairs = coupling_(all, rng);
-    if (pairs.x_1.size(0) != all.x_1.size(0)) {
-      throw DataError("a coupling made " + std::to_string(pairs.x_1.size(0)) + " pairs of " +
-                      std::to_string(all.x_1.size(0)) + " samples; it has to keep their number");
-    }
-    std::int64_t first = 0;
+    const std::int64_t samples = all.x_1.size(0), made = pairs.x_1.size(0);
+    std::int64_t begin = 0, seen = 0;
     for (const at::Tensor& part : x_1) {
-      const std::int64_t last = first + part.size(0);
-      const at::Tensor index = at::arange(first, last, part.options().dtype(at::kLong));
-      ready_.push_back({pairs.x_1.slice(0, first, last),
+      seen += part.size(0);
+      const std::int64_t end = made == samples ? seen : seen * made / samples;
+      if (made > samples || (end == begin && part.size(0) > 0)) {
+        throw DataError("a coupling made " + std::to_string(made) + " pairs of " +
+                        std::to_string(samples) + " samples in " + std::to_string(x_1.size()) +
+                        " batches; it has to make no more than there are, and enough for each");
+      }
+      const at::Tensor index = at::arange(begin, end, part.options().dtype(at::kLong));
+      ready_.push_back({pairs.x_1.slice(0, begin, end),
                         traits::index_select(pairs.condition, index),
-                        pairs.x_0.slice(0, first, last)});
-      first = last;
+                        pairs.x_0.slice(0, begin, end)});
+      begin = end;
     }
   }
 

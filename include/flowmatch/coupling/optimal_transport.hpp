@@ -18,10 +18,11 @@
 
 namespace flowmatch { inline namespace v0 {
 
-/// The assignment of each row of a cost matrix [N, M], N <= M, to a column of its own at the least
-/// total cost: int64 [N], on the costs' device. Exact; it is found on the CPU (see `assign`).
-/// Throws ShapeError for other shapes, DataError for costs that are not finite.
-inline at::Tensor optimal_assignment(const at::Tensor& costs) {
+namespace detail {
+
+/// What `solve(costs, rows, columns)` gives for costs on the CPU, int64 [N] on the costs' device.
+template <class Solve>
+at::Tensor assigned(const at::Tensor& costs, const Solve& solve) {
   if (!costs.defined() || costs.dim() != 2 || !costs.is_floating_point()) {
     throw ShapeError("an assignment needs floating costs [N, M]; got " + shape_text(costs));
   }
@@ -30,9 +31,20 @@ inline at::Tensor optimal_assignment(const at::Tensor& costs) {
       costs.detach().to(at::kCPU, exact ? at::kDouble : at::kFloat).contiguous();
   const std::int64_t rows = here.size(0), columns = here.size(1);
   const std::vector<std::int64_t> column_of =
-      exact ? assign(here.const_data_ptr<double>(), rows, columns)
-            : assign(here.const_data_ptr<float>(), rows, columns);
+      exact ? solve(here.const_data_ptr<double>(), rows, columns)
+            : solve(here.const_data_ptr<float>(), rows, columns);
   return at::tensor(column_of, at::kLong).to(costs.device());
+}
+
+}  // namespace detail
+
+/// The assignment of each row of a cost matrix [N, M], N <= M, to a column of its own at the least
+/// total cost: int64 [N], on the costs' device. Exact; it is found on the CPU (see `assign`).
+/// Throws ShapeError for other shapes, DataError for costs that are not finite.
+inline at::Tensor optimal_assignment(const at::Tensor& costs) {
+  return detail::assigned(costs, [](const auto* cost, std::int64_t rows, std::int64_t columns) {
+    return assign(cost, rows, columns);
+  });
 }
 
 /// Minibatch optimal transport: the x_0 that a source draws for a batch go to its x_1 so that the

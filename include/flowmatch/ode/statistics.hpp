@@ -91,6 +91,12 @@ class Clamped {
   X over(const X& x, double t, double r) {
     return f_.over(x, std::clamp(t, low_, high_), std::clamp(r, low_, high_));
   }
+  /// The slope and the score at t, of a system that knows it.
+  template <class X>
+  requires requires(F& f, const X& x, double t) { f.velocity_and_score(x, t); }
+  auto velocity_and_score(const X& x, double t) {
+    return f_.velocity_and_score(x, std::clamp(t, low_, high_));
+  }
 
  private:
   F& f_;

@@ -22,7 +22,8 @@ namespace flowmatch { inline namespace v0 {
 /// With pairs by entropic optimal transport of regularisation 2 sigma^2 it is the Schrödinger
 /// bridge from the source to the data (Tong et al. 2024, "Improving and generalizing flow-based
 /// generative models", section 3.2.4; 2024b, "Simulation-free Schrödinger bridges", eq. 7): see
-/// `SinkhornCoupling`. The SDE dx = (dx_t + sigma^2/2 score) dt + sigma dW has the same marginals.
+/// `SinkhornCoupling`. The SDE dx = (dx_t + sigma^2/2 score) dt + sigma dW has the same marginals:
+/// see `FlowAndScoreLoss`.
 ///
 /// The velocity grows without bound towards both ends; sqrt(t (1-t)) is kept at `denominator_floor`
 /// in it. Throws OptionError unless sigma is finite and above 0: without noise it is LinearPath.

@@ -22,19 +22,18 @@ class VelocityField {
       : model_(model), condition_(condition), asked_(asked) {}
 
   at::Tensor operator()(const at::Tensor& x, double t) {
-    const at::Tensor seen = x.to(asked_);
-    // A new one where the model has kept the last.
-    if (!ode::detail::exclusive(time_))
-      time_ = at::empty({x.size(0)}, x.options().dtype(time_dtype(seen)));
-    time_.fill_(t);
-    const std::uint32_t version = version_of(seen);
-    at::Tensor v = call_model(model_, seen, time_, condition_);
-    if (version_of(seen) != version) {
-      throw OptionError(
-          "the model writes into the x that it is given, which is the solver's; let it work on "
-          "x.clone()");
-    }
-    return v;
+    return asked(
+        x, t, [&](const at::Tensor& seen) { return call_model(model_, seen, time_, condition_); });
+  }
+
+  /// Velocity and score of a model that has both, a FlowAndScore.
+  auto velocity_and_score(const at::Tensor& x, double t) requires requires(const at::Tensor& y) {
+    pointee(std::declval<Model&>()).velocity_and_score(y, y, std::declval<const C&>());
+  }
+  {
+    return asked(x, t, [&](const at::Tensor& seen) {
+      return pointee(model_).velocity_and_score(seen, time_, condition_);
+    });
   }
 
   /// The average velocity from t to r of a model that has it, a FlowMap.
@@ -49,6 +48,24 @@ class VelocityField {
   }
 
  private:
+  // What `answer` gives for x as the model is to see it, with time_ at t.
+  template <class Answer>
+  auto asked(const at::Tensor& x, double t, const Answer& answer) {
+    const at::Tensor seen = x.to(asked_);
+    // A new one where the model has kept the last.
+    if (!ode::detail::exclusive(time_))
+      time_ = at::empty({x.size(0)}, x.options().dtype(time_dtype(seen)));
+    time_.fill_(t);
+    const std::uint32_t version = version_of(seen);
+    auto answered = answer(seen);
+    if (version_of(seen) != version) {
+      throw OptionError(
+          "the model writes into the x that it is given, which is the solver's; let it work on "
+          "x.clone()");
+    }
+    return answered;
+  }
+
   // Counts what writes into a tensor; tensors of InferenceMode do not count.
   static std::uint32_t version_of(const at::Tensor& x) {
     return x.is_inference() ? 0 : static_cast<std::uint32_t>(x._version());

@@ -26,4 +26,7 @@ for reg in (0.1, 0.5, 4.5):
 for reg, weight in ((0.5, 1.0), (2.0, 10.0)):
     tensors[f"unbalanced/{reg}/{weight}"] = ot.unbalanced.sinkhorn_unbalanced(
         weights, weights, cost, reg, weight, numItermax=100000, stopThr=1e-14)
+for pairs in (1, 6, 12, 23, 24):
+    tensors[f"partial/{pairs}"] = np.ascontiguousarray(
+        ot.partial.partial_wasserstein(weights, weights, cost, m=pairs / 24))
 safetensors.numpy.save_file(tensors, pathlib.Path(__file__).with_name("plans.safetensors"))

@@ -4,7 +4,8 @@
     pip install torch torchcfm==1.0.7 safetensors && tests/path/torchcfm/make.py
 
 For shape k: k/x_0, k/x_1, k/t, k/epsilon; and for each method and sigma k/method/sigma/x_t and …/u_t. The
-bridge has t in [0.01, 0.99] and a sigma above 0. What torchcfm adds to the bridge's denominator (1e-8) is in it.
+bridge has t in [0.01, 0.99], a sigma above 0 and …/lambda, too. What torchcfm adds to its denominators (1e-8)
+is in it.
 """
 import pathlib
 
@@ -31,5 +32,7 @@ for k, shape in enumerate(([1], [2], [1, 2], [3, 4, 5])):
             time = t.reshape(-1, *[1] * len(shape))
             tensors[f"{k}/{name}/{sigma}/x_t"] = x_t
             tensors[f"{k}/{name}/{sigma}/u_t"] = matcher.compute_conditional_flow(x_0, x_1, time, x_t)
+            if name == "bridge":
+                tensors[f"{k}/{name}/{sigma}/lambda"] = matcher.compute_lambda(t)
 safetensors.torch.save_file({name: value.contiguous() for name, value in tensors.items()},
                             pathlib.Path(__file__).with_name("paths.safetensors"))
