@@ -121,11 +121,16 @@ class LinearInverse {
     check_same_shape(v, "the model's output", x, "its input x");
     const at::Tensor time = expand_time(t, x).to(x.scalar_type()), left = 1 - time;
     const at::Tensor x_1 = x_ + left * v;
-    const at::Tensor seen = a_(x_1.detach());
+    const at::Tensor pointed_at = x_1.detach().requires_grad_();
+    const at::Tensor seen = a_(pointed_at);
     check_same_shape(y_, "the measurement y", seen.slice(0, 0, 1), "that of a sample");
+    // A is linear: its transposed is the same at any point, and one graph serves all steps.
+    const auto transposed = [&](const at::Tensor& z) {
+      return torch::autograd::grad({seen}, {pointed_at}, {z}, /*retain_graph=*/true)[0];
+    };
     const at::Tensor variance = (left.square() / (left.square() + time.square())).flatten();
-    const at::Tensor z = solve(x, variance, y_.to(seen.options()) - seen);
-    const at::Tensor gradient = torch::autograd::grad({x_1}, {x_}, {transposed(x, z)})[0];
+    const at::Tensor z = solve(transposed, variance, y_.to(seen.options()) - seen.detach());
+    const at::Tensor gradient = torch::autograd::grad({x_1}, {x_}, {transposed(z)})[0];
     return (v + left / time.clamp_min(options_.earliest) * gradient).detach();
   }
 
@@ -133,18 +138,12 @@ class LinearInverse {
   Model& model() noexcept { return model_; }
 
  private:
-  /// A^T z.
-  at::Tensor transposed(const at::Tensor& x, const at::Tensor& z) {
-    const at::AutoGradMode with_gradient(true);
-    const at::Tensor at_zero = at::zeros_like(x).requires_grad_();
-    return torch::autograd::grad({a_(at_zero)}, {at_zero}, {z})[0];
-  }
-
-  /// The z of each sample with (variance A A^T + noise^2) z = b.
-  at::Tensor solve(const at::Tensor& x, const at::Tensor& variance, const at::Tensor& b) {
+  /// The z of each sample with (variance A A^T + noise^2) z = b; `transposed(z)` is A^T z.
+  template <class Transposed>
+  at::Tensor solve(const Transposed& transposed, const at::Tensor& variance, const at::Tensor& b) {
     const at::NoGradGuard no_grad;
     const auto apply = [&](const at::Tensor& p) {
-      return expand_time(variance, b) * a_(transposed(x, p)) + options_.noise * options_.noise * p;
+      return expand_time(variance, b) * a_(transposed(p)) + options_.noise * options_.noise * p;
     };
     at::Tensor z = at::zeros_like(b), rest = b, direction = b, size = dot_per_sample(b, b);
     for (std::int64_t i = 0; i < options_.iterations; ++i) {
