@@ -105,3 +105,16 @@ TEST_CASE("time: options out of range are an OptionError") {
       [] { fm::LogitNormalTime time(std::numeric_limits<double>::infinity(), 1); },
       "a finite mean");
 }
+
+TEST_CASE("time: a fixed time is that of all samples, on the device and of the dtype asked for") {
+  static_assert(fm::TimeSampler<fm::FixedTime>);
+  for (const double value : {0.0, 0.25, 1.0}) {
+    const at::Tensor t = draw(fm::FixedTime(value), 5);
+    CHECK(torch::equal(t, on_device::full({5}, value, torch::kDouble)));
+  }
+  CHECK(draw(fm::FixedTime(0), 3, torch::kFloat).scalar_type() == torch::kFloat);
+  CHECK(draw(fm::FixedTime(0), 0).numel() == 0);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double t : {-1e-9, 1.1, nan})
+    require_error<fm::OptionError>([&] { fm::FixedTime{t}; }, "[0, 1]");
+}

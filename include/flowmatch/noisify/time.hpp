@@ -69,12 +69,37 @@ class LogitNormalTime {
   double stddev_;
 };
 
+/// The same time for all samples. At 0 a velocity is trained to go all the way in one step of
+/// Euler's, v(x_0, 0) = x_1 - x_0: with the pairs of a trained model its distillation (Liu et al.
+/// 2023, section 2.2). Throws OptionError unless 0 <= t <= 1.
+class FixedTime {
+ public:
+  /// Of the time t.
+  explicit FixedTime(double t) : t_(t) {
+    if (!(t >= 0 && t <= 1))
+      throw OptionError("a fixed time of " + number_text(t) + "; choose one in [0, 1]");
+  }
+
+  /// n times [n] of the dtype of `options`, on the device of `rng`.
+  at::Tensor operator()(std::int64_t n, at::TensorOptions options, Rng& rng) const {
+    return at::full({n}, t_, options.device(rng.device()));
+  }
+
+ private:
+  double t_;
+};
+
 /// The quantiles of a distribution of times at u_i = (u + i/n) mod 1, with one u ~ U[0, 1) for the
 /// batch: each time by itself is as that distribution has it, and the n of a batch lie evenly, so
 /// that its loss varies less (the low-discrepancy sampler of Kingma et al. 2021, appendix I.1).
 /// `StratifiedTime(LogitNormalTime(0.8, 1.2))`.
 template <class Time = UniformTime>
 class StratifiedTime {
+  static_assert(
+      requires(const Time& time, at::Tensor u) { time.quantile(u); },
+      "flowmatch: StratifiedTime needs times with a `quantile(u)`, which spread over an "
+      "interval; see noisify/time.hpp");
+
  public:
   /// Of the distribution `time`.
   explicit StratifiedTime(Time time = Time()) : time_(time) {}
