@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "examples/networks/mlp.hpp"
 #include "examples/support/machine.hpp"
 #include "examples/support/output_path.hpp"
 #include "examples/support/picture.hpp"
@@ -73,30 +74,10 @@ at::Tensor draw_points(const std::string& name, std::int64_t n, fm::Rng& rng) {
   return 1.8 * at::stack({at::cos(angle), at::sin(angle)}, 1) + 0.12 * noise;
 }
 
-/// v(x, t) for x [B, 2], t [B]. Waves of x and t beside them let a small network learn sharp edges
-/// (Tancik et al. 2020).
-struct NetworkImpl : torch::nn::Module {
-  NetworkImpl() {
-    constexpr std::int64_t width = 64;
-    std::int64_t in = 23;
-    for (int layer = 0; layer < 3; ++layer) {
-      layers->push_back(torch::nn::Linear(in, width));
-      layers->push_back(torch::nn::SiLU());
-      in = width;
-    }
-    layers->push_back(torch::nn::Linear(width, 2));
-    register_module("layers", layers);
-  }
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
-    const at::Tensor time = t.unsqueeze(1);
-    const at::Tensor phases = at::cat({(x.unsqueeze(2) * x_waves).flatten(1), time * t_waves}, 1);
-    return layers->forward(at::cat({x, time, at::sin(phases), at::cos(phases)}, 1));
-  }
-  at::Tensor x_waves = at::tensor({1.4F, 2.8F, 5.6F, 11.2F});
-  at::Tensor t_waves = at::tensor({3.1F, 6.3F});
-  torch::nn::Sequential layers;
-};
-TORCH_MODULE(Network);
+/// v(x, t) for points of the plane, with waves of x and t beside them.
+nets::Mlp network() {
+  return nets::Mlp(nets::MlpOptions{.x_waves = {1.4F, 2.8F, 5.6F, 11.2F}, .t_waves = {3.1F, 6.3F}});
+}
 
 /// E = 2 E|X - Y| - E|X - X'| - E|Y - Y'|, at least 0, and 0 where the distributions are the same.
 double energy_distance(const at::Tensor& x, const at::Tensor& y) {
@@ -107,7 +88,7 @@ double energy_distance(const at::Tensor& x, const at::Tensor& y) {
 }
 
 /// log p(x) of the flow's density at points [N, 2], by the exact divergence.
-at::Tensor log_density(Network& net, const at::Tensor& x) {
+at::Tensor log_density(nets::Mlp& net, const at::Tensor& x) {
   fm::Likelihood likelihood(net, fm::ode::Dopri5{},
                             fm::AdaptiveOptions{.rtol = 1e-4, .atol = 1e-4});
   return likelihood.log_prob(x).log_prob;
@@ -119,7 +100,7 @@ struct Density {
 };
 
 /// The density that the flow gives the plane: dark where it is high, white a factor of e^6 below.
-Density density(Network& net, double window) {
+Density density(nets::Mlp& net, double window) {
   constexpr std::int64_t size = 160;
   const at::Tensor line = (at::arange(size) + 0.5) / size * 2 * window - window;
   const std::vector<at::Tensor> yx = at::meshgrid({-line, line}, "ij");  // y downwards, as pixels
@@ -134,7 +115,7 @@ Density density(Network& net, double window) {
 /// The velocity as arrows over the samples on their way ([T, N, 2], evenly spaced in time), at a
 /// few times, and the ways of some samples over the data. Lengths are the same at all times: the
 /// fastest tenth reaches the next arrow.
-std::vector<support::Captioned> field(const Distribution& distribution, Network& net,
+std::vector<support::Captioned> field(const Distribution& distribution, nets::Mlp& net,
                                       const at::Tensor& ways, const at::Tensor& data) {
   const at::NoGradGuard no_grad;
   constexpr std::int64_t columns = 17, size = 256, shown = 1500;
@@ -185,7 +166,7 @@ int run(const Options& o) {
     std::cerr << name << '\n';
     torch::manual_seed(o.seed);
     fm::Rng rng(o.seed);
-    Network net;
+    nets::Mlp net = network();
     fm::TrainOptions options;
     options.learning_rate = 1e-2;
     options.schedule = fm::cosine_annealing();

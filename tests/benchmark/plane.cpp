@@ -17,6 +17,8 @@
 #include <string>
 #include <vector>
 
+#include "examples/networks/mlp.hpp"
+
 namespace fm = flowmatch;
 
 namespace {
@@ -24,20 +26,10 @@ namespace {
 constexpr std::int64_t train_points = 10000, test_points = 1000, batch_size = 512, epochs = 1000;
 constexpr double sigma = 0.1;
 
-struct NetImpl : torch::nn::Module {
-  NetImpl() {
-    using torch::nn::Linear;
-    using torch::nn::SELU;
-    layers = register_module("layers",
-                             torch::nn::Sequential(Linear(3, 64), SELU(), Linear(64, 64), SELU(),
-                                                   Linear(64, 64), SELU(), Linear(64, 2)));
-  }
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
-    return layers->forward(at::cat({x, t.unsqueeze(1)}, 1));
-  }
-  torch::nn::Sequential layers{nullptr};
-};
-TORCH_MODULE(Net);
+/// Three hidden layers of 64.
+nets::Mlp network() {
+  return nets::Mlp(nets::MlpOptions{.activation = [](const at::Tensor& x) { return at::selu(x); }});
+}
 
 /// scikit-learn's, in its own unit.
 at::Tensor moons(std::int64_t n, double noise, fm::Rng& rng) {
@@ -87,7 +79,7 @@ struct PointSource {
 };
 
 template <class Noisifier>
-void train(Net& net, const Noisifier& noisifier, const fm::TensorBatchesOptions& batches,
+void train(nets::Mlp& net, const Noisifier& noisifier, const fm::TensorBatchesOptions& batches,
            const at::Tensor& x_1, std::uint64_t seed) {
   fm::TrainOptions options{.epochs = epochs, .learning_rate = 1e-3, .seed = seed};
   options.optimizer = fm::adamw({.weight_decay = 1e-5});
@@ -96,7 +88,7 @@ void train(Net& net, const Noisifier& noisifier, const fm::TensorBatchesOptions&
 }
 
 /// W_2 and the normalised path energy.
-std::string measure(Net& net, const at::Tensor& x_0, const at::Tensor& x_1) {
+std::string measure(nets::Mlp& net, const at::Tensor& x_0, const at::Tensor& x_1) {
   fm::Sampler sampler(net, fm::ode::Euler{}, fm::TimeGrid::uniform(100));
   const at::Tensor points = sampler.trajectory(x_0);
   std::vector<double> times;
@@ -132,7 +124,7 @@ int main(int argc, char** argv) {
         const std::string name = method + "," + pair.name + "," + std::to_string(seed) + ",";
         if (have.find("\n" + name) != std::string::npos) return;
         torch::manual_seed(seed);
-        Net net;
+        nets::Mlp net = network();
         trained(net);
         const std::string line = name + measure(net, test_0, test_1);
         std::ofstream(path, std::ios::app) << line << '\n';
@@ -140,20 +132,20 @@ int main(int argc, char** argv) {
       };
       const fm::VelocityNoisifier independent(fm::NoisyPath{sigma},
                                               fm::IndependentCoupling{source});
-      make("I-CFM", [&](Net& net) { train(net, independent, plain, x_1, seed); });
-      make("OT-CFM", [&](Net& net) {
+      make("I-CFM", [&](nets::Mlp& net) { train(net, independent, plain, x_1, seed); });
+      make("OT-CFM", [&](nets::Mlp& net) {
         train(net,
               fm::VelocityNoisifier(fm::NoisyPath(sigma), fm::OptimalTransportCoupling(source)),
               plain, x_1, seed);
       });
       if (gaussian) {
-        make("FM", [&](Net& net) {
+        make("FM", [&](nets::Mlp& net) {
           train(net, fm::VelocityNoisifier(fm::TargetPath(fm::TargetScheduler(sigma))), plain, x_1,
                 seed);
         });
       }
-      make("reflow", [&](Net& net) {
-        Net teacher;
+      make("reflow", [&](nets::Mlp& net) {
+        nets::Mlp teacher = network();
         train(teacher, independent, plain, x_1, seed);
         const at::Tensor x_0 = pair.source(train_points, rng);
         fm::Sampler sampler(teacher, fm::ode::Euler{}, fm::TimeGrid::uniform(100));

@@ -13,22 +13,9 @@
 #include <iostream>
 #include <vector>
 
-namespace fm = flowmatch;
+#include "examples/networks/mlp.hpp"
 
-struct MlpImpl : torch::nn::Module {
-  explicit MlpImpl(std::int64_t w) {
-    using torch::nn::Linear;
-    using torch::nn::SiLU;
-    layers = register_module(
-        "layers", torch::nn::Sequential(Linear(3, w), SiLU(), Linear(w, w), SiLU(), Linear(w, w),
-                                        SiLU(), Linear(w, w), SiLU(), Linear(w, 2)));
-  }
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
-    return layers->forward(at::cat({x, t.unsqueeze(1)}, 1));
-  }
-  torch::nn::Sequential layers{nullptr};
-};
-TORCH_MODULE(Mlp);
+namespace fm = flowmatch;
 
 template <class F>
 double milliseconds(F f) {
@@ -51,7 +38,7 @@ int main(int argc, char** argv) {
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
   torch::manual_seed(0);
-  Mlp net(width);
+  nets::Mlp net(nets::MlpOptions{.width = width, .depth = 4});
   fm::Trainer trainer(net, fm::VelocityNoisifier(fm::LinearPath{}), {.epochs = 2});
   fm::TensorBatches data(torch::randn({batch * steps, 2}), batch);
   double first = 0;
