@@ -68,6 +68,28 @@ TEST_CASE("inverse: with conditions, modules and masks as the measurement") {
   for (const at::Tensor& p : net->parameters()) CHECK_FALSE(p.grad().defined());
 }
 
+TEST_CASE("inverse: on the CPU the measurement is asked no longer than it tells something",
+          "[cpu]") {
+  fm::Rng rng(5);
+  const at::Tensor x = rng.normal({4, 6}, at::kDouble), t = torch::full({4}, 0.5, at::kDouble);
+  int asked = 0;
+  const auto count = [&](const at::Tensor& weights, std::int64_t iterations) {
+    asked = 0;
+    const auto weighted = [&](const at::Tensor& x_) { return ++asked, x_ * weights; };
+    fm::LinearInverse model(standard, weighted, torch::ones({1, 6}, at::kDouble),
+                            {.iterations = iterations});
+    return model(x, t);
+  };
+  // Parts take one step, but for rounding; six weights take six.
+  const at::Tensor part = torch::tensor({1, 1, 0, 0, 1, 0}, at::kDouble);
+  const at::Tensor v = count(part, 20);
+  CHECK(asked <= 5);
+  CHECK(close(v, count(part, 2), 1e-12, 1e-12));
+  count(torch::arange(1, 7).to(at::kDouble), 20);
+  CHECK(asked >= 7);
+  CHECK(asked < 21);
+}
+
 TEST_CASE("inverse: what cannot be is refused") {
   const at::Tensor known = on_device::zeros({1, 3});
   require_error<fm::ShapeError>(

@@ -19,8 +19,8 @@ DiT stirred(const DiTOptions& options, at::ScalarType dtype = at::kDouble) {
   return net;
 }
 
-const DiTOptions small{.channels = 3, .width = 8, .depth = 2, .heads = 2};
-const DiTOptions small_images{.channels = 2, .patch = 2, .width = 8, .depth = 2, .heads = 2};
+const DiTOptions sequence_shape{.channels = 3, .width = 8, .depth = 2, .heads = 2};
+const DiTOptions image_shape{.channels = 2, .patch = 2, .width = 8, .depth = 2, .heads = 2};
 const DiTOptions two_times{.channels = 3, .width = 8, .depth = 2, .heads = 2, .two_times = true};
 
 at::Tensor numbers(at::IntArrayRef shape, at::ScalarType dtype = at::kDouble) {
@@ -35,7 +35,7 @@ at::Tensor mask_of(const std::vector<std::int64_t>& lengths, std::int64_t l) {
 }  // namespace
 
 TEST_CASE("dit: a new one answers 0, of x's shape") {
-  DiT sequences(small), images(DiTOptions{.channels = 2, .patch = 2, .classes = 4});
+  DiT sequences(sequence_shape), images(DiTOptions{.channels = 2, .patch = 2, .classes = 4});
   const at::Tensor t = torch::rand({2});
   const at::Tensor x = torch::randn({2, 5, 3}), y = torch::randn({2, 2, 4, 6});
   CHECK(torch::equal(sequences->forward(x, t), torch::zeros_like(x)));
@@ -43,7 +43,7 @@ TEST_CASE("dit: a new one answers 0, of x's shape") {
 }
 
 TEST_CASE("dit: patches go back to where they came from, and it knows where they are") {
-  DiT net = stirred(small_images);
+  DiT net = stirred(image_shape);
   const at::Tensor t = torch::full({1}, 0.3, at::kDouble);
   at::Tensor x = torch::zeros({1, 2, 4, 6}, at::kDouble);
   const at::Tensor blank = net->forward(x, t);
@@ -59,7 +59,7 @@ TEST_CASE("dit: patches go back to where they came from, and it knows where they
 
 TEST_CASE("dit: the forward derivative is that of differences and of double backward") {
   for (const bool images : {false, true}) {
-    DiT net = stirred(images ? small_images : small);
+    DiT net = stirred(images ? image_shape : sequence_shape);
     const at::Tensor x = images ? numbers({3, 2, 4, 4}) : numbers({3, 5, 3});
     const at::Tensor dx = torch::randn_like(x), t = torch::tensor({0.1, 0.5, 0.8}, at::kDouble);
     const auto f = [&](const at::Tensor& x_, const at::Tensor& t_) { return net->forward(x_, t_); };
@@ -74,7 +74,7 @@ TEST_CASE("dit: the forward derivative is that of differences and of double back
 }
 
 TEST_CASE("dit: the same holds with a mask") {
-  DiT net = stirred(small);
+  DiT net = stirred(sequence_shape);
   const at::Tensor x = numbers({3, 5, 3}), dx = torch::randn_like(x);
   const at::Tensor t = torch::tensor({0.1, 0.5, 0.8}, at::kDouble), mask = mask_of({5, 2, 0}, 5);
   const auto f = [&](const at::Tensor& x_, const at::Tensor& t_) {
@@ -86,7 +86,7 @@ TEST_CASE("dit: the same holds with a mask") {
 }
 
 TEST_CASE("dit: a sequence answers the same alone and padded, whatever the padding holds") {
-  DiTOptions options = small;
+  DiTOptions options = sequence_shape;
   options.classes = 4;
   DiT net = stirred(options);
   const at::Tensor x = numbers({2, 3, 3}), t = torch::tensor({0.2, 0.9}, at::kDouble);
@@ -104,7 +104,7 @@ TEST_CASE("dit: a sequence answers the same alone and padded, whatever the paddi
 }
 
 TEST_CASE("dit: a sample that is all padding makes no NaN, forward or back") {
-  DiT net = stirred(small);
+  DiT net = stirred(sequence_shape);
   const at::Tensor x = numbers({2, 4, 3}).requires_grad_();
   const at::Tensor y = net->forward(x, torch::rand({2}, at::kDouble), mask_of({0, 4}, 4));
   CHECK(y[0].eq(0).all().item<bool>());
@@ -131,7 +131,7 @@ TEST_CASE("dit: of two times it begins as the velocity") {
 }
 
 TEST_CASE("dit: in bfloat16 it answers in bfloat16, near what it is in float32") {
-  DiT net = stirred(small, at::kFloat);
+  DiT net = stirred(sequence_shape, at::kFloat);
   const at::Tensor x = numbers({2, 5, 3}, at::kFloat), t = torch::tensor({0.999F, 0.5F});
   const at::Tensor exact = net->forward(x, t);
   net->to(at::kBFloat16);
@@ -143,7 +143,7 @@ TEST_CASE("dit: in bfloat16 it answers in bfloat16, near what it is in float32")
 
 TEST_CASE("dit: what does not fit is refused with a remedy") {
   const at::Tensor t = torch::rand({2}), x = torch::randn({2, 5, 3}), label = torch::tensor({0, 1});
-  DiT net(small), images(small_images), labelled(DiTOptions{.channels = 3, .classes = 4});
+  DiT net(sequence_shape), images(image_shape), labelled(DiTOptions{.channels = 3, .classes = 4});
   const auto shape = [](const auto& f, const char* text) {
     require_error<fm::ShapeError>(f, text);
   };
