@@ -96,6 +96,8 @@ flowmatch_expect("run/benchmark" 0 "ddim-fair-eta-0-1-seed-2 .* 1 evaluations .*
 flowmatch_expect("run/benchmark with other samples" 2 "has euler-1-seed-1 with another samples" fashion_mnist_benchmark
                  --flow run --ddim ddim --n 1001 --evaluations 1 --only euler --seeds 1 --out benchmark)
 flowmatch_expect("run/likelihood" 0 "bits per dimension" fashion_mnist_likelihood --n 2 --tolerance 0.05 --threads 1)
+flowmatch_expect("run/inpaint" 0 "middle: [0-9.]+ % of the fillings.*half the size: [0-9.]+ %.*wrote inpainted.png" fashion_mnist_inpaint
+                 --n 2 --fillings 2 --steps 2 --threads 1 --out inpainted.png)
 flowmatch_expect("run/velocity error" 0 "run +0 +[0-9.]+ .*run +0\\.5 +[0-9.]+ +[0-9.]+.*ddim +0\\.5 .*wrote error.svg"
                  fashion_mnist_velocity_error --checkpoint run ddim --n 20 --times 0,0.5 --out error.svg)
 # What it would replace is its own, or it is refused.
@@ -189,6 +191,7 @@ flowmatch_expect("bad input/groups that do not divide" 2 "groups that divide" ${
 flowmatch_expect("bad input/spread of times" 2 "finite stddev above 0" ${_train} --out bad --times logit_normal
                  --times-stddev 0)
 flowmatch_expect("bad input/benchmark of few samples" 2 "means little" fashion_mnist_benchmark --flow run --ddim ddim --n 10)
+flowmatch_expect("bad input/no fillings" 2 "at least 1 of the others" fashion_mnist_inpaint --fillings 0 --out bad.png)
 flowmatch_expect("bad input/nothing to export" 2 "either --checkpoint or --weights" fashion_mnist_export --out bad)
 flowmatch_expect("bad input/validate on all images" 2 "leaves none to train on" ${_train} --out bad --validate 64)
 flowmatch_expect("bad input/patience without validation" 2 "some images to validate on" ${_train} --out bad --patience 2)

@@ -1,10 +1,13 @@
-// Snippets of docs/couplings-and-paths.md, guidance.md, mean-flows.md and solvers.md, compiled and
-// run.
+// Snippets of docs/couplings-and-paths.md, guidance.md, mean-flows.md, networks.md and solvers.md,
+// compiled and run.
 
 #include <torch/torch.h>
 
 #include <flowmatch/flowmatch.hpp>
 #include <iostream>
+
+#include "examples/networks/dit.hpp"
+#include "examples/networks/masked_loss.hpp"
 
 namespace fm = flowmatch;
 
@@ -185,6 +188,29 @@ int main() {
         fm::VelocityNoisifier(fm::LinearPath{}, fm::IndependentCoupling<fm::PairedSource>{}),
         options);
     trainer.fit(fm::TensorBatches(x_1, classes, 128, {.x_0 = x_0}));
+
+    Net distilled;
+    fm::VelocityNoisifier at_the_start(
+        fm::LinearPath{}, fm::IndependentCoupling<fm::PairedSource>{}, fm::FixedTime(0));
+    fm::Trainer distillation(distilled, at_the_start, options);
+    distillation.fit(fm::TensorBatches(x_1, classes, 128, {.x_0 = x_0}));
+
+    fm::Sampler student(distilled, fm::ode::Euler{}, fm::TimeGrid::uniform(1));
+    std::cout << "distilled: " << student.sample({10, 2}, rng, torch::arange(10)).size(0) << '\n';
+  }
+  {
+    const at::Tensor sequences = rng.normal({256, 8, 2}), classes = torch::randint(10, {256});
+    const at::Tensor lengths = torch::randint(3, 9, {256});
+    const at::Tensor mask = torch::arange(8).unsqueeze(0) < lengths.unsqueeze(1);  // [256, 8]
+
+    nets::DiT dit(nets::DiTOptions{.channels = 2, .width = 32, .depth = 2, .classes = 10});
+    fm::Trainer trainer(dit, fm::VelocityNoisifier(fm::LinearPath{}), options, nets::MaskedLoss{});
+    trainer.fit(fm::TensorBatches(sequences, std::tuple(classes, mask), 64));
+
+    fm::Sampler sampler(dit, fm::ode::Heun2{}, fm::TimeGrid::uniform(10));
+    const std::tuple condition(torch::arange(10), mask.slice(0, 0, 10));
+    const at::Tensor samples = sampler.sample({10, 8, 2}, rng, condition);
+    std::cout << "sequences: " << samples.size(0) << '\n';
   }
   {
     const auto velocity = [](const at::Tensor& x, const at::Tensor&) { return -x; };

@@ -25,7 +25,7 @@ at::Tensor one_step(const auto& model, const at::Tensor& x_0) {
 
 }  // namespace
 
-TEST_CASE("distillation: one step of the student is the teacher's map") {
+TEST_CASE("one_step_distillation: one step of the student is the teacher's map") {
   using namespace gaussian_flow;
   fm::Rng rng(1, test_device());
   const at::Tensor x_0 = rng.normal({512, 2}, at::kDouble),
@@ -49,7 +49,8 @@ TEST_CASE("distillation: one step of the student is the teacher's map") {
   CHECK(close(one_step(student, fresh), mu + s * fresh, 0, 1e-3));
 }
 
-TEST_CASE("distillation: the examples are x_0 at time 0, with the whole way as their target") {
+TEST_CASE(
+    "one_step_distillation: the examples are x_0 at time 0, with the whole way as their target") {
   fm::Rng rng(3, test_device());
   const at::Tensor x_0 = rng.normal({6, 2}), x_1 = rng.normal({6, 2});
   const fm::VelocityNoisifier pairs(fm::LinearPath{}, fm::IndependentCoupling<fm::PairedSource>{},
