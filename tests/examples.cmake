@@ -44,7 +44,7 @@ set(_train fashion_mnist_train --model small --limit 64 --batch 32 --threads 1 -
 add_test(NAME "run/train leaves its records"
          COMMAND ${CMAKE_COMMAND} -DFOLDER=${_work}/run -P "${CMAKE_CURRENT_SOURCE_DIR}/support/expect_records.cmake")
 add_test(NAME "run/forget the last run" COMMAND ${CMAKE_COMMAND} -E rm -rf "${_work}/run" "${_work}/ddim" "${_work}/default" "${_work}/judge" "${_work}/benchmark"
-         "${_work}/watched" "${_work}/tuned" "${_work}/held" "${_work}/end-alone")
+         "${_work}/watched" "${_work}/dropped" "${_work}/mean" "${_work}/tuned" "${_work}/held" "${_work}/end-alone")
 flowmatch_expect("run/train" 0 "epoch 1/1 done" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train over a run" 2 "holds a run already" ${_train} --epochs 1 --out run)
 flowmatch_expect("run/train resumed" 0 "resuming at step 2" ${_train} --epochs 1 --out run --resume)
@@ -79,6 +79,22 @@ foreach(_order IN ITEMS 1 2)
   flowmatch_expect("run/sample dpm_solver_${_order}" 0 "4 evaluations a sample" fashion_mnist_sample --checkpoint default --n 4
                    --steps 4 --solver dpm_solver_${_order} --eta 0.5 --shift 2 --out samples.npy)
 endforeach()
+# Guidance, mean flows, and a teacher.
+set(_brief fashion_mnist_train --limit 32 --epochs 1 --batch 16 --end-images 0 --threads 1
+    --data ${PROJECT_SOURCE_DIR}/examples/data/fashion-mnist)
+flowmatch_expect("run/train with labels dropped" 0 "epoch 1/1 done" ${_brief} --drop-labels 0.5 --out dropped)
+flowmatch_expect("run/train a mean flow" 0 "training mean_flow .*that of the teacher.*epoch 1/1 done" ${_brief} --method mean_flow
+                 --from default --teacher dropped --guidance 1.5 --out mean)
+flowmatch_expect("run/sample a mean flow" 0 "1 evaluations a sample" fashion_mnist_sample --checkpoint mean --n 4 --steps 1 --out
+                 samples.npy)
+flowmatch_expect("run/sample guided" 0 "8 evaluations a sample" fashion_mnist_sample --checkpoint dropped --n 4 --steps 4
+                 --guidance 2 --out samples.npy)
+flowmatch_expect("run/sample away from a worse run" 0 "8 evaluations a sample" fashion_mnist_sample --checkpoint default --n 4
+                 --steps 4 --solver unipc_2 --grid karras --guidance 1.5 --worse dropped --out samples.npy)
+flowmatch_expect("bad input/guidance without a worse velocity" 2 "name a worse run" fashion_mnist_sample --checkpoint default
+                 --n 4 --guidance 2 --out samples.npy)
+flowmatch_expect("bad input/a worse run of other pictures" 2 "another size or range" fashion_mnist_sample --checkpoint default
+                 --n 4 --guidance 2 --worse run --out samples.npy)
 flowmatch_expect("run/sample npy" 0 "4 evaluations a sample" fashion_mnist_sample --checkpoint run --n 4 --steps 2
                  --solver midpoint --out samples.npy)
 flowmatch_expect("run/sample pictures" 0 "wrote 10 samples" fashion_mnist_sample --checkpoint run --n 10 --steps 2 --out
@@ -150,6 +166,13 @@ set_tests_properties("run/train the end alone" PROPERTIES FIXTURES_REQUIRED defa
 set_tests_properties("run/export default" "run/export the end" PROPERTIES FIXTURES_REQUIRED default FIXTURES_SETUP end RESOURCE_LOCK default)
 set_tests_properties("run/the end alone is the same" "run/default is its end" PROPERTIES FIXTURES_REQUIRED end)
 set_tests_properties("run/sample default" "run/sample dpm_solver_1" "run/sample dpm_solver_2" PROPERTIES FIXTURES_REQUIRED default)
+set_tests_properties("run/train with labels dropped" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP dropped)
+set_tests_properties("run/train a mean flow" PROPERTIES FIXTURES_REQUIRED "default;dropped" FIXTURES_SETUP mean RESOURCE_LOCK default)
+set_tests_properties("run/sample a mean flow" PROPERTIES FIXTURES_REQUIRED mean)
+set_tests_properties("run/sample guided" PROPERTIES FIXTURES_REQUIRED dropped)
+set_tests_properties("run/sample away from a worse run" PROPERTIES FIXTURES_REQUIRED "default;dropped")
+set_tests_properties("bad input/guidance without a worse velocity" PROPERTIES FIXTURES_REQUIRED default)
+set_tests_properties("bad input/a worse run of other pictures" PROPERTIES FIXTURES_REQUIRED "default;run" RESOURCE_LOCK run)
 set_tests_properties("run/train from a run" "run/train with statistics held" PROPERTIES FIXTURES_REQUIRED run RESOURCE_LOCK run)
 set_tests_properties("run/train from a run of another method" PROPERTIES FIXTURES_REQUIRED ddim)
 set_tests_properties("run/train watched" PROPERTIES FIXTURES_REQUIRED empty FIXTURES_SETUP watched)
