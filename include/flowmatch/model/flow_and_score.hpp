@@ -19,6 +19,9 @@ struct VelocityAndScore {
   at::Tensor score;     ///< the gradient of log p_t at x, or what its network says of it
 };
 
+/// Stands where the velocities of other models name the scheduler of their path.
+struct BridgeMarginals {};
+
 namespace detail {
 
 /// Throws OptionError unless a bridge can have this diffusion.
@@ -66,6 +69,12 @@ VelocityAndScore call_flow_and_score(Model& model, const at::Tensor& x, const at
 template <class Model>
 class FlowAndScore {
  public:
+  /// No path with a scheduler: methods that are right along one of those only do not compile with
+  /// it.
+  using scheduler_type = BridgeMarginals;
+  /// Solvers of the SDE take its score.
+  static constexpr bool knows_score = true;
+
   /// Of a model and the `sigma` of the bridge that it was trained on.
   FlowAndScore(Model model, double sigma) : model_(std::move(model)), sigma_(sigma) {
     detail::check_bridge_sigma(sigma);

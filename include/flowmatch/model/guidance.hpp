@@ -13,6 +13,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/model/guidance_rules.hpp"
+#include "flowmatch/model/modules_in.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -44,6 +45,11 @@ bool rule_applies(const Rule& rule, const at::Tensor& t) {
 /// of entries, and for a velocity that is not of x's shape.
 template <class Model, Condition C, GuidanceRule Rule = LinearGuidance>
 class ClassifierFreeGuidance {
+  static_assert(detail::paths_agree<Model, Rule>,
+                "flowmatch: this rule is right along the straight path, and the model is a "
+                "velocity of another one; give Rescheduled(model, its scheduler, "
+                "CondOTScheduler{})");
+
  public:
   /// Of a model, the null, and the `rule` that makes one velocity of two.
   ClassifierFreeGuidance(Model model, C null, Rule rule)
@@ -90,6 +96,11 @@ ClassifierFreeGuidance(M&&, C, Rule) -> ClassifierFreeGuidance<model_storage_t<M
 ///     fm::Autoguidance guided(net, small_net, fm::LinearGuidance(1.5));
 template <class Model, class Weak, GuidanceRule Rule = LinearGuidance>
 class Autoguidance {
+  static_assert(detail::paths_agree<Model, Rule> && detail::paths_agree<Weak, Rule>,
+                "flowmatch: this rule is right along the straight path, and the model is a "
+                "velocity of another one; give Rescheduled(model, its scheduler, "
+                "CondOTScheduler{})");
+
  public:
   /// Of a model, a worse one (`weak`), and the `rule` that makes one velocity of both.
   Autoguidance(Model model, Weak weak, Rule rule)

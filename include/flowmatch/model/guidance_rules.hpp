@@ -9,6 +9,7 @@
 
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/path/schedulers.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -92,6 +93,9 @@ struct ProjectedOptions {
 /// left of good - bad.
 class ProjectedGuidance {
  public:
+  /// Of the path that its predictions are right for.
+  using scheduler_type = CondOTScheduler;
+
   /// Of a scale. Throws OptionError for options out of range.
   explicit ProjectedGuidance(double scale, ProjectedOptions options = {})
       : scale_(detail::checked_scale(scale)), options_(options) {
@@ -124,11 +128,24 @@ class ProjectedGuidance {
   ProjectedOptions options_;
 };
 
+namespace detail {
+
+/// A rule inside another is right for the same path.
+template <class Rule>
+struct PathOfRule {};
+template <class Rule>
+requires requires { typename Rule::scheduler_type; }
+struct PathOfRule<Rule> {
+  using scheduler_type = typename Rule::scheduler_type;
+};
+
+}  // namespace detail
+
 /// A rule at times in [from, to] alone, the good model elsewhere: guidance spoils the first steps
 /// and wastes the last ones (Kynkäänniemi et al. 2024). On the CPU the other model is not asked
 /// there.
 template <GuidanceRule Rule>
-class IntervalGuidance {
+class IntervalGuidance : public detail::PathOfRule<Rule> {
  public:
   /// Of a rule. Throws OptionError unless from <= to.
   IntervalGuidance(Rule rule, double from, double to)

@@ -14,7 +14,9 @@
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/model/modules_in.hpp"
 #include "flowmatch/model/velocity_model.hpp"
+#include "flowmatch/path/affine.hpp"
 #include "flowmatch/path/schedulers.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -30,6 +32,10 @@ namespace flowmatch { inline namespace v0 {
 /// straight path, is taken as the Sampler takes it. Throws ShapeError where the shapes do not fit.
 template <class Model>
 class Inpainting {
+  static_assert(detail::paths_agree<Model, LinearPath>,
+                "flowmatch: this is right along the straight path, and the model is a velocity of "
+                "another one; give Rescheduled(model, its scheduler, CondOTScheduler{})");
+
  public:
   /// See `singular_at_end`: the last step is Euler's, which ends at what is known.
   static constexpr bool singular_at_end = true;
@@ -102,6 +108,10 @@ struct LinearInverseOptions {
 /// ShapeError where A x_1 is not of y's shape.
 template <class Model, std::invocable<const at::Tensor&> Operator>
 class LinearInverse {
+  static_assert(detail::paths_agree<Model, LinearPath>,
+                "flowmatch: this is right along the straight path, and the model is a velocity of "
+                "another one; give Rescheduled(model, its scheduler, CondOTScheduler{})");
+
  public:
   /// Of the path that it is right for.
   using scheduler_type = CondOTScheduler;

@@ -191,10 +191,15 @@ using velocity_scheduler_t = typename decltype(detail::velocity_scheduler<M>()):
 namespace detail {
 
 /// Whether a method that is right along one path only meets a velocity of that path, as far as the
-/// model's type tells.
+/// model's type tells; or takes the score that the model knows itself.
 template <class Model, class Method>
 inline constexpr bool paths_agree = [] {
-  if constexpr (requires { typename Method::scheduler_type; }) {
+  if constexpr (requires {
+                  requires Method::takes_score;
+                  requires pointee_t<Model>::knows_score;
+                }) {
+    return true;
+  } else if constexpr (requires { typename Method::scheduler_type; }) {
     using Scheduler = velocity_scheduler_t<Model>;
     return std::is_void_v<Scheduler> || std::is_same_v<Scheduler, typename Method::scheduler_type>;
   } else {

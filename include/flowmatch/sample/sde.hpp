@@ -67,6 +67,7 @@ template <class Diffusion>
 class SdeStep {
  public:
   using scheduler_type = CondOTScheduler;
+  static constexpr bool takes_score = true;
 
   explicit SdeStep(Diffusion diffusion) : diffusion_(std::move(diffusion)) {}
 
