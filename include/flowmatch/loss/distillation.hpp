@@ -16,7 +16,8 @@ namespace flowmatch { inline namespace v0 {
 
 /// A training example whose target is a trained model's velocity v(x_t, t, condition), without a
 /// gradient and in evaluation mode, instead of that of its own path. `teacher` is any
-/// VelocityModel, guided ones too. Throws ShapeError where its output is not of x_t's shape.
+/// VelocityModel of the path that the examples lie on, guided ones too; one of another path goes
+/// through `Rescheduled` first. Throws ShapeError where its output is not of x_t's shape.
 template <class Teacher, class Example>
 Example taught(Teacher& teacher, Example noised) {
   const at::NoGradGuard no_grad;
