@@ -366,6 +366,15 @@ TEST_CASE("checkpoint: an optimizer's state is loaded back and one of another ne
   fm::FusedAdam foreign({on_device::zeros({2}).requires_grad_()}, torch::optim::AdamOptions(0.1));
   require_error<fm::CheckpointError>([&] { fm::load_optimizer(path, foreign, test_device()); },
                                      "of another optimizer");
+  // What an optimizer's own load says is passed on.
+  struct Refusing : torch::optim::SGD {
+    using torch::optim::SGD::SGD;
+    void load(torch::serialize::InputArchive&) override {
+      throw fm::CheckpointError("it is not mine");
+    }
+  } refusing(run.net->parameters(), torch::optim::SGDOptions(0.1));
+  require_error<fm::CheckpointError>([&] { fm::load_optimizer(path, refusing, test_device()); },
+                                     "it is not mine");
 }
 
 TEST_CASE("checkpoint: one that was moved aside for a new one is found again") {

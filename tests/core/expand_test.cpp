@@ -93,6 +93,7 @@ TEST_CASE("expand: of repeated elements one is left") {
   CHECK(at::equal(fm::without_repetitions(repeated), row));
   CHECK(fm::without_repetitions(row.transpose(0, 1).unsqueeze(2).expand({3, 1, 4})).sizes() ==
         at::IntArrayRef({3, 1, 1}));
+  CHECK(fm::without_repetitions(row.expand({2, 3})).size(0) == 1);
   CHECK(fm::without_repetitions(row).is_same(row));
   CHECK(fm::without_repetitions(on_device::empty({0, 3})).sizes() == at::IntArrayRef({0, 3}));
 }
