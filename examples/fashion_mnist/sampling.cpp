@@ -53,6 +53,17 @@ TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> a
   return model;
 }
 
+TrainedModel load_alike(const std::filesystem::path& path, const Pixels& pixels,
+                        c10::Device device) {
+  TrainedModel model = load_model(path, std::nullopt, device);
+  if (model.recipe.pixels != pixels) {
+    throw fm::OptionError(path.string() +
+                          " is of pictures of another size or range; choose a run of the same, or "
+                          "train with the same --size and --range");
+  }
+  return model;
+}
+
 Pair load_pair(const std::filesystem::path& flow, const std::filesystem::path& ddim,
                c10::Device device) {
   Pair pair{load_model(flow, std::nullopt, device), load_model(ddim, std::nullopt, device)};

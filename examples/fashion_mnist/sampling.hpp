@@ -55,6 +55,11 @@ struct Samples {
 TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> averaged,
                         c10::Device device);
 
+/// The same with its EMA weights if there are any, of a run that works beside another of such
+/// pixels. Throws OptionError where its own are others.
+TrainedModel load_alike(const std::filesystem::path& path, const Pixels& pixels,
+                        c10::Device device);
+
 /// A flow and the DDIM that it is compared with.
 struct Pair {
   TrainedModel flow;

@@ -82,14 +82,7 @@ struct SamplingCli {
   TrainedModel load(const std::filesystem::path& checkpoint, c10::Device device) {
     TrainedModel model = load_model(
         checkpoint, weights == "auto" ? std::nullopt : std::optional(weights == "ema"), device);
-    if (!worse.empty()) {
-      sampling.worse = load_model(worse, std::nullopt, device);
-      if (sampling.worse->recipe.pixels != model.recipe.pixels) {
-        throw fm::OptionError("--worse " + worse.string() +
-                              " is of pictures of another size or range; choose one of the same "
-                              "data");
-      }
-    }
+    if (!worse.empty()) sampling.worse = load_alike(worse, model.recipe.pixels, device);
     return model;
   }
 };

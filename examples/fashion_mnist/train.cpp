@@ -76,20 +76,11 @@ struct Options {
 /// The velocity that --teacher gives instead of each sample's own, guided where that was asked.
 std::optional<Velocity> load_teacher(const Options& o, c10::Device device) {
   if (o.teacher.empty()) return std::nullopt;
-  const auto load = [&](const fs::path& run) {
-    TrainedModel model = load_model(run, std::nullopt, device);
-    if (model.recipe.pixels != o.recipe.pixels) {
-      throw fm::OptionError(run.string() +
-                            " is of pictures of another size or range than this run's; choose one "
-                            "of the same, or give --size and --range");
-    }
-    return model;
-  };
-  TrainedModel model = load(o.teacher);
+  TrainedModel model = load_alike(o.teacher, o.recipe.pixels, device);
   if (o.guidance == 1) return velocity_of(model);
   std::optional<Velocity> worse;
   if (!o.worse.empty()) {
-    TrainedModel worse_model = load(o.worse);
+    TrainedModel worse_model = load_alike(o.worse, o.recipe.pixels, device);
     worse = velocity_of(worse_model);
   }
   return guided(velocity_of(model), model.recipe, std::move(worse), {.scale = o.guidance});
