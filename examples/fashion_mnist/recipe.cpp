@@ -125,7 +125,8 @@ Recipe Recipe::named(std::string_view name, const std::string& method) {
       r.times_mean = 0.8;
       r.times_stddev = 1.2;
     } else if (method == "mean_flow") {
-      r.times = "uniform";  // one evaluation goes from 0 to 1, which others hardly ever draw
+      r.times = "uniform";   // one evaluation goes from 0 to 1, which others hardly ever draw
+      r.net.time_scale = 4;  // the objective takes the derivative by t
     } else {
       r.times = "stratified";  // epsilon's loss weights late times by itself
     }

@@ -56,6 +56,7 @@ struct Options {
   fs::path from;
   fs::path teacher, worse;
   double guidance = 1;
+  std::vector<double> interval = {0, 1};
   RecipeCli recipe_cli;
   Recipe recipe;  // what the options above come to
   std::uint64_t seed = 42;
@@ -83,7 +84,8 @@ std::optional<Velocity> load_teacher(const Options& o, c10::Device device) {
     TrainedModel worse_model = load_alike(o.worse, o.recipe.pixels, device);
     worse = velocity_of(worse_model);
   }
-  return guided(velocity_of(model), model.recipe, std::move(worse), {.scale = o.guidance});
+  return guided(velocity_of(model), model.recipe, std::move(worse),
+                {.scale = o.guidance, .from = o.interval.front(), .to = o.interval.back()});
 }
 
 /// A hook that may be missing.
@@ -158,6 +160,7 @@ UNet initial_network(const Options& o) {
                          start.recipe.target == "velocity" && start.recipe.source == "noise";
   UNetOptions shape = o.recipe.net;
   shape.two_times = start.recipe.net.two_times;
+  if (from_flow) shape.time_scale = start.recipe.net.time_scale;
   if (start.recipe.net != shape || (start.recipe.method != o.recipe.method && !from_flow) ||
       start.recipe.pixels != o.recipe.pixels) {
     throw fm::OptionError("--from " + o.from.string() +
@@ -167,6 +170,10 @@ UNet initial_network(const Options& o) {
   if (!from_flow) return start.net;
   UNet net(o.recipe.net);
   fm::load_state_dict(*net, fm::state_dict(*start.net), {.strict = false});  // all but r - t
+  if (o.recipe.net.time_scale != start.recipe.net.time_scale) {
+    UNet other = start.net;
+    net->fit_times(*other);
+  }
   fm::to_channels_last(*net);
   return net;
 }
@@ -349,6 +356,10 @@ int main(int argc, char** argv) {
   auto* guidance = app.add_option("--guidance", o.guidance,
                                   "of the teacher, away from --worse or from no label; 1 for none")
                        ->needs(teacher);
+  app.add_option("--guidance-interval", o.interval, "A,B: the times of guidance, of 0,1")
+      ->delimiter(',')
+      ->expected(2)
+      ->needs(guidance);
   app.add_option("--worse", o.worse, "a run trained less than the teacher, or smaller")
       ->needs(guidance);
   o.recipe_cli.add_to(app);

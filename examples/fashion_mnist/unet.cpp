@@ -7,6 +7,7 @@
 #include <string>
 
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/model/eval_scope.hpp"
 
 namespace fashion_mnist {
 
@@ -156,11 +157,15 @@ torch::Tensor UNetImpl::waves(const torch::Tensor& t) {
   return torch::cat({angles.sin(), angles.cos()}, 1).to(time1_->weight.scalar_type());
 }
 
-torch::Tensor UNetImpl::embed(const torch::Tensor& t, const torch::Tensor& r,
-                              const torch::Tensor& classes) {
+torch::Tensor UNetImpl::embed_time(const torch::Tensor& t) {
   torch::Tensor first = waves(t);
   if (!time_norm_.is_empty()) first = torch::silu(time_norm_->forward(first));
-  torch::Tensor time = time2_->forward(torch::silu(time1_->forward(first)));
+  return time2_->forward(torch::silu(time1_->forward(first)));
+}
+
+torch::Tensor UNetImpl::embed(const torch::Tensor& t, const torch::Tensor& r,
+                              const torch::Tensor& classes) {
+  torch::Tensor time = embed_time(t);
   if (!span1_.is_empty()) time = time + span2_->forward(torch::silu(span1_->forward(waves(r - t))));
   // Every block starts from the activated embedding, so it is activated once here.
   return torch::silu(time + class_embedding_->forward(classes));
@@ -198,6 +203,27 @@ torch::Tensor UNetImpl::run(const torch::Tensor& x, const torch::Tensor& embeddi
       h = grow_[i]->forward(torch::upsample_nearest2d(h, {2 * h.size(2), 2 * h.size(3)}));
   }
   return last_->forward(h);
+}
+
+void UNetImpl::fit_times(UNetImpl& other) {
+  std::vector<torch::Tensor> own = time1_->parameters();
+  const auto add = [&](const std::vector<torch::Tensor>& more) {
+    own.insert(own.end(), more.begin(), more.end());
+  };
+  add(time2_->parameters());
+  if (!time_norm_.is_empty()) add(time_norm_->parameters());
+  const flowmatch::EvalScope eval(other);
+  constexpr int steps = 3000;
+  constexpr double rate = 1e-2;
+  torch::optim::Adam adam(own, torch::optim::AdamOptions(rate));
+  for (int i = 0; i < steps; ++i) {
+    adam.param_groups().front().options().set_lr(rate * (steps - i) / steps);
+    const torch::Tensor t = torch::rand({512}, time1_->weight.options().dtype(torch::kFloat));
+    const torch::Tensor apart = embed_time(t) - other.embed_time(t).detach();
+    adam.zero_grad();
+    apart.square().mean().backward();
+    adam.step();
+  }
 }
 
 void UNetImpl::hold_batch_norm() {

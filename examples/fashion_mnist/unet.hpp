@@ -83,6 +83,11 @@ class UNetImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& t, const torch::Tensor& r,
                         const torch::Tensor& classes);
 
+  /// Trains the embedding of times, which may have another scale, to be that of another network of
+  /// the same widths, for a copy whose times are smoother: the derivative by t of waves of a large
+  /// scale is noise.
+  void fit_times(UNetImpl& other);
+
   /// From now on BatchNorm takes its statistics as they are in training too, instead of each
   /// batch's: what is trained is then what samples are drawn with.
   void hold_batch_norm();
@@ -94,6 +99,7 @@ class UNetImpl : public torch::nn::Module {
 
  private:
   torch::Tensor waves(const torch::Tensor& t);
+  torch::Tensor embed_time(const torch::Tensor& t);
   torch::Tensor run(const torch::Tensor& x, const torch::Tensor& embedding);
   torch::Tensor embed(const torch::Tensor& t, const torch::Tensor& r, const torch::Tensor& classes);
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string_view>
 #include <thread>
 
@@ -887,4 +889,82 @@ TEST_CASE("sampler: samples start from another source where it is given") {
         wrong.sample({4, 3}, rng);
       },
       "the source gave x_0 of shape [2]");
+}
+
+namespace {
+
+/// Wide enough that two threads share an evaluation of 1,000 samples; a user's class, which notes
+/// what it sees and may draw.
+struct Wide : torch::nn::Module {
+  Wide() {
+    using torch::nn::Linear;
+    layers = register_module("layers",
+                             torch::nn::Sequential(Linear(3, 64), torch::nn::SiLU(), Linear(64, 64),
+                                                   torch::nn::SiLU(), Linear(64, 2)));
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
+    seen = x;
+    const at::Tensor v = layers->forward(at::cat({x, t.unsqueeze(1)}, 1));
+    return draws ? v + 0.1 * at::randn_like(v) : v;
+  }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label) {
+    return forward(x, t) + label.unsqueeze(1);
+  }
+  torch::nn::Sequential layers{nullptr};
+  at::Tensor seen{};
+  bool draws = false;
+};
+
+}  // namespace
+
+TEST_CASE("sampler: evaluations in parts change nothing but roundings", "[cpu]") {
+  const Threads two(2);
+  at::manual_seed(1);
+  const auto net = std::make_shared<Wide>();
+  const at::Tensor x_0 = at::randn({1001, 2});
+  const at::Tensor label = at::arange(1001) % 3;
+  const auto solve = [&](auto method, auto plan, std::optional<bool> parallel) {
+    std::vector<std::int64_t> heard;
+    fm::SamplerOptions options{.parallel = parallel};
+    options.observer = [&](const fm::SampleStep& step) {
+      heard.push_back(step.x.size(0));
+      return true;
+    };
+    const fm::SampleResult result = fm::Sampler(net, method, plan, options).solve(x_0, label);
+    CHECK(heard == std::vector<std::int64_t>(heard.size(), 1001));
+    return result;
+  };
+  const auto both = [&](auto method, auto plan) {
+    const fm::SampleResult whole = solve(method, plan, false);
+    CHECK(net->seen.size(0) == 1001);
+    const fm::SampleResult parts = solve(method, plan, {});
+    CHECK(net->seen.size(0) == 1001);  // copies saw the parts
+    CHECK(close(parts.x, whole.x, 1e-4, 1e-5));
+    CHECK(parts.statistics.evaluations == whole.statistics.evaluations);
+  };
+  both(ode::RK4{}, fm::TimeGrid::uniform(4));
+  both(ode::Dopri5{}, fm::AdaptiveOptions{.rtol = 1e-4, .atol = 1e-4});
+  CHECK(at::get_num_threads() == 2);
+
+  net->draws = true;
+  const auto drawn = [&] {
+    at::manual_seed(7);
+    return solve(ode::Euler{}, fm::TimeGrid::uniform(10), {}).x;
+  };
+  CHECK(at::equal(drawn(), drawn()));
+  net->draws = false;
+}
+
+TEST_CASE("sampler: a model that fails in one part tells so", "[cpu]") {
+  const Threads two(2);
+  struct Failing : Wide {
+    at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
+      if (x.size(0) == 501) throw std::runtime_error("the second part");
+      return Wide::forward(x, t);
+    }
+  };
+  const auto net = std::make_shared<Failing>();
+  fm::Sampler sampler(net, ode::Euler{}, fm::TimeGrid::uniform(3));
+  CHECK_THROWS_AS(sampler.sample_from(at::randn({1001, 2})), std::runtime_error);
+  CHECK(at::get_num_threads() == 2);
 }

@@ -185,16 +185,22 @@ class Assignment {
   }
 
   // Where there are as many rows as columns any prices will do, so rows bid by more than they need,
-  // which keeps wars among them short, and by less and less of it (Bertsekas 1988). The measure of
-  // it is what a second choice costs beyond the first: it is small where costs are, however large
-  // some of them, so that no digits of the small ones are lost.
+  // which keeps wars among them short, and by less and less of it (Bertsekas 1988): from a part of
+  // what a column costs beyond the cheapest on average, which brings the prices of points in few
+  // dimensions near to where they belong, to a part of what a second choice does. The latter is
+  // small where costs are, however large some of them, and bounds the former, so that no digits of
+  // the small ones are lost.
   void auction() {
-    double gap = 0;
+    double gap = 0, beyond = 0;
+    const auto rows = static_cast<double>(rows_), columns = static_cast<double>(columns_);
     for (std::size_t row = 0; row < rows_ && columns_ > 1; ++row) {
       const TwoCheapest choice = two_cheapest(row);
-      gap += (choice.second - choice.least) / static_cast<double>(rows_);
+      gap += (choice.second - choice.least) / rows;
+      double sum = 0;
+      for (std::size_t j = 0; j < columns_; ++j) sum += price(row, j) - choice.least;
+      beyond += sum / columns / rows;
     }
-    for (double extra = 2 * gap; extra > gap / 50; extra /= 10) {
+    for (double extra = std::min(beyond / 4, 1e6 * gap); extra > gap / 50; extra /= 5) {
       column_of_.assign(rows_, none);
       row_of_.assign(columns_, none);
       std::size_t bids = 64 * rows_;

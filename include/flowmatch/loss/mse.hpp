@@ -11,6 +11,7 @@ namespace flowmatch { inline namespace v0 {
 /// float32 at least. Throws ShapeError where the shapes differ (LibTorch would broadcast them and
 /// train on nonsense).
 struct Mse {
+  static constexpr bool mean_over_samples = true;  ///< see Objective
   /// The scalar loss of two tensors of one shape.
   at::Tensor operator()(const at::Tensor& prediction, const at::Tensor& target) const {
     const at::ScalarType exact = common(prediction, target);

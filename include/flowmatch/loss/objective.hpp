@@ -10,10 +10,18 @@ namespace flowmatch { inline namespace v0 {
 
 /// What training minimises.
 /// 1. `o(model, noised)` gives a scalar tensor with a gradient to the model's parameters.
+/// 2. Where `O::mean_over_samples` is there and true, that of a batch is the mean of those of its
+///    parts, by their shares of the samples, and may be computed so.
 template <class O, class Model, class Condition = NoCondition>
 concept Objective = std::copyable<O> &&
     requires(const O& o, Model& model, const Noised<Condition>& noised) {
   { o(model, noised) } -> std::convertible_to<at::Tensor>;
+};
+
+/// Whether an objective, or a loss, says that it is a mean over samples.
+template <class O>
+inline constexpr bool mean_over_samples = requires {
+  requires O::mean_over_samples;
 };
 
 /// loss(model(x_t, t, condition), target), with the mean squared error by default: the conditional
@@ -21,6 +29,8 @@ concept Objective = std::copyable<O> &&
 template <class Loss = Mse>
 class PredictionLoss {
  public:
+  static constexpr bool mean_over_samples = flowmatch::mean_over_samples<Loss>;  ///< see Objective
+
   PredictionLoss() = default;
   /// Measures by `loss(prediction, target)`.
   explicit PredictionLoss(Loss loss) : loss_(std::move(loss)) {}

@@ -20,6 +20,8 @@ namespace flowmatch { inline namespace v0 {
 /// one that is not above 0, ShapeError where the shapes differ.
 class PseudoHuber {
  public:
+  static constexpr bool mean_over_samples = true;  ///< see Objective
+
   PseudoHuber() = default;
   /// With a c of your own.
   explicit PseudoHuber(double c) : c_(c) {

@@ -11,6 +11,7 @@
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/types.hpp"
 #include "flowmatch/loss/mse.hpp"
+#include "flowmatch/loss/objective.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -74,6 +75,8 @@ class MinSnrWeight {
 template <TimeWeight Weight, class Loss = Mse>
 class WeightedLoss {
  public:
+  static constexpr bool mean_over_samples = flowmatch::mean_over_samples<Loss>;  ///< see Objective
+
   /// Of a weight and a loss.
   explicit WeightedLoss(Weight weight, Loss loss = Loss())
       : weight_(std::move(weight)), loss_(std::move(loss)) {}

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <stop_token>
 
 #include "flowmatch/core/random.hpp"
@@ -31,10 +32,13 @@ struct SampleStep {
 /// Options of `Sampler`.
 struct SamplerOptions {
   std::int64_t batch_size = 0;  ///< samples that go through the model together; 0: all
-  /// On the CPU: batches side by side, one on each of LibTorch's threads, instead of each operation
-  /// on all threads; small networks gain most. A batch_size of 0 then means an equal share for each
-  /// thread. The model must bear calls from several threads, as a module in evaluation mode does.
-  bool parallel = false;
+  /// On the CPU, true: batches side by side, one on each of LibTorch's threads, instead of each
+  /// operation on all threads; small networks gain most. A batch_size of 0 then means an equal
+  /// share for each thread. The model must bear calls from several threads, as a module in
+  /// evaluation mode does. Unset: each evaluation of a batch that is large enough is done in parts,
+  /// one a thread, where that is sure to mean the same, as for `TrainOptions::parallel`; batches,
+  /// steps and what an observer hears are as with false, where nothing is.
+  std::optional<bool> parallel{};
   /// Above 0: the method goes to 1 - final_step only, and one step of Euler's from there to 1. Near
   /// t = 1 a learned velocity knows x_0 no longer and its error is largest; Euler's step evaluates
   /// it before that, where other methods' stages come to t = 1 (Karras et al. 2022 end Heun's

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <limits>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -27,6 +26,7 @@
 #include "flowmatch/ode/runge_kutta.hpp"
 #include "flowmatch/sample/fresh_noise.hpp"
 #include "flowmatch/sample/options.hpp"
+#include "flowmatch/sample/solved_batch.hpp"
 #include "flowmatch/sample/velocity_field.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
@@ -130,21 +130,21 @@ class Sampler {
   /// need an Rng, here and below; with others it may be left out, and is not used.
   template <Condition C = NoCondition>
   at::Tensor sample_from(const at::Tensor& x_0, Rng& rng, const C& condition = C{}) {
-    return whole(solve(x_0, rng, condition));
+    return detail::whole(solve(x_0, rng, condition));
   }
   template <Condition C = NoCondition>
   at::Tensor sample_from(const at::Tensor& x_0, const C& condition = C{}) {
-    return whole(solve(x_0, condition));
+    return detail::whole(solve(x_0, condition));
   }
   /// @}
   /// @{ The same, with the evaluations and steps that it took (summed over batches).
   template <Condition C = NoCondition>
   SampleResult solve(const at::Tensor& x_0, Rng& rng, const C& condition = C{}) {
-    return joined(run(x_0, &rng, condition, /*keep_points=*/false));
+    return detail::joined(run(x_0, &rng, condition, /*keep_points=*/false));
   }
   template <Condition C = NoCondition>
   SampleResult solve(const at::Tensor& x_0, const C& condition = C{}) {
-    return joined(run(x_0, without_rng(), condition, /*keep_points=*/false));
+    return detail::joined(run(x_0, without_rng(), condition, /*keep_points=*/false));
   }
   /// @}
   /// @{ x after every step, x_0 included: [steps + 1, B, …]. Adaptive methods have as many steps as
@@ -160,13 +160,6 @@ class Sampler {
   }
   /// @}
  private:
-  /// What became of one batch.
-  struct Part {
-    at::Tensor x;
-    ode::Statistics statistics;
-    std::vector<at::Tensor> points{};  // x_0 and x after each step, if they are asked for
-  };
-
   /// What calls without an Rng have: none. A template, so that it is checked where it is used.
   template <class M = Method>
   static Rng* without_rng() {
@@ -174,28 +167,6 @@ class Sampler {
                   "flowmatch: this method draws fresh noise; give sample_from, solve or trajectory "
                   "an Rng behind x_0");
     return nullptr;
-  }
-
-  /// Where only the samples are asked for, nothing else tells that they are not at their end.
-  static at::Tensor whole(SampleResult result) {
-    if (result.statistics.status == ode::Status::step_limit) {
-      throw SolverError(
-          "the step limit is used up before the samples are at their end; raise max_steps or the "
-          "tolerances, or call solve, whose statistics tell of it",
-          std::numeric_limits<double>::quiet_NaN(), result.statistics.smallest_step,
-          result.statistics.evaluations);
-    }
-    return std::move(result.x);
-  }
-  static SampleResult joined(std::vector<Part> parts) {
-    SampleResult result;
-    std::vector<at::Tensor> ends;
-    for (Part& part : parts) {
-      ends.push_back(std::move(part.x));
-      result.statistics += part.statistics;
-    }
-    result.x = ends.size() == 1 ? ends.front() : at::cat(ends);
-    return result;
   }
 
   template <class C>
@@ -206,11 +177,11 @@ class Sampler {
           "an adaptive method steps each batch differently; set batch_size to 0 and parallel to "
           "false for a trajectory");
     }
-    const std::vector<Part> parts = run(x_0, rng, condition, /*keep_points=*/true);
+    const std::vector<detail::SolvedBatch> parts = run(x_0, rng, condition, /*keep_points=*/true);
     std::size_t length = 0;
-    for (const Part& part : parts) length = std::max(length, part.points.size());
+    for (const detail::SolvedBatch& part : parts) length = std::max(length, part.points.size());
     std::vector<at::Tensor> paths;
-    for (const Part& part : parts) {
+    for (const detail::SolvedBatch& part : parts) {
       std::vector<at::Tensor> points = part.points;
       points.resize(length, points.back());
       paths.push_back(at::stack(points));
@@ -220,7 +191,8 @@ class Sampler {
 
   /// Integrates batch by batch, or the batches side by side.
   template <class C>
-  std::vector<Part> run(const at::Tensor& x_0, Rng* rng, const C& condition, bool keep_points) {
+  std::vector<detail::SolvedBatch> run(const at::Tensor& x_0, Rng* rng, const C& condition,
+                                       bool keep_points) {
     static_assert(VelocityModel<Model, C>,
                   "flowmatch: this model cannot be called as forward(x, t) or, with a condition, "
                   "forward(x, t, "
@@ -236,13 +208,16 @@ class Sampler {
     if constexpr (stochastic) fresh.emplace(rng->split().seed(), x_0.device());
 
     const std::int64_t samples = x_0.size(0);
-    const std::int64_t size = batch_size(samples);
-    std::vector<Part> parts(
+    const std::int64_t divided = side_by_side(samples);
+    const std::int64_t size = divided > 1 ? (samples + divided - 1) / divided : batch_size(samples);
+    std::vector<detail::SolvedBatch> parts(
         static_cast<std::size_t>(std::max<std::int64_t>((samples + size - 1) / size, 1)));
     std::mutex observing;
     std::atomic<bool> stopped = false;
+    std::vector<Model*> models(parts.size(), &model_);
     const auto solve_part = [&](std::int64_t i) {
-      Part& part = parts[static_cast<std::size_t>(i)];
+      const auto place = static_cast<std::size_t>(i);
+      detail::SolvedBatch& part = parts[place] = {};
       const std::int64_t first = i * size;
       const std::int64_t last = std::min(first + size, samples);
       part.x = x_0.slice(0, first, last).to(dtype, false, /*copy=*/true);
@@ -270,15 +245,27 @@ class Sampler {
           std::to_string(last - first) + " samples at a time; set SamplerOptions::batch_size lower",
           [&] {
             if constexpr (stochastic) {
-              part.statistics = integrate(part.x, own, asked, observe, FreshNoise(*fresh, first));
+              part.statistics =
+                  solve(*models[place], part.x, own, asked, observe, FreshNoise(*fresh, first));
             } else {
-              part.statistics = integrate(part.x, own, asked, observe);
+              part.statistics = solve(*models[place], part.x, own, asked, observe);
             }
           });
     };
     const auto count = static_cast<std::int64_t>(parts.size());
-    if (options_.parallel) {
+    if (options_.parallel.value_or(false)) {
       parallel_for(count, solve_part);
+    } else if (divided > 1) {
+      if constexpr (ModuleHandle<Model>) {
+        std::vector<detail::SideBySide<Model>> copies;
+        while (copies.size() < parts.size()) copies.emplace_back(model_);
+        for (std::size_t i = 0; i < parts.size(); ++i) models[i] = &copies[i](model_);
+        detail::PartsTeam team;
+        team(count, solve_part);
+      }
+      // They made the same steps: as one batch, which is what was asked for.
+      for (std::size_t i = 1; i < parts.size(); ++i)
+        parts[i].statistics = {.status = parts[i].statistics.status};
     } else {
       for (std::int64_t i = 0; i < count; ++i) solve_part(i);
     }
@@ -286,9 +273,24 @@ class Sampler {
   }
 
   template <class C, class Observer, class... Noise>
-  ode::Statistics integrate(at::Tensor& x, const C& condition, at::ScalarType asked,
-                            const Observer& observer, Noise&&... noise) {
-    detail::VelocityField<Model, C> velocity(model_, condition, asked);
+  ode::Statistics solve(Model& model, at::Tensor& x, const C& condition, at::ScalarType asked,
+                        const Observer& observer, Noise&&... noise) {
+    if constexpr (ModuleHandle<Model>) {
+      const std::int64_t samples = x.size(0);
+      const std::int64_t parts = options_.parallel ? 1 : detail::parts_worth(model, samples);
+      if (parts > 1) {
+        detail::VelocityInParts<Model, C> velocity(model, condition, asked, samples, parts);
+        const OneThread each_operation;
+        return integrate(velocity, x, observer, noise...);
+      }
+    }
+    detail::VelocityField<Model, C> velocity(model, condition, asked);
+    return integrate(velocity, x, observer, noise...);
+  }
+
+  template <class Velocity, class Observer, class... Noise>
+  ode::Statistics integrate(Velocity& velocity, at::Tensor& x, const Observer& observer,
+                            Noise&... noise) {
     ode::Statistics statistics;
     if constexpr (adaptive) {
       statistics =
@@ -303,10 +305,21 @@ class Sampler {
     return statistics;
   }
 
+  /// Into how many parts a batch is divided that makes the same steps in each, without anybody who
+  /// would hear of it: side by side from start to end, they wait for one another once only.
+  std::int64_t side_by_side(std::int64_t samples) {
+    if constexpr (!adaptive && ModuleHandle<Model>) {
+      const bool heard = options_.observer || options_.stop.stop_possible();
+      if (options_.parallel || heard || options_.batch_size > 0) return 1;
+      return detail::parts_worth(model_, samples);
+    }
+    return 1;
+  }
+
   /// How many samples go through the model together.
   std::int64_t batch_size(std::int64_t samples) const {
     if (options_.batch_size > 0) return options_.batch_size;
-    const std::int64_t batches = options_.parallel ? at::get_num_threads() : 1;
+    const std::int64_t batches = options_.parallel.value_or(false) ? at::get_num_threads() : 1;
     return std::max<std::int64_t>((samples + batches - 1) / batches, 1);
   }
 

@@ -2,11 +2,16 @@
 
 #include <ATen/Functions.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/model/side_by_side.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
 
@@ -75,6 +80,59 @@ class VelocityField {
   const C& condition_;
   at::ScalarType asked_;
   at::Tensor time_{};
+};
+
+/// How many parts an evaluation of `samples` is worth: 1 where it is not sure to mean the same. A
+/// dense layer takes two operations a weight and sample.
+template <ModuleHandle Model>
+std::int64_t parts_worth(Model& model, std::int64_t samples) {
+  std::int64_t weights = 0;
+  for (const at::Tensor& p : module_of(model).parameters()) weights += p.is_cpu() ? p.numel() : 0;
+  const std::int64_t parts =
+      PartsTeam::worth(at::get_num_threads(), samples, 2 * weights * samples, 2'000'000);
+  return parts > 1 && SideBySide<Model>::possible(model) ? parts : 1;
+}
+
+/// The same of a network whose evaluations are done in parts, a thread each.
+template <ModuleHandle Model, Condition C>
+class VelocityInParts {
+  using Field = VelocityField<Model, C>;
+
+ public:
+  VelocityInParts(Model& model, const C& condition, at::ScalarType asked, std::int64_t samples,
+                  std::int64_t parts)
+      : answers_(static_cast<std::size_t>(parts)), team_() {
+    parts_.reserve(answers_.size());
+    for (std::int64_t i = 0; i < parts; ++i) {
+      const std::int64_t begin = samples * i / parts, end = samples * (i + 1) / parts;
+      Part& part = parts_.emplace_back(
+          begin, end, condition_traits<C>::index_select(condition, at::arange(begin, end)),
+          SideBySide<Model>(model));
+      part.field.emplace(part.model(model), part.condition, asked);
+    }
+  }
+
+  at::Tensor operator()(const at::Tensor& x, double t) {
+    team_(static_cast<std::int64_t>(parts_.size()), [&](std::int64_t i) {
+      Part& part = parts_[static_cast<std::size_t>(i)];
+      answers_[static_cast<std::size_t>(i)] = (*part.field)(x.slice(0, part.begin, part.end), t);
+    });
+    return at::cat(answers_);
+  }
+
+ private:
+  struct Part {
+    Part(std::int64_t begin_, std::int64_t end_, C condition_, SideBySide<Model> model_)
+        : begin(begin_), end(end_), condition(std::move(condition_)), model(std::move(model_)) {}
+    std::int64_t begin, end;
+    C condition;
+    SideBySide<Model> model;
+    std::optional<Field> field{};
+  };
+
+  std::vector<Part> parts_{};
+  std::vector<at::Tensor> answers_;
+  PartsTeam team_;
 };
 
 }}}  // namespace flowmatch::detail

@@ -12,12 +12,14 @@
 #include "flowmatch/checkpoint/position.hpp"
 #include "flowmatch/core/device_memory.hpp"
 #include "flowmatch/core/error.hpp"
+#include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/data/batch_source.hpp"
 #include "flowmatch/parallel/agree.hpp"
 #include "flowmatch/parallel/communicator.hpp"
 #include "flowmatch/parallel/gradient_buckets.hpp"
 #include "flowmatch/train/batch_loss.hpp"
 #include "flowmatch/train/options.hpp"
+#include "flowmatch/train/parts.hpp"
 #include "flowmatch/train/step_graph.hpp"
 #include "flowmatch/train/updater.hpp"
 
@@ -48,6 +50,7 @@ class StepGradients {
         updater_(updater),
         options_(options),
         buckets_(updater.parameters(), ranks) {
+    work_in_parts();
     if (!options.cuda_graph) return;
     if (ranks.size() > 1) {
       throw OptionError(
@@ -62,6 +65,10 @@ class StepGradients {
           "your condition's type (core/tensors_in.hpp), or leave the option out");
     }
   }
+
+  /// For the time of a step: where batches go in parts, operations keep to one thread. Else
+  /// OpenMP's threads, which spin after each operation, would take the time of those of the parts.
+  OneThread threads() const { return OneThread(parts_.has_value()); }
 
   /// Those of the step at a position in an epoch of `batches`. Throws what source, noisifier, model
   /// and objective throw, and OptionError for a loss without a gradient.
@@ -95,17 +102,51 @@ class StepGradients {
                                      std::declval<Rng&>(), std::declval<const Ranks&>())
                                .example);
 
-  at::Tensor backward(const Example& example, double share, double batches) {
-    at::Tensor loss = example_loss(model_, objective_, example, options_.precision);
-    if (!loss.requires_grad()) {
+  static constexpr bool divisible = requires(const Example& e) {
+    { slice(e, std::int64_t{}, std::int64_t{}) } -> std::same_as<Example>;
+  };
+
+  void work_in_parts() {
+    const bool asked = options_.parallel.value_or(false);
+    const bool able = updater_.device().is_cpu() && ranks_.size() == 1;
+    if (asked && !able) {
       throw OptionError(
-          "the objective's loss has no gradient; compute it from what the model gives, without "
-          "detach(), item() or NoGradGuard");
+          "`parallel` is for the CPU and one rank: a device works on whole batches, and ranks have "
+          "their parts already; leave the option out");
     }
-    if (share != 1) loss = loss * share;
-    if (batches != 1) loss = loss / batches;
-    updater_.backward(loss);
-    return loss.detach();
+    if constexpr (divisible) {
+      if (!able || !options_.parallel.value_or(true)) return;
+      const bool sure = mean_over_samples<ObjectiveT> && options_.precision == Precision::float32 &&
+                        detail::SideBySide<Model>::possible(model_);
+      if (asked || sure) parts_.emplace(model_, updater_.parameters(), asked);
+    } else if (asked) {
+      throw OptionError(
+          "`parallel` needs parts of a training example; write slice(example, begin, end) beside "
+          "its type (core/slice.hpp), or leave the option out");
+    }
+  }
+
+  at::Tensor backward(const Example& example, double share, double batches) {
+    const auto loss = [&](Model& model, const Example& part) {
+      at::Tensor own = example_loss(model, objective_, part, options_.precision);
+      if (!own.requires_grad()) {
+        throw OptionError(
+            "the objective's loss has no gradient; compute it from what the model gives, without "
+            "detach(), item() or NoGradGuard");
+      }
+      if (share != 1) own = own * share;
+      return batches != 1 ? own / batches : own;
+    };
+    if constexpr (divisible) {
+      const std::int64_t parts = parts_ ? parts_->of(example.x_t.size(0)) : 1;
+      if (parts > 1) {
+        return (*parts_)(example, parts, loss,
+                         [&](const at::Tensor& each) { return updater_.scaled(each); });
+      }
+    }
+    const at::Tensor whole = loss(model_, example);
+    updater_.backward(whole);
+    return whole.detach();
   }
 
   Model& model_;
@@ -116,6 +157,7 @@ class StepGradients {
   const TrainOptions& options_;
   GradientBuckets<Ranks> buckets_;
   std::optional<StepGraph<Example>> graph_{};
+  std::optional<detail::Parts<Model, Example>> parts_{};
 };
 
 }}  // namespace flowmatch

@@ -36,6 +36,14 @@ struct TrainOptions {
   /// that a small network is not held up by the program. For a model that computes the same at
   /// every step: what its code reads or decides on the CPU stays as it was when it was recorded.
   bool cuda_graph = false;
+  /// On the CPU: a batch goes through the model in parts, one on each of LibTorch's threads, and
+  /// their gradients are summed, instead of each operation on all threads. Small networks gain
+  /// most. Unset: where batches are large enough for it to pay and it is sure to mean the same: the
+  /// model is made of LibTorch's own layers that neither write nor draw anything (no BatchNorm, no
+  /// Dropout), the objective is a mean over samples (`mean_over_samples`), and there is one rank.
+  /// True: for all models and objectives; both have to answer for each sample by itself, and the
+  /// model has to bear calls from several threads.
+  std::optional<bool> parallel{};
   OnNonfinite on_nonfinite = OnNonfinite::stop;  ///< see train/nonfinite.hpp
   std::uint64_t seed = 0;  ///< of times, noise and whatever else the noisifier draws
   /// Whether a look at a number holds the device up, so that losses and faults are looked at each

@@ -208,12 +208,16 @@ class Trainer {
   template <class Source, class MakeGradients, class... Hooks>
   void step(Source& source, MakeGradients& make_gradients, Hooks&... hooks) {
     const Rates rates = options_.schedule.at(position_.step, total_steps());
-    updater_.begin(rates);
-    StepUndo undo = updater_.undo();
-    const Gradients gradients = make_gradients(source, batches_, position_);
-    rolling_back_ = !updater_.finish(position_.step, gradients.loss, undo);
-    if (rolling_back_) return;
-    undo.keep();
+    Gradients gradients;
+    {
+      const auto threads = make_gradients.threads();
+      updater_.begin(rates);
+      StepUndo undo = updater_.undo();
+      gradients = make_gradients(source, batches_, position_);
+      rolling_back_ = !updater_.finish(position_.step, gradients.loss, undo);
+      if (rolling_back_) return;
+      undo.keep();
+    }
     ++position_.step;
     position_.batch += gradients.batches;
     pace_.add(gradients.samples);

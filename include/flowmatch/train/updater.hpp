@@ -101,8 +101,10 @@ class Updater {
   /// Of what a step may change before `finish`; to be made before the step.
   StepUndo undo() const { return StepUndo(buffers_, device()); }
 
+  /// What gradients are taken of: a loss, or what a scaler makes of it.
+  at::Tensor scaled(const at::Tensor& loss) { return scaler_ ? scaler_->scale(loss) : loss; }
   /// Adds a loss's gradients.
-  void backward(const at::Tensor& loss) { (scaler_ ? scaler_->scale(loss) : loss).backward(); }
+  void backward(const at::Tensor& loss) { scaled(loss).backward(); }
 
   /// Ends a step of the given loss, or takes it back by `undo`. Returns whether the run goes on
   /// from here; if not, it has to go back to a checkpoint. Throws TrainingError as NonfiniteWatch

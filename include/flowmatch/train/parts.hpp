@@ -1,0 +1,105 @@
+#pragma once
+
+#include <ATen/Functions.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/utils/grad_layout_contract.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "flowmatch/core/slice.hpp"
+#include "flowmatch/model/side_by_side.hpp"
+
+namespace flowmatch { inline namespace v0 { namespace detail {
+
+/// The gradients of a batch as the sum of those of its parts, each made by a thread of its own
+/// instead of all threads at each operation. They are summed in the order of the parts, so that the
+/// same parts give the same bits, in whichever order they are done.
+template <class Model, class Example>
+class Parts {
+ public:
+  /// Of a model and what of it is trained. Without `promised` only what is sure to give the same
+  /// in parts is done in parts.
+  Parts(Model& model, const std::vector<at::Tensor>& parameters, bool promised)
+      : model_(model), copies_(!promised), team_(promised) {
+    for (const at::Tensor& p : parameters) {
+      if (p.requires_grad()) trained_.push_back(p);
+      weights_ += p.numel();
+    }
+  }
+
+  /// How many parts a batch of so many samples is worth. A dense layer takes six operations a
+  /// weight and sample.
+  std::int64_t of(std::int64_t samples) const {
+    return PartsTeam::worth(team_.threads(), samples, 6 * weights_ * samples, 8'000'000);
+  }
+
+  /// Adds the gradients of an example in so many parts to the parameters'; `loss(model, part)`
+  /// gives a part's scalar loss, `scaled` what a scaler makes of a number. Returns the example's
+  /// loss.
+  template <class Loss, class Scaled>
+  at::Tensor operator()(const Example& example, std::int64_t parts, const Loss& loss,
+                        const Scaled& scaled) {
+    const std::int64_t samples = example.x_t.size(0);
+    std::vector<Part> done(static_cast<std::size_t>(parts));
+    // A copy for each part but the first, of the model as it is now.
+    std::vector<SideBySide<Model>> models;
+    if (copies_) {
+      for (std::int64_t i = 1; i < parts; ++i) models.emplace_back(model_);
+    }
+    const auto work = [&](std::int64_t i) {
+      Part& part = done[static_cast<std::size_t>(i)];
+      const std::int64_t begin = samples * i / parts, end = samples * (i + 1) / parts;
+      const Example own = slice(example, begin, end);
+      const double share = static_cast<double>(end - begin) / static_cast<double>(samples);
+      const bool copied = copies_ && i > 0;
+      const at::Tensor mean =
+          loss(copied ? models[static_cast<std::size_t>(i - 1)](model_) : model_, own);
+      part.gradients = torch::autograd::grad({mean}, trained_, {scaled(at::full_like(mean, share))},
+                                             /*retain_graph=*/false, /*create_graph=*/false,
+                                             /*allow_unused=*/true);
+      part.loss = mean.detach() * share;
+    };
+    team_(parts, work);
+    return sum(done);
+  }
+
+ private:
+  struct Part {
+    at::Tensor loss;
+    std::vector<at::Tensor> gradients;
+  };
+
+  at::Tensor sum(std::vector<Part>& parts) {
+    const at::NoGradGuard no_grad;
+    at::Tensor loss = parts.front().loss;
+    for (std::size_t i = 1; i < parts.size(); ++i) loss = loss + parts[i].loss;
+    for (std::size_t p = 0; p < trained_.size(); ++p) {
+      at::Tensor all = trained_[p].grad();
+      for (Part& part : parts) {
+        at::Tensor& own = part.gradients[p];
+        if (!own.defined()) continue;
+        if (all.defined()) {
+          all.add_(own);
+        } else {
+          const bool alone = own.use_count() == 1 && own.storage().use_count() == 1;
+          all = alone && torch::autograd::utils::obeys_layout_contract(own, trained_[p])
+                    ? std::move(own)
+                    : torch::autograd::utils::clone_obey_contract(own, trained_[p]);
+        }
+      }
+      trained_[p].mutable_grad() = all;
+    }
+    return loss;
+  }
+
+  Model& model_;
+  bool copies_;
+  PartsTeam team_;
+  std::vector<at::Tensor> trained_{};
+  std::int64_t weights_ = 0;
+};
+
+}}}  // namespace flowmatch::detail
