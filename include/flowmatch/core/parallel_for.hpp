@@ -129,7 +129,8 @@ class ThreadTeam {
   std::vector<std::jthread> others_;  // last, so that they end before the rest
 };
 
-/// The same with threads of its own, as many as LibTorch has (at::get_num_threads).
+/// Does `count` pieces of `work` as a team does, with threads of its own, as many as LibTorch has
+/// (at::get_num_threads).
 template <class F>
 void parallel_for(std::int64_t count, const F& work) {
   ThreadTeam team(std::min<std::int64_t>(at::get_num_threads(), count));
