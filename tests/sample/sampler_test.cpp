@@ -968,3 +968,20 @@ TEST_CASE("sampler: a model that fails in one part tells so", "[cpu]") {
   CHECK_THROWS_AS(sampler.sample_from(at::randn({1001, 2})), std::runtime_error);
   CHECK(at::get_num_threads() == 2);
 }
+
+TEST_CASE("sampler: a model whose samples look at one another is asked for all at once", "[cpu]") {
+  const Threads two(2);
+  struct Centred : Wide {
+    at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
+      return Wide::forward(x - x.mean(0, true), t);
+    }
+  };
+  at::manual_seed(1);
+  const auto net = std::make_shared<Centred>();
+  const at::Tensor x_0 = at::randn({1001, 2});
+  const auto solve = [&](std::optional<bool> parallel) {
+    const auto grid = fm::TimeGrid::uniform(3);
+    return fm::Sampler(net, ode::Euler{}, grid, {.parallel = parallel}).sample_from(x_0);
+  };
+  CHECK(at::equal(solve({}), solve(false)));
+}

@@ -202,7 +202,7 @@ TEST_CASE("parts: parameters that a part does not use, or two use as one, get th
   const auto loss = [](auto& model, const fm::Noised<>& n) {
     return fm::PredictionLoss<>{}(model, n);
   };
-  REQUIRE(parts.of(many) == 2);
+  REQUIRE(parts.of(example, loss) == 2);
   for (int i = 0; i < 2; ++i) parts(example, 2, loss, [](const at::Tensor& x) { return x; });
   const at::Tensor twice = net->a.grad().clone();
   CHECK_FALSE(net->unused.grad().defined());
@@ -210,6 +210,34 @@ TEST_CASE("parts: parameters that a part does not use, or two use as one, get th
   fm::PredictionLoss<>{}(net, example).backward();
   CHECK(close(twice, 2 * net->a.grad(), 1e-5, 1e-6));
   CHECK(close(net->b.grad(), net->a.grad(), 0, 0));
+}
+
+TEST_CASE("parts: a model whose samples look at one another goes whole") {
+  const Threads two(2);
+  struct Centred : Counting {
+    at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
+      return Counting::forward(x - x.mean(0, true), t);
+    }
+  };
+  at::manual_seed(1);
+  const auto net = std::make_shared<Centred>();
+  fm::Trainer trainer(net, noisifier(), {});
+  trainer.fit(fm::TensorBatches(points(many), many));
+  CHECK(net->seen.size(0) == many);
+}
+
+TEST_CASE("parts: a parameter that is frozen, and trained again, meanwhile") {
+  const Threads two(2);
+  auto net = counting();
+  at::Tensor weight = net->layers->parameters().front();
+  const at::Tensor before = weight.detach().clone();
+  weight.set_requires_grad(false);
+  fm::Trainer trainer(net, noisifier(), {.epochs = 1});
+  trainer.fit(large(), [&](const fm::StepReport& r) {
+    if (r.step == 2) CHECK(at::equal(weight, before));
+    weight.set_requires_grad(r.step == 2);
+  });
+  CHECK_FALSE(at::equal(weight, before));
 }
 
 TEST_CASE("parts: not for several ranks, who have theirs already") {

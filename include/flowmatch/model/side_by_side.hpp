@@ -1,7 +1,8 @@
 #pragma once
 
 #include <ATen/Context.h>
-#include <ATen/Parallel.h>
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -18,7 +19,6 @@
 #include <typeinfo>
 #include <utility>
 
-#include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 
 namespace flowmatch { inline namespace v0 { namespace detail {
@@ -133,50 +133,33 @@ class SideBySide {
   std::optional<Model> handle_{};  // none: all call the one
 };
 
-/// A team for the parts of batches. Where the first time the model draws from LibTorch's generator,
-/// the parts are done again one after another, and always are from then on: the order of draws
-/// would be another each time. Unless somebody has promised that it does not matter.
-class PartsTeam {
- public:
-  explicit PartsTeam(bool promised = false)
-      : threads_(at::get_num_threads()), team_(threads_), known_(promised) {}
+/// How many parts a batch is worth: at most one a thread, and none of less work than `least`, with
+/// which threads wait for one another more than they work.
+inline std::int64_t parts_worth(std::int64_t threads, std::int64_t samples, std::int64_t work,
+                                std::int64_t least) {
+  const std::int64_t most = std::max<std::int64_t>(std::min(threads, samples), 1);
+  return std::clamp<std::int64_t>(work / least, 1, most);
+}
 
-  /// How many parts a batch is worth: at most one a thread, and none of less work than `least`,
-  /// with which threads wait for one another more than they work.
-  static std::int64_t worth(std::int64_t threads, std::int64_t samples, std::int64_t work,
-                            std::int64_t least) {
-    const std::int64_t most = std::max<std::int64_t>(std::min(threads, samples), 1);
-    return std::clamp<std::int64_t>(work / least, 1, most);
-  }
-
-  /// As LibTorch had when this was made.
-  std::int64_t threads() const noexcept { return threads_; }
-
-  /// Does work(0), …, work(count - 1).
-  template <class F>
-  void operator()(std::int64_t count, const F& work) {
-    const at::Tensor before = known_ ? at::Tensor() : generator_state();
-    if (!in_order_) team_(count, work);
-    if (!std::exchange(known_, true) && !generator_state().equal(before)) {
-      in_order_ = true;
-      generator_state(before);
-    }
-    for (std::int64_t i = 0; in_order_ && i < count; ++i) work(i);
-  }
-
- private:
-  // What it is, after it was set to `next` where that is given.
-  static at::Tensor generator_state(const at::Tensor& next = {}) {
-    at::Generator generator = at::globalContext().defaultGenerator(c10::kCPU);
+/// Whether `answer(begin, end)`, a tensor, is the same for a few samples together and as `join`
+/// makes it of their halves: not where samples look at one another, or random numbers are drawn.
+/// LibTorch's generator is put back.
+template <class Answer, class Join>
+bool answers_by_sample(std::int64_t samples, const Answer& answer, const Join& join) {
+  at::Generator generator = at::globalContext().defaultGenerator(c10::kCPU);
+  const auto state = [&](const at::Tensor& next) {
     const std::lock_guard<std::mutex> lock(generator.mutex());
     if (next.defined()) generator.set_state(next);
     return generator.get_state();
-  }
-
-  std::int64_t threads_;
-  ThreadTeam team_;
-  bool known_;  // whether it draws
-  bool in_order_ = false;
-};
+  };
+  const at::Tensor before = state({});
+  const std::int64_t few = samples < 4 ? 2 : 4, half = few / 2;
+  const at::Tensor together = answer(0, few);
+  const at::Tensor apart = join(answer(0, half), answer(half, few));
+  state(before);
+  if (together.sizes() != apart.sizes()) return false;
+  const double size = together.abs().max().item<double>();
+  return (together - apart).abs().max().item<double>() <= 1e-5 * size;
+}
 
 }}}  // namespace flowmatch::detail

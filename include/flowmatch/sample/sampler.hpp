@@ -208,7 +208,7 @@ class Sampler {
     if constexpr (stochastic) fresh.emplace(rng->split().seed(), x_0.device());
 
     const std::int64_t samples = x_0.size(0);
-    const std::int64_t divided = side_by_side(samples);
+    const std::int64_t divided = side_by_side(x_0.to(dtype), condition, asked);
     const std::int64_t size = divided > 1 ? (samples + divided - 1) / divided : batch_size(samples);
     std::vector<detail::SolvedBatch> parts(
         static_cast<std::size_t>(std::max<std::int64_t>((samples + size - 1) / size, 1)));
@@ -260,8 +260,7 @@ class Sampler {
         std::vector<detail::SideBySide<Model>> copies;
         while (copies.size() < parts.size()) copies.emplace_back(model_);
         for (std::size_t i = 0; i < parts.size(); ++i) models[i] = &copies[i](model_);
-        detail::PartsTeam team;
-        team(count, solve_part);
+        parallel_for(count, solve_part);
       }
       // They made the same steps: as one batch, which is what was asked for.
       for (std::size_t i = 1; i < parts.size(); ++i)
@@ -277,7 +276,8 @@ class Sampler {
                         const Observer& observer, Noise&&... noise) {
     if constexpr (ModuleHandle<Model>) {
       const std::int64_t samples = x.size(0);
-      const std::int64_t parts = options_.parallel ? 1 : detail::parts_worth(model, samples);
+      const std::int64_t parts =
+          options_.parallel ? 1 : detail::velocity_parts(model, x, condition, asked);
       if (parts > 1) {
         detail::VelocityInParts<Model, C> velocity(model, condition, asked, samples, parts);
         const OneThread each_operation;
@@ -307,11 +307,12 @@ class Sampler {
 
   /// Into how many parts a batch is divided that makes the same steps in each, without anybody who
   /// would hear of it: side by side from start to end, they wait for one another once only.
-  std::int64_t side_by_side(std::int64_t samples) {
+  template <class C>
+  std::int64_t side_by_side(const at::Tensor& x_0, const C& condition, at::ScalarType asked) {
     if constexpr (!adaptive && ModuleHandle<Model>) {
       const bool heard = options_.observer || options_.stop.stop_possible();
       if (options_.parallel || heard || options_.batch_size > 0) return 1;
-      return detail::parts_worth(model_, samples);
+      return detail::velocity_parts(model_, x_0, condition, asked);
     }
     return 1;
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
+#include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/model/side_by_side.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
@@ -82,15 +84,28 @@ class VelocityField {
   at::Tensor time_{};
 };
 
-/// How many parts an evaluation of `samples` is worth: 1 where it is not sure to mean the same. A
+/// How many parts an evaluation at x [B, …] is worth: 1 where it is not sure to mean the same. A
 /// dense layer takes two operations a weight and sample.
-template <ModuleHandle Model>
-std::int64_t parts_worth(Model& model, std::int64_t samples) {
+template <ModuleHandle Model, Condition C>
+std::int64_t velocity_parts(Model& model, const at::Tensor& x, const C& condition,
+                            at::ScalarType asked) {
+  const std::int64_t samples = x.size(0);
   std::int64_t weights = 0;
   for (const at::Tensor& p : module_of(model).parameters()) weights += p.is_cpu() ? p.numel() : 0;
   const std::int64_t parts =
-      PartsTeam::worth(at::get_num_threads(), samples, 2 * weights * samples, 2'000'000);
-  return parts > 1 && SideBySide<Model>::possible(model) ? parts : 1;
+      parts_worth(at::get_num_threads(), samples, 2 * weights * samples, 2'000'000);
+  if (parts == 1 || !x.is_cpu() || !SideBySide<Model>::possible(model)) return 1;
+  SideBySide<Model> copy(model);
+  const bool same = answers_by_sample(
+      samples,
+      [&](std::int64_t begin, std::int64_t end) {
+        const C own = condition_traits<C>::index_select(condition, at::arange(begin, end));
+        return VelocityField<Model, C>(copy(model), own, asked)(x.slice(0, begin, end), 0.5);
+      },
+      [](const at::Tensor& a, const at::Tensor& b) {
+        return at::cat({a, b});
+      });
+  return same ? parts : 1;
 }
 
 /// The same of a network whose evaluations are done in parts, a thread each.
@@ -101,7 +116,7 @@ class VelocityInParts {
  public:
   VelocityInParts(Model& model, const C& condition, at::ScalarType asked, std::int64_t samples,
                   std::int64_t parts)
-      : answers_(static_cast<std::size_t>(parts)), team_() {
+      : answers_(static_cast<std::size_t>(parts)), team_(parts) {
     parts_.reserve(answers_.size());
     for (std::int64_t i = 0; i < parts; ++i) {
       const std::int64_t begin = samples * i / parts, end = samples * (i + 1) / parts;
@@ -132,7 +147,7 @@ class VelocityInParts {
 
   std::vector<Part> parts_{};
   std::vector<at::Tensor> answers_;
-  PartsTeam team_;
+  ThreadTeam team_;
 };
 
 }}}  // namespace flowmatch::detail

@@ -138,7 +138,7 @@ class StepGradients {
       return batches != 1 ? own / batches : own;
     };
     if constexpr (divisible) {
-      const std::int64_t parts = parts_ ? parts_->of(example.x_t.size(0)) : 1;
+      const std::int64_t parts = parts_ ? parts_->of(example, loss) : 1;
       if (parts > 1) {
         return (*parts_)(example, parts, loss,
                          [&](const at::Tensor& each) { return updater_.scaled(each); });

@@ -1,14 +1,17 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/utils/grad_layout_contract.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/core/slice.hpp"
 #include "flowmatch/model/side_by_side.hpp"
 
@@ -22,18 +25,32 @@ class Parts {
  public:
   /// Of a model and what of it is trained. Without `promised` only what is sure to give the same
   /// in parts is done in parts.
-  Parts(Model& model, const std::vector<at::Tensor>& parameters, bool promised)
-      : model_(model), copies_(!promised), team_(promised) {
-    for (const at::Tensor& p : parameters) {
-      if (p.requires_grad()) trained_.push_back(p);
-      weights_ += p.numel();
-    }
+  Parts(Model& model, std::vector<at::Tensor> parameters, bool promised)
+      : model_(model),
+        parameters_(std::move(parameters)),
+        copies_(!promised),
+        threads_(at::get_num_threads()),
+        team_(threads_) {
+    for (const at::Tensor& p : parameters_) weights_ += p.numel();
+    if (promised) means_the_same_ = true;
   }
 
-  /// How many parts a batch of so many samples is worth. A dense layer takes six operations a
-  /// weight and sample.
-  std::int64_t of(std::int64_t samples) const {
-    return PartsTeam::worth(team_.threads(), samples, 6 * weights_ * samples, 8'000'000);
+  /// How many parts an example is worth. A dense layer takes six operations a weight and sample.
+  template <class Loss>
+  std::int64_t of(const Example& example, const Loss& loss) {
+    const std::int64_t samples = example.x_t.size(0);
+    const std::int64_t parts = parts_worth(threads_, samples, 6 * weights_ * samples, 8'000'000);
+    if (parts == 1) return 1;
+    if (!means_the_same_) {
+      SideBySide<Model> copy(model_);
+      means_the_same_ = answers_by_sample(
+          samples,
+          [&](std::int64_t begin, std::int64_t end) {
+            return loss(copy(model_), slice(example, begin, end));
+          },
+          [](const at::Tensor& a, const at::Tensor& b) { return (a + b) / 2; });
+    }
+    return *means_the_same_ ? parts : 1;
   }
 
   /// Adds the gradients of an example in so many parts to the parameters'; `loss(model, part)`
@@ -44,6 +61,10 @@ class Parts {
                         const Scaled& scaled) {
     const std::int64_t samples = example.x_t.size(0);
     std::vector<Part> done(static_cast<std::size_t>(parts));
+    trained_.clear();  // hooks may freeze some
+    for (const at::Tensor& p : parameters_) {
+      if (p.requires_grad()) trained_.push_back(p);
+    }
     // A copy for each part but the first, of the model as it is now.
     std::vector<SideBySide<Model>> models;
     if (copies_) {
@@ -96,8 +117,11 @@ class Parts {
   }
 
   Model& model_;
+  std::vector<at::Tensor> parameters_;
   bool copies_;
-  PartsTeam team_;
+  std::int64_t threads_;
+  ThreadTeam team_;
+  std::optional<bool> means_the_same_{};  // in parts; as was found at the first example
   std::vector<at::Tensor> trained_{};
   std::int64_t weights_ = 0;
 };
