@@ -206,16 +206,10 @@ torch::Tensor UNetImpl::run(const torch::Tensor& x, const torch::Tensor& embeddi
 }
 
 void UNetImpl::fit_times(UNetImpl& other) {
-  std::vector<torch::Tensor> own = time1_->parameters();
-  const auto add = [&](const std::vector<torch::Tensor>& more) {
-    own.insert(own.end(), more.begin(), more.end());
-  };
-  add(time2_->parameters());
-  if (!time_norm_.is_empty()) add(time_norm_->parameters());
   const flowmatch::EvalScope eval(other);
   constexpr int steps = 3000;
   constexpr double rate = 1e-2;
-  torch::optim::Adam adam(own, torch::optim::AdamOptions(rate));
+  torch::optim::Adam adam(parameters(), torch::optim::AdamOptions(rate));  // others get no gradient
   for (int i = 0; i < steps; ++i) {
     adam.param_groups().front().options().set_lr(rate * (steps - i) / steps);
     const torch::Tensor t = torch::rand({512}, time1_->weight.options().dtype(torch::kFloat));

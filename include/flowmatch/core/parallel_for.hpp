@@ -32,8 +32,8 @@ class OneThread {
   int before_;
 };
 
-/// Threads that wait for work, so that none has to be started for each piece of it. They sleep
-/// while there is none: beside other programs they take nothing, where OpenMP's would spin.
+/// Threads that wait for work, so that none has to be started for each piece of it. Where
+/// there is none for a fifth of a millisecond they sleep, where OpenMP's would spin far longer.
 ///
 ///     ThreadTeam team(at::get_num_threads());
 ///     team(parts, [&](std::int64_t i) { … });
@@ -58,6 +58,9 @@ class ThreadTeam {
   }
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+  /// How many threads, the caller's among them.
+  std::int64_t size() const noexcept { return static_cast<std::int64_t>(others_.size()) + 1; }
 
   /// Does `count` pieces of work.
   template <class F>

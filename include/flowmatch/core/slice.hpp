@@ -9,13 +9,19 @@
 
 namespace flowmatch { inline namespace v0 {
 
+/// The conditions of samples [begin, end), which lie on a device.
+template <Condition C>
+C slice_condition(const C& condition, std::int64_t begin, std::int64_t end, c10::Device device) {
+  return condition_traits<C>::index_select(
+      condition, at::arange(begin, end, at::TensorOptions(at::kLong).device(device)));
+}
+
 /// @{ Samples [begin, end) of a training example.
 template <Condition C>
 Noised<C> slice(const Noised<C>& whole, std::int64_t begin, std::int64_t end) {
-  const at::Tensor index = at::arange(begin, end, whole.x_t.options().dtype(at::kLong));
   return {whole.x_t.slice(0, begin, end), whole.t.slice(0, begin, end),
           whole.target.slice(0, begin, end),
-          condition_traits<C>::index_select(whole.condition, index)};
+          slice_condition(whole.condition, begin, end, whole.x_t.device())};
 }
 inline PathSample slice(const PathSample& whole, std::int64_t begin, std::int64_t end) {
   const auto part = [&](const at::Tensor& tensor) { return tensor.slice(0, begin, end); };

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
@@ -14,11 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/device_memory.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/core/random.hpp"
+#include "flowmatch/core/slice.hpp"
 #include "flowmatch/model/eval_scope.hpp"
 #include "flowmatch/model/modules_in.hpp"
 #include "flowmatch/model/velocity_model.hpp"
@@ -177,16 +176,7 @@ class Sampler {
           "an adaptive method steps each batch differently; set batch_size to 0 and parallel to "
           "false for a trajectory");
     }
-    const std::vector<detail::SolvedBatch> parts = run(x_0, rng, condition, /*keep_points=*/true);
-    std::size_t length = 0;
-    for (const detail::SolvedBatch& part : parts) length = std::max(length, part.points.size());
-    std::vector<at::Tensor> paths;
-    for (const detail::SolvedBatch& part : parts) {
-      std::vector<at::Tensor> points = part.points;
-      points.resize(length, points.back());
-      paths.push_back(at::stack(points));
-    }
-    return at::cat(paths, 1);
+    return detail::joined_points(run(x_0, rng, condition, /*keep_points=*/true));
   }
 
   /// Integrates batch by batch, or the batches side by side.
@@ -208,8 +198,16 @@ class Sampler {
     if constexpr (stochastic) fresh.emplace(rng->split().seed(), x_0.device());
 
     const std::int64_t samples = x_0.size(0);
-    const std::int64_t divided = side_by_side(x_0.to(dtype), condition, asked);
-    const std::int64_t size = divided > 1 ? (samples + divided - 1) / divided : batch_size(samples);
+    std::int64_t size = batch_size(samples);
+    bool in_parts = false;  // evaluations
+    std::int64_t divided = 1;
+    if constexpr (ModuleHandle<Model>) {
+      const std::int64_t worth = detail::evaluation_parts(model_, std::min(size, samples));
+      in_parts = !options_.parallel && worth > 1 &&
+                 detail::evaluates_in_parts(model_, x_0.to(dtype), condition, asked);
+      if (in_parts && divisible()) divided = worth;
+    }
+    if (divided > 1) size = (samples + divided - 1) / divided;
     std::vector<detail::SolvedBatch> parts(
         static_cast<std::size_t>(std::max<std::int64_t>((samples + size - 1) / size, 1)));
     std::mutex observing;
@@ -225,11 +223,7 @@ class Sampler {
       // Once stopped, what is left comes back as it started, so that rows stay where they belong.
       if (stopped) return;
       const C own =
-          parts.size() == 1
-              ? condition
-              : condition_traits<C>::index_select(
-                    condition,
-                    at::arange(first, last, at::TensorOptions(at::kLong).device(x_0.device())));
+          parts.size() == 1 ? condition : slice_condition(condition, first, last, x_0.device());
       std::int64_t step = 0;
       const auto observe = [&](double t, const at::Tensor& now) {
         if (keep_points) part.points.push_back(now);
@@ -245,10 +239,10 @@ class Sampler {
           std::to_string(last - first) + " samples at a time; set SamplerOptions::batch_size lower",
           [&] {
             if constexpr (stochastic) {
-              part.statistics =
-                  solve(*models[place], part.x, own, asked, observe, FreshNoise(*fresh, first));
+              part.statistics = solve(*models[place], in_parts, part.x, own, asked, observe,
+                                      FreshNoise(*fresh, first));
             } else {
-              part.statistics = solve(*models[place], part.x, own, asked, observe);
+              part.statistics = solve(*models[place], in_parts, part.x, own, asked, observe);
             }
           });
     };
@@ -272,14 +266,12 @@ class Sampler {
   }
 
   template <class C, class Observer, class... Noise>
-  ode::Statistics solve(Model& model, at::Tensor& x, const C& condition, at::ScalarType asked,
-                        const Observer& observer, Noise&&... noise) {
+  ode::Statistics solve(Model& model, bool in_parts, at::Tensor& x, const C& condition,
+                        at::ScalarType asked, const Observer& observer, Noise&&... noise) {
     if constexpr (ModuleHandle<Model>) {
-      const std::int64_t samples = x.size(0);
-      const std::int64_t parts =
-          options_.parallel ? 1 : detail::velocity_parts(model, x, condition, asked);
+      const std::int64_t parts = in_parts ? detail::evaluation_parts(model, x.size(0)) : 1;
       if (parts > 1) {
-        detail::VelocityInParts<Model, C> velocity(model, condition, asked, samples, parts);
+        detail::VelocityInParts<Model, C> velocity(model, condition, asked, x.size(0), parts);
         const OneThread each_operation;
         return integrate(velocity, x, observer, noise...);
       }
@@ -305,16 +297,11 @@ class Sampler {
     return statistics;
   }
 
-  /// Into how many parts a batch is divided that makes the same steps in each, without anybody who
-  /// would hear of it: side by side from start to end, they wait for one another once only.
-  template <class C>
-  std::int64_t side_by_side(const at::Tensor& x_0, const C& condition, at::ScalarType asked) {
-    if constexpr (!adaptive && ModuleHandle<Model>) {
-      const bool heard = options_.observer || options_.stop.stop_possible();
-      if (options_.parallel || heard || options_.batch_size > 0) return 1;
-      return detail::velocity_parts(model_, x_0, condition, asked);
-    }
-    return 1;
+  /// Whether parts of a batch make the same steps, and nobody hears of them: side by side from
+  /// start to end, they wait for one another once only.
+  bool divisible() const {
+    const bool heard = options_.observer || options_.stop.stop_possible();
+    return !adaptive && !heard && options_.batch_size == 0;
   }
 
   /// How many samples go through the model together.

@@ -2,6 +2,8 @@
 
 #include <ATen/Functions.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -39,6 +41,18 @@ inline SampleResult joined(std::vector<SolvedBatch> parts) {
   }
   result.x = ends.size() == 1 ? ends.front() : at::cat(ends);
   return result;
+}
+/// Their points [steps + 1, B, …]: a batch that made fewer steps than others stays where it ended.
+inline at::Tensor joined_points(const std::vector<SolvedBatch>& parts) {
+  std::size_t length = 0;
+  for (const SolvedBatch& part : parts) length = std::max(length, part.points.size());
+  std::vector<at::Tensor> paths;
+  for (const SolvedBatch& part : parts) {
+    std::vector<at::Tensor> points = part.points;
+    points.resize(length, points.back());
+    paths.push_back(at::stack(points));
+  }
+  return at::cat(paths, 1);
 }
 
 }}}  // namespace flowmatch::detail

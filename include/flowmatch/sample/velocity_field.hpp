@@ -5,14 +5,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
-#include <utility>
+#include <deque>
 #include <vector>
 
 #include "flowmatch/core/condition.hpp"
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/expand.hpp"
 #include "flowmatch/core/parallel_for.hpp"
+#include "flowmatch/core/slice.hpp"
 #include "flowmatch/model/side_by_side.hpp"
 #include "flowmatch/model/velocity_model.hpp"
 #include "flowmatch/solve/tensor_state.hpp"
@@ -84,68 +84,68 @@ class VelocityField {
   at::Tensor time_{};
 };
 
-/// How many parts an evaluation at x [B, …] is worth: 1 where it is not sure to mean the same. A
-/// dense layer takes two operations a weight and sample.
-template <ModuleHandle Model, Condition C>
-std::int64_t velocity_parts(Model& model, const at::Tensor& x, const C& condition,
-                            at::ScalarType asked) {
-  const std::int64_t samples = x.size(0);
+/// How many parts an evaluation of `samples` is worth. A dense layer takes two operations a weight
+/// and sample.
+template <ModuleHandle Model>
+std::int64_t evaluation_parts(Model& model, std::int64_t samples) {
   std::int64_t weights = 0;
   for (const at::Tensor& p : module_of(model).parameters()) weights += p.is_cpu() ? p.numel() : 0;
-  const std::int64_t parts =
-      parts_worth(at::get_num_threads(), samples, 2 * weights * samples, 2'000'000);
-  if (parts == 1 || !x.is_cpu() || !SideBySide<Model>::possible(model)) return 1;
+  return parts_worth(at::get_num_threads(), samples, 2 * weights * samples, 2'000'000);
+}
+
+/// Whether evaluations at points such as x [B, …] are sure to mean the same in parts.
+template <ModuleHandle Model, Condition C>
+bool evaluates_in_parts(Model& model, const at::Tensor& x, const C& condition,
+                        at::ScalarType asked) {
+  if (!x.is_cpu() || x.size(0) < 2 || !SideBySide<Model>::possible(model)) return false;
   SideBySide<Model> copy(model);
-  const bool same = answers_by_sample(
-      samples,
+  return answers_by_sample(
+      x.size(0),
       [&](std::int64_t begin, std::int64_t end) {
-        const C own = condition_traits<C>::index_select(condition, at::arange(begin, end));
+        const C own = slice_condition(condition, begin, end, x.device());
         return VelocityField<Model, C>(copy(model), own, asked)(x.slice(0, begin, end), 0.5);
       },
       [](const at::Tensor& a, const at::Tensor& b) {
         return at::cat({a, b});
       });
-  return same ? parts : 1;
 }
 
 /// The same of a network whose evaluations are done in parts, a thread each.
 template <ModuleHandle Model, Condition C>
 class VelocityInParts {
-  using Field = VelocityField<Model, C>;
-
  public:
   VelocityInParts(Model& model, const C& condition, at::ScalarType asked, std::int64_t samples,
                   std::int64_t parts)
       : answers_(static_cast<std::size_t>(parts)), team_(parts) {
-    parts_.reserve(answers_.size());
     for (std::int64_t i = 0; i < parts; ++i) {
-      const std::int64_t begin = samples * i / parts, end = samples * (i + 1) / parts;
-      Part& part = parts_.emplace_back(
-          begin, end, condition_traits<C>::index_select(condition, at::arange(begin, end)),
-          SideBySide<Model>(model));
-      part.field.emplace(part.model(model), part.condition, asked);
+      parts_.emplace_back(model, condition, asked, samples * i / parts, samples * (i + 1) / parts);
     }
   }
 
   at::Tensor operator()(const at::Tensor& x, double t) {
     team_(static_cast<std::int64_t>(parts_.size()), [&](std::int64_t i) {
-      Part& part = parts_[static_cast<std::size_t>(i)];
-      answers_[static_cast<std::size_t>(i)] = (*part.field)(x.slice(0, part.begin, part.end), t);
+      const auto place = static_cast<std::size_t>(i);
+      Part& part = parts_[place];
+      answers_[place] = part.field(x.slice(0, part.begin, part.end), t);
     });
     return at::cat(answers_);
   }
 
  private:
   struct Part {
-    Part(std::int64_t begin_, std::int64_t end_, C condition_, SideBySide<Model> model_)
-        : begin(begin_), end(end_), condition(std::move(condition_)), model(std::move(model_)) {}
+    Part(Model& shared, const C& all, at::ScalarType asked, std::int64_t first, std::int64_t last)
+        : begin(first),
+          end(last),
+          condition(slice_condition(all, first, last, c10::kCPU)),
+          model(shared),
+          field(model(shared), condition, asked) {}
     std::int64_t begin, end;
     C condition;
     SideBySide<Model> model;
-    std::optional<Field> field{};
+    VelocityField<Model, C> field;  // keeps the addresses of both
   };
 
-  std::vector<Part> parts_{};
+  std::deque<Part> parts_{};  // which never moves them
   std::vector<at::Tensor> answers_;
   ThreadTeam team_;
 };

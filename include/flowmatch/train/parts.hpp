@@ -14,6 +14,7 @@
 #include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/core/slice.hpp"
 #include "flowmatch/model/side_by_side.hpp"
+#include "flowmatch/parallel/shard.hpp"
 
 namespace flowmatch { inline namespace v0 { namespace detail {
 
@@ -29,8 +30,7 @@ class Parts {
       : model_(model),
         parameters_(std::move(parameters)),
         copies_(!promised),
-        threads_(at::get_num_threads()),
-        team_(threads_) {
+        team_(at::get_num_threads()) {
     for (const at::Tensor& p : parameters_) weights_ += p.numel();
     if (promised) means_the_same_ = true;
   }
@@ -39,7 +39,8 @@ class Parts {
   template <class Loss>
   std::int64_t of(const Example& example, const Loss& loss) {
     const std::int64_t samples = example.x_t.size(0);
-    const std::int64_t parts = parts_worth(threads_, samples, 6 * weights_ * samples, 8'000'000);
+    const std::int64_t parts =
+        parts_worth(team_.size(), samples, 6 * weights_ * samples, 8'000'000);
     if (parts == 1) return 1;
     if (!means_the_same_) {
       SideBySide<Model> copy(model_);
@@ -59,11 +60,11 @@ class Parts {
   template <class Loss, class Scaled>
   at::Tensor operator()(const Example& example, std::int64_t parts, const Loss& loss,
                         const Scaled& scaled) {
-    const std::int64_t samples = example.x_t.size(0);
+    const auto samples = static_cast<double>(example.x_t.size(0));
     std::vector<Part> done(static_cast<std::size_t>(parts));
-    trained_.clear();  // hooks may freeze some
+    std::vector<at::Tensor> trained;  // hooks may freeze some
     for (const at::Tensor& p : parameters_) {
-      if (p.requires_grad()) trained_.push_back(p);
+      if (p.requires_grad()) trained.push_back(p);
     }
     // A copy for each part but the first, of the model as it is now.
     std::vector<SideBySide<Model>> models;
@@ -72,19 +73,18 @@ class Parts {
     }
     const auto work = [&](std::int64_t i) {
       Part& part = done[static_cast<std::size_t>(i)];
-      const std::int64_t begin = samples * i / parts, end = samples * (i + 1) / parts;
-      const Example own = slice(example, begin, end);
-      const double share = static_cast<double>(end - begin) / static_cast<double>(samples);
+      const Example own = shard(example, i, parts);
+      const double share = static_cast<double>(own.x_t.size(0)) / samples;
       const bool copied = copies_ && i > 0;
       const at::Tensor mean =
           loss(copied ? models[static_cast<std::size_t>(i - 1)](model_) : model_, own);
-      part.gradients = torch::autograd::grad({mean}, trained_, {scaled(at::full_like(mean, share))},
+      part.gradients = torch::autograd::grad({mean}, trained, {scaled(at::full_like(mean, share))},
                                              /*retain_graph=*/false, /*create_graph=*/false,
                                              /*allow_unused=*/true);
       part.loss = mean.detach() * share;
     };
     team_(parts, work);
-    return sum(done);
+    return sum(done, trained);
   }
 
  private:
@@ -93,12 +93,12 @@ class Parts {
     std::vector<at::Tensor> gradients;
   };
 
-  at::Tensor sum(std::vector<Part>& parts) {
+  static at::Tensor sum(std::vector<Part>& parts, const std::vector<at::Tensor>& trained) {
     const at::NoGradGuard no_grad;
     at::Tensor loss = parts.front().loss;
     for (std::size_t i = 1; i < parts.size(); ++i) loss = loss + parts[i].loss;
-    for (std::size_t p = 0; p < trained_.size(); ++p) {
-      at::Tensor all = trained_[p].grad();
+    for (std::size_t p = 0; p < trained.size(); ++p) {
+      at::Tensor all = trained[p].grad();
       for (Part& part : parts) {
         at::Tensor& own = part.gradients[p];
         if (!own.defined()) continue;
@@ -106,12 +106,12 @@ class Parts {
           all.add_(own);
         } else {
           const bool alone = own.use_count() == 1 && own.storage().use_count() == 1;
-          all = alone && torch::autograd::utils::obeys_layout_contract(own, trained_[p])
+          all = alone && torch::autograd::utils::obeys_layout_contract(own, trained[p])
                     ? std::move(own)
-                    : torch::autograd::utils::clone_obey_contract(own, trained_[p]);
+                    : torch::autograd::utils::clone_obey_contract(own, trained[p]);
         }
       }
-      trained_[p].mutable_grad() = all;
+      trained[p].mutable_grad() = all;
     }
     return loss;
   }
@@ -119,10 +119,8 @@ class Parts {
   Model& model_;
   std::vector<at::Tensor> parameters_;
   bool copies_;
-  std::int64_t threads_;
   ThreadTeam team_;
   std::optional<bool> means_the_same_{};  // in parts; as was found at the first example
-  std::vector<at::Tensor> trained_{};
   std::int64_t weights_ = 0;
 };
 
