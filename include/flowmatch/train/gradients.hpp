@@ -14,6 +14,7 @@
 #include "flowmatch/core/error.hpp"
 #include "flowmatch/core/parallel_for.hpp"
 #include "flowmatch/data/batch_source.hpp"
+#include "flowmatch/loss/objective.hpp"
 #include "flowmatch/parallel/agree.hpp"
 #include "flowmatch/parallel/communicator.hpp"
 #include "flowmatch/parallel/gradient_buckets.hpp"
