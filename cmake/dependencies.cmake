@@ -1,5 +1,5 @@
-# What the project needs besides LibTorch: the installed package, else a pinned commit of its
-# repository, built along. Only fmt reaches users of the library.
+# What the tests and examples need besides LibTorch: the installed package, else a pinned commit of its repository, built
+# along. None of it reaches users of the library.
 include(FetchContent)
 
 macro(flowmatch_fetch name repository commit)
@@ -14,24 +14,10 @@ endmacro()
 macro(flowmatch_find_fmt)
   find_package(fmt QUIET)
   if(NOT TARGET fmt::fmt-header-only)
-    set(FMT_INSTALL ${FLOWMATCH_INSTALL}) # an installed flowmatch needs an installed fmt
+    set(FMT_INSTALL OFF)
     flowmatch_fetch(fmt fmtlib/fmt 123913715afeb8a437e6388b4473fcc4753e1c9a) # 11.1.4
   endif()
 endmacro()
-
-# Who adds this project gets what the installed target says, not the target: that would have to be made global, and then a
-# project with a fmt of its own would stop.
-function(flowmatch_link_fmt target)
-  get_target_property(imported fmt::fmt-header-only IMPORTED)
-  if(NOT imported)
-    target_link_libraries(${target} INTERFACE fmt::fmt-header-only)
-    return()
-  endif()
-  get_target_property(includes fmt::fmt-header-only INTERFACE_INCLUDE_DIRECTORIES)
-  target_include_directories(${target} SYSTEM INTERFACE "$<BUILD_INTERFACE:${includes}>")
-  target_compile_definitions(${target} INTERFACE $<BUILD_INTERFACE:FMT_HEADER_ONLY=1>)
-  target_link_libraries(${target} INTERFACE $<INSTALL_INTERFACE:fmt::fmt-header-only>)
-endfunction()
 
 macro(flowmatch_find_catch2)
   find_package(Catch2 QUIET)

@@ -10,8 +10,8 @@ install(FILES "${PROJECT_BINARY_DIR}/flowmatchConfig.cmake" "${PROJECT_BINARY_DI
               cmake/FindLibTorch.cmake DESTINATION "${_package_dir}")
 install(FILES LICENSE README.md DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
-# `cpack -G DEB` in the build folder makes libflowmatch-dev_…_all.deb. A fmt that was fetched would be packed along.
-if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED fmt_SOURCE_DIR)
+# `cpack -G DEB` in the build folder makes libflowmatch-dev_…_all.deb.
+if(PROJECT_IS_TOP_LEVEL)
   set(CPACK_GENERATOR DEB)
   set(CPACK_PACKAGE_NAME libflowmatch-dev)
   set(CPACK_PACKAGE_CONTACT "the flowmatch authors")
@@ -19,7 +19,6 @@ if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED fmt_SOURCE_DIR)
   set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
   set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE all)
   set(CPACK_DEBIAN_PACKAGE_SECTION libdevel)
-  set(CPACK_DEBIAN_PACKAGE_DEPENDS libfmt-dev)
   set(CPACK_DEBIAN_PACKAGE_SUGGESTS "cmake (>= 3.25), libgloo-dev")
   include(CPack)
 endif()

@@ -23,6 +23,8 @@ if(FLOWMATCH_GLOO_INCLUDE_DIR)
 else()
   message(STATUS "Gloo's headers (Debian: libgloo-dev) are not installed: no distributed training")
 endif()
+flowmatch_find_fmt()
+target_link_libraries(flowmatch_warnings INTERFACE fmt::fmt-header-only)
 target_compile_definitions(flowmatch_warnings INTERFACE FLOWMATCH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 
 # LibTorch's headers take 20 s to read: once here, for all that uses them.

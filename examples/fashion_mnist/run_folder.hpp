@@ -16,6 +16,8 @@ inline constexpr const char* validation_name = "validation.csv";
 inline constexpr const char* environment_name = "environment.txt";
 /// In it the run of the recipe's end (`Recipe::End`), which leaves the same.
 inline constexpr const char* end_name = "end";
+/// The note of a checkpoint that holds a generator and its critic (fashion_mnist_match).
+inline constexpr const char* holds_pair_note = "generator_and_critic";
 
 /// The run's losses over its steps: of each step, their running mean (of about the last 20), and
 /// that on the images held out where there are some. Those of the end follow.

@@ -24,6 +24,20 @@
 
 namespace fashion_mnist {
 
+namespace {
+
+/// Without the critic beside it.
+fm::StateDict generator_in(const fm::StateDict& pair) {
+  const std::string prefix = "generator.";
+  fm::StateDict generator;
+  for (const auto& entry : pair)
+    if (entry.key().starts_with(prefix))
+      generator.insert(entry.key().substr(prefix.size()), entry.value());
+  return generator;
+}
+
+}  // namespace
+
 TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> averaged,
                         c10::Device device) {
   std::optional<fm::Checkpoint> found;
@@ -44,9 +58,10 @@ TrainedModel load_model(const std::filesystem::path& path, std::optional<bool> a
   }
   TrainedModel model{Recipe::from(found->manifest), {}};
   model.net = UNet(model.recipe.net);
-  fm::load_state_dict(
-      *model.net,
-      fm::read_state_dict(found->path / (averaged.value_or(has_average) ? "ema.pt" : "model.pt")));
+  fm::StateDict state =
+      fm::read_state_dict(found->path / (averaged.value_or(has_average) ? "ema.pt" : "model.pt"));
+  if (found->manifest.contains("note." + std::string(holds_pair_note))) state = generator_in(state);
+  fm::load_state_dict(*model.net, state);
   fm::to_channels_last(*model.net);
   model.net->to(device);
   model.net->eval();

@@ -162,6 +162,12 @@ int main() {
     fm::Trainer distillation(student, fm::TwoTimeNoisifier(fm::LinearPath{}, 0.25), options,
                              fm::DistillationLoss(fm::MeanFlowLoss(), velocity));
     distillation.fit(fm::TensorBatches(points, 128));
+
+    fm::GeneratorAndCritic<AverageNet> both(student, AverageNet());
+    fm::Trainer matching(both, fm::MatchingNoisifier(), options,
+                         fm::DistributionMatchingLoss(velocity));
+    matching.fit(fm::TensorBatches(points, 128));
+    fm::Sampler matched(fm::FlowMap{both.generator}, fm::FlowMapStep{}, fm::TimeGrid::uniform(1));
   }
   {
     const std::tuple none{torch::tensor({10}), torch::ones({1})};

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <c10/core/GeneratorImpl.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <random>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -104,8 +105,9 @@ class RunFolder {
 
   // Not from LibTorch's generators: beginning a run moves none.
   static std::string new_run() {
-    std::random_device device;
-    return Manifest::hex(device()) + Manifest::hex(device());
+    const std::uint64_t drawn = c10::detail::getNonDeterministicRandom();  // 53 bits
+    return Manifest::hex(static_cast<std::uint32_t>(drawn >> 32)) +
+           Manifest::hex(static_cast<std::uint32_t>(drawn));
   }
 
   std::filesystem::path path_;

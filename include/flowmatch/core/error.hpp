@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 // clang-format off
@@ -13,10 +14,31 @@
 
 namespace flowmatch { inline namespace v0 {
 
-/// A number as people write it in messages: 1e-05, 0.25, nan.
+/// A number as people write it in messages: 1e-05, 0.25, 100000, nan.
 inline std::string number_text(double value) {
+  const double size = value < 0 ? -value : value;
+  const bool is_plain = value == 0 || (size >= 1e-4 && size < 1e16);
   char text[32];
-  return {text, std::to_chars(text, text + sizeof text, value).ptr};
+  return {text, std::to_chars(text, text + sizeof text, value,
+                              is_plain ? std::chars_format::fixed : std::chars_format::scientific)
+                    .ptr};
+}
+
+/// Texts and numbers, one after the other.
+template <class... Parts>
+std::string text_of(const Parts&... parts) {
+  std::string text;
+  const auto add = [&]<class Part>(const Part& part) {
+    if constexpr (std::is_floating_point_v<Part>) {
+      text += number_text(part);
+    } else if constexpr (std::is_integral_v<Part>) {
+      text += std::to_string(part);
+    } else {
+      text += part;
+    }
+  };
+  (add(parts), ...);
+  return text;
 }
 
 /// The base of everything that flowmatch throws itself. Every message says what was found and what

@@ -41,6 +41,11 @@ TwoTimeNoised<C> slice(const TwoTimeNoised<C>& whole, std::int64_t begin, std::i
   // `apart` is left for r and t to tell: what of it is in the part depends on its values.
   return {slice(static_cast<const Noised<C>&>(whole), begin, end), whole.r.slice(0, begin, end)};
 }
+template <Condition C>
+MatchingNoised<C> slice(const MatchingNoised<C>& whole, std::int64_t begin, std::int64_t end) {
+  return {slice(static_cast<const Noised<C>&>(whole), begin, end),
+          whole.noise.slice(0, begin, end), whole.look.slice(0, begin, end)};
+}
 /// @}
 
 }}  // namespace flowmatch

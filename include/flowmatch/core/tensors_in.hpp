@@ -46,6 +46,11 @@ void for_each_tensor(TwoTimeNoised<C>& example, const F& f) {
   for_each_tensor(static_cast<Noised<C>&>(example), f);
   for (at::Tensor* each : {&example.r, &example.apart}) for_each_tensor(*each, f);
 }
+template <class C, class F>
+void for_each_tensor(MatchingNoised<C>& example, const F& f) {
+  for_each_tensor(static_cast<Noised<C>&>(example), f);
+  for (at::Tensor* each : {&example.noise, &example.look}) for_each_tensor(*each, f);
+}
 /// @}
 
 /// What `for_each_tensor` knows.

@@ -74,4 +74,12 @@ struct TwoTimeNoised : Noised<Condition> {
   at::Tensor apart{};  ///< which samples have r after t, int64 [K]; undefined: r and t tell
 };
 
+/// A training example of a generator, which is to make a sample of the noise x_t, at t = 0; and
+/// with what that sample is mixed, and when, to be looked at by flows.
+template <class Condition = NoCondition>
+struct MatchingNoised : Noised<Condition> {
+  at::Tensor noise;  ///< [B, …]
+  at::Tensor look;   ///< the time of it [B]
+};
+
 }}  // namespace flowmatch

@@ -97,7 +97,8 @@ class CudaGraphed {
         recording.inputs.push_back(each);
       });
     }
-    auto& [x, t, condition] = inputs;
+    const at::Tensor &x = std::get<0>(inputs), &t = std::get<1>(inputs);
+    const C& condition = std::get<2>(inputs);
     try {
       recording.graph.emplace(x.device(),
                               [&] { recording.output = call_model(model_, x, t, condition); });

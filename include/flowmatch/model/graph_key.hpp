@@ -1,6 +1,5 @@
 #pragma once
 
-#include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/nn/module.h>
@@ -8,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "flowmatch/core/autocast.hpp"
 #include "flowmatch/core/tensors_in.hpp"
 #include "flowmatch/model/modules_in.hpp"
 

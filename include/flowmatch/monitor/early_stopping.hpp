@@ -1,7 +1,5 @@
 #pragma once
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -23,10 +21,10 @@ class EarlyStopping {
   explicit EarlyStopping(std::int64_t patience, double min_delta = 0)
       : patience_(patience), min_delta_(min_delta) {
     if (patience < 1) {
-      throw OptionError(fmt::format("patience is {}; choose at least 1", patience));
+      throw OptionError(text_of("patience is ", patience, "; choose at least 1"));
     }
     if (!(min_delta >= 0) || !std::isfinite(min_delta)) {
-      throw OptionError(fmt::format("min_delta is {}; choose a finite one from 0 on", min_delta));
+      throw OptionError(text_of("min_delta is ", min_delta, "; choose a finite one from 0 on"));
     }
   }
 

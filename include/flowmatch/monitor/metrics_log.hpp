@@ -1,7 +1,5 @@
 #pragma once
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -76,8 +74,8 @@ class MetricsFile {
   /// A row: a value, or none, for each column. Throws OptionError for another number of values.
   void write(std::int64_t step, const std::vector<std::optional<double>>& values) {
     if (values.size() != columns_.size()) {
-      throw OptionError(fmt::format("{} values for the {} columns of {}; give one for each",
-                                    values.size(), columns_.size(), path_.string()));
+      throw OptionError(text_of(values.size(), " values for the ", columns_.size(), " columns of ",
+                                path_.string(), "; give one for each"));
     }
     if (!file_.is_open()) {
       open(std::min(steps_done_, step - 1));
@@ -85,7 +83,7 @@ class MetricsFile {
       keep_rows(path_, step - 1);
     }
     last_step_ = step;
-    file_ << (json_ ? fmt::format("{{\"step\": {}", step) : fmt::format("{}", step));
+    file_ << (json_ ? text_of("{\"step\": ", step) : text_of(step));
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (!json_) {
         file_ << ',' << (values[i] ? number(*values[i]) : "");
@@ -168,7 +166,10 @@ class MetricsFile {
 
   std::string number(double value) const {
     if (json_ && !std::isfinite(value)) return "null";
-    return std::isnan(value) ? "nan" : fmt::format("{:.9g}", value);  // NaN without its sign
+    if (std::isnan(value)) return "nan";  // without its sign
+    char text[32];
+    return {text,
+            std::to_chars(text, text + sizeof text, value, std::chars_format::general, 9).ptr};
   }
 
   // None where the line is no row.

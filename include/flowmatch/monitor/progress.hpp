@@ -1,9 +1,9 @@
 #pragma once
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
@@ -13,6 +13,7 @@
 #include <string>
 #include <typeinfo>
 
+#include "flowmatch/core/error.hpp"
 #include "flowmatch/monitor/hooks.hpp"
 
 namespace flowmatch { inline namespace v0 {
@@ -22,8 +23,9 @@ namespace flowmatch { inline namespace v0 {
 inline std::string duration_text(double seconds) {
   if (!std::isfinite(seconds)) return "?";
   const auto s = static_cast<std::int64_t>(seconds + 0.5);
-  return s < 3600 ? fmt::format("{}:{:02}", s / 60, s % 60)
-                  : fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+  const auto two = [](std::int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
+  return s < 3600 ? text_of(s / 60, ":", two(s % 60))
+                  : text_of(s / 3600, ":", two(s / 60 % 60), ":", two(s % 60));
 }
 
 /// Whether a stream is one of the program's own, std::cout, std::cerr or std::clog, and what it
@@ -69,9 +71,9 @@ class ProgressBar {
         done > 0 || to_do <= 0
             ? duration_text(to_do > 0 ? (r.seconds - first_seconds_) / done * to_do : 0)
             : "?";
-    std::string line = fmt::format("epoch {}/{}  step {}/{}  loss {}  {} samples/s  {} left",
-                                   r.epoch + 1, r.epochs, r.step, r.total_steps, number(loss_, 4),
-                                   number(r.samples_per_second, 0), left);
+    std::string line = text_of("epoch ", r.epoch + 1, "/", r.epochs, "  step ", r.step, "/",
+                               r.total_steps, "  loss ", number(loss_, 4), "  ",
+                               number(r.samples_per_second, 0), " samples/s  ", left, " left");
     if (bar_) {
       constexpr std::int64_t width = 24;
       const std::int64_t total = std::max<std::int64_t>(r.total_steps, 1);
@@ -87,9 +89,9 @@ class ProgressBar {
 
   /// Writes a line of the epoch.
   void on_epoch(const EpochReport& r) {
-    *out_ << fmt::format("{}epoch {}/{} done: mean loss {}, {} samples/s, {} so far\n",
-                         bar_ ? "\r\x1b[K" : "", r.epoch + 1, r.epochs, number(r.loss, 4),
-                         number(r.samples_per_second, 0), duration_text(r.seconds))
+    *out_ << text_of(bar_ ? "\r\x1b[K" : "", "epoch ", r.epoch + 1, "/", r.epochs,
+                     " done: mean loss ", number(r.loss, 4), ", ", number(r.samples_per_second, 0),
+                     " samples/s, ", duration_text(r.seconds), " so far\n")
           << std::flush;
   }
 
@@ -101,7 +103,10 @@ class ProgressBar {
   }
 
   static std::string number(double value, int digits) {
-    return std::isnan(value) ? "-" : fmt::format("{:.{}f}", value, digits);
+    if (std::isnan(value)) return "-";
+    char text[400];  // of the largest number
+    return {text,
+            std::to_chars(text, text + sizeof text, value, std::chars_format::fixed, digits).ptr};
   }
 
   std::ostream* out_;

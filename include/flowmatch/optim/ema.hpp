@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/Functions.h>
-#include <fmt/format.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -177,7 +176,7 @@ class Ema {
       : decay_(decay), warmup_(warmup) {
     if (!(decay > 0 && decay < 1)) {
       throw OptionError(
-          fmt::format("an EMA decay of {}; choose one between 0 and 1, such as 0.999", decay));
+          text_of("an EMA decay of ", decay, "; choose one between 0 and 1, such as 0.999"));
     }
     averages_ = std::make_shared<detail::Averages>(module);
   }

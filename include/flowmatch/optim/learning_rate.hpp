@@ -1,7 +1,5 @@
 #pragma once
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -40,12 +38,11 @@ inline LearningRateSchedule constant() {
 inline LearningRateSchedule cosine_annealing(std::int64_t warmup_steps = 0,
                                              double final_factor = 0) {
   if (warmup_steps < 0 || !(final_factor >= 0 && final_factor <= 1)) {
-    throw OptionError(
-        fmt::format("a cosine schedule with {} warm-up steps down to {}; choose at least 0 steps "
-                    "and a final factor in [0, 1]",
-                    warmup_steps, final_factor));
+    throw OptionError(text_of("a cosine schedule with ", warmup_steps, " warm-up steps down to ",
+                              final_factor,
+                              "; choose at least 0 steps and a final factor in [0, 1]"));
   }
-  return {fmt::format("cosine warmup {} final {}", warmup_steps, final_factor),
+  return {text_of("cosine warmup ", warmup_steps, " final ", final_factor),
           [=](std::int64_t step, std::int64_t total) {
             if (step < warmup_steps) {
               return Rates{static_cast<double>(step + 1) / static_cast<double>(warmup_steps)};
@@ -61,9 +58,9 @@ inline LearningRateSchedule cosine_annealing(std::int64_t warmup_steps = 0,
 /// A linear increase over `steps`, then constant.
 inline LearningRateSchedule warmup_constant(std::int64_t steps) {
   if (steps < 0) {
-    throw OptionError(fmt::format("a warm-up of {} steps; choose at least 0", steps));
+    throw OptionError(text_of("a warm-up of ", steps, " steps; choose at least 0"));
   }
-  return {fmt::format("warmup {}", steps), [=](std::int64_t step, std::int64_t) {
+  return {text_of("warmup ", steps), [=](std::int64_t step, std::int64_t) {
             return Rates{step < steps ? static_cast<double>(step + 1) / static_cast<double>(steps)
                                       : 1.0};
           }};
@@ -89,15 +86,14 @@ inline LearningRateSchedule one_cycle(OneCycleSettings s = {}) {
   const auto momentum = [](double m) { return m >= 0 && m < 1; };
   if (!(s.pct_start > 0 && s.pct_start < 1) || !factor(s.div_factor) ||
       !factor(s.final_div_factor) || !momentum(s.base_momentum) || !momentum(s.max_momentum)) {
-    throw OptionError(fmt::format(
-        "one-cycle with pct_start {}, div_factor {}, final_div_factor {}, momenta {} and {}; "
-        "choose pct_start in (0, 1), finite factors above 0, momenta in [0, 1)",
-        s.pct_start, s.div_factor, s.final_div_factor, s.base_momentum, s.max_momentum));
+    throw OptionError(text_of(
+        "one-cycle with pct_start ", s.pct_start, ", div_factor ", s.div_factor,
+        ", final_div_factor ", s.final_div_factor, ", momenta ", s.base_momentum, " and ",
+        s.max_momentum, "; choose pct_start in (0, 1), finite factors above 0, momenta in [0, 1)"));
   }
-  const std::string description = fmt::format(
-      "one-cycle pct_start {} div {} final_div {} momentum {}{}{}", s.pct_start, s.div_factor,
-      s.final_div_factor,
-      s.cycle_momentum ? fmt::format("{} to {}", s.base_momentum, s.max_momentum) : "fixed",
+  const std::string description = text_of(
+      "one-cycle pct_start ", s.pct_start, " div ", s.div_factor, " final_div ", s.final_div_factor,
+      " momentum ", s.cycle_momentum ? text_of(s.base_momentum, " to ", s.max_momentum) : "fixed",
       s.three_phase ? " three-phase" : "", s.linear ? " linear" : "");
   const auto at = [s](std::int64_t step, std::int64_t total_steps) {
     const double first = 1 / s.div_factor;

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/Functions.h>
-#include <fmt/format.h>
 #include <torch/nn/module.h>
 #include <torch/optim/adagrad.h>
 #include <torch/optim/adam.h>
@@ -66,8 +65,8 @@ struct AdamSettings {
 namespace detail {
 
 inline std::string describe(const char* name, const AdamSettings& s) {
-  return fmt::format("{} beta1 {} beta2 {} eps {} weight_decay {}{}", name, s.beta1, s.beta2, s.eps,
-                     s.weight_decay, s.amsgrad ? " amsgrad" : "");
+  return text_of(name, " beta1 ", s.beta1, " beta2 ", s.beta2, " eps ", s.eps, " weight_decay ",
+                 s.weight_decay, s.amsgrad ? " amsgrad" : "");
 }
 
 inline bool is_weight_decay(double w) { return w >= 0 && std::isfinite(w); }
@@ -84,11 +83,10 @@ inline void check(const char* name, const AdamSettings& s) {
 inline void refuse_half_precision(const std::vector<at::Tensor>& parameters) {
   for (const at::Tensor& p : parameters) {
     if (!p.requires_grad() || p.element_size() >= (p.is_complex() ? 8 : 4)) continue;
-    throw OptionError(
-        fmt::format("a parameter of shape {} is {}, in which most steps of training round to "
-                    "nothing; keep the weights in float32 and set precision = "
-                    "Precision::bfloat16, or give an OptimizerFactory of your own",
-                    shape_text(p), toString(p.scalar_type())));
+    throw OptionError(text_of(
+        "a parameter of shape ", shape_text(p), " is ", toString(p.scalar_type()),
+        ", in which most steps of training round to nothing; keep the weights in float32 and set "
+        "precision = Precision::bfloat16, or give an OptimizerFactory of your own"));
   }
 }
 
@@ -170,8 +168,8 @@ inline OptimizerFactory adamw(AdamSettings settings = {.weight_decay = 1e-2}) {
 /// Stochastic gradient descent with momentum, Nesterov's where `nesterov` says so. Throws
 /// OptionError unless momentum is in [0, 1) and weight_decay >= 0.
 inline OptimizerFactory sgd(double momentum = 0, double weight_decay = 0, bool nesterov = false) {
-  const std::string description = fmt::format("sgd momentum {} weight_decay {}{}", momentum,
-                                              weight_decay, nesterov ? " nesterov" : "");
+  const std::string description = text_of("sgd momentum ", momentum, " weight_decay ", weight_decay,
+                                          nesterov ? " nesterov" : "");
   if (!(momentum >= 0 && momentum < 1) || !detail::is_weight_decay(weight_decay) ||
       (nesterov && momentum == 0)) {
     throw OptionError(description +
@@ -192,7 +190,7 @@ inline OptimizerFactory sgd(double momentum = 0, double weight_decay = 0, bool n
 /// weight_decay >= 0.
 inline OptimizerFactory rmsprop(double alpha = 0.99, double momentum = 0, double weight_decay = 0) {
   const std::string description =
-      fmt::format("rmsprop alpha {} momentum {} weight_decay {}", alpha, momentum, weight_decay);
+      text_of("rmsprop alpha ", alpha, " momentum ", momentum, " weight_decay ", weight_decay);
   if (!(alpha >= 0 && alpha < 1) || !(momentum >= 0 && momentum < 1) ||
       !detail::is_weight_decay(weight_decay)) {
     throw OptionError(description +
@@ -226,10 +224,9 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const OptimizerFa
     if (!p.requires_grad()) continue;
     trained.push_back(p);
     if (overlaps_itself(p)) {
-      throw OptionError(fmt::format(
-          "elements of the parameter {} {} share memory, so none can be trained; register a "
-          "clone() of it, or one without repetitions that forward expands",
-          name, shape_text(p)));
+      throw OptionError(text_of("elements of the parameter ", name, " ", shape_text(p),
+                                " share memory, so none can be trained; register a clone() of it, "
+                                "or one without repetitions that forward expands"));
     }
   }
   if (trained.empty()) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
 #include <cmath>
@@ -41,11 +40,11 @@ inline bool holds(const ParameterGroup& group, const std::string& name, const at
 }
 
 inline std::string describe(const ParameterGroup& group) {
-  std::string text = fmt::format("; group '{}'", group.prefix);
+  std::string text = text_of("; group '", group.prefix, "'");
   if (group.max_dimensions != ParameterGroup{}.max_dimensions)
-    text += fmt::format(" of at most {} dimensions", group.max_dimensions);
-  if (group.rate_factor != 1) text += fmt::format(" rate x {}", group.rate_factor);
-  if (group.weight_decay) text += fmt::format(" weight_decay {}", *group.weight_decay);
+    text += text_of(" of at most ", group.max_dimensions, " dimensions");
+  if (group.rate_factor != 1) text += text_of(" rate x ", group.rate_factor);
+  if (group.weight_decay) text += text_of(" weight_decay ", *group.weight_decay);
   return text;
 }
 

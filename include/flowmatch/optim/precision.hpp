@@ -1,8 +1,11 @@
 #pragma once
 
-#include <ATen/autocast_mode.h>
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
 
 #include <string>
+
+#include "flowmatch/core/autocast.hpp"
 
 namespace flowmatch { inline namespace v0 {
 
@@ -30,8 +33,8 @@ class AutocastScope {
     was_dtype_ = at::autocast::get_autocast_dtype(type_);
     at::autocast::increment_nesting();
     at::autocast::set_autocast_enabled(type_, true);
-    at::autocast::set_autocast_dtype(type_,
-                                     precision == Precision::bfloat16 ? at::kBFloat16 : at::kHalf);
+    at::autocast::set_autocast_dtype(
+        type_, precision == Precision::bfloat16 ? c10::kBFloat16 : c10::kHalf);
   }
   ~AutocastScope() {
     if (!active_) return;
@@ -44,9 +47,9 @@ class AutocastScope {
 
  private:
   bool active_;
-  at::DeviceType type_;
+  c10::DeviceType type_;
   bool was_enabled_ = false;
-  at::ScalarType was_dtype_ = at::kFloat;
+  c10::ScalarType was_dtype_ = c10::kFloat;
 };
 
 }}  // namespace flowmatch

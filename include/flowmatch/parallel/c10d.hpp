@@ -8,7 +8,6 @@
 
 #include <c10/util/Exception.h>
 #include <c10/util/intrusive_ptr.h>
-#include <fmt/format.h>
 
 #include <chrono>
 #include <cstdint>
@@ -33,11 +32,11 @@ namespace detail {
 template <class F>
 auto with_ranks(std::int64_t rank, const char* doing, const F& f) {
   const auto lost = [&](const std::string& why) {
-    return CommunicationError(fmt::format(
-        "rank {} lost the others while {}: one of them has ended, or did not answer within the "
-        "time limit; its own output says why. Start all ranks again from the last checkpoint. "
-        "({})",
-        rank, doing, why));
+    return CommunicationError(
+        text_of("rank ", rank, " lost the others while ", doing,
+                ": one of them has ended, or did not answer within the time limit; its own output "
+                "says why. Start all ranks again from the last checkpoint. (",
+                why, ")"));
   };
   try {
     return f();
@@ -136,13 +135,13 @@ C10dCommunicator connect(const Rendezvous& r) {
         store, static_cast<int>(r.rank), static_cast<int>(r.size), std::move(options)));
   } catch (const std::exception& error) {
     const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-    throw CommunicationError(fmt::format(
-        "rank {} of {} did not meet the others at {} port {} within {} s: check that all were "
-        "started with the same MASTER_ADDR and MASTER_PORT, that the port is free on rank 0's "
-        "machine and reachable from the others, and GLOO_SOCKET_IFNAME on machines with several "
-        "networks. ({})",
-        r.rank, r.size, r.address, r.port, r.timeout.count(),
-        torch_error ? torch_error->what_without_backtrace() : error.what()));
+    throw CommunicationError(
+        text_of("rank ", r.rank, " of ", r.size, " did not meet the others at ", r.address,
+                " port ", r.port, " within ", r.timeout.count(),
+                " s: check that all were started with the same MASTER_ADDR and MASTER_PORT, that "
+                "the port is free on rank 0's machine and reachable from the others, and "
+                "GLOO_SOCKET_IFNAME on machines with several networks. (",
+                torch_error ? torch_error->what_without_backtrace() : error.what(), ")"));
   }
 }
 

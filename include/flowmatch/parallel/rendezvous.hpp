@@ -1,7 +1,5 @@
 #pragma once
 
-#include <fmt/format.h>
-
 #include <charconv>
 #include <chrono>
 #include <cstdint>
@@ -28,18 +26,17 @@ struct Rendezvous {
   /// Throws OptionError naming what is out of range.
   void validate() const {
     if (size < 1 || size > std::numeric_limits<int>::max())
-      throw OptionError(fmt::format("the world size is {}; choose at least 1", size));
+      throw OptionError(text_of("the world size is ", size, "; choose at least 1"));
     if (rank < 0 || rank >= size) {
-      throw OptionError(
-          fmt::format("the rank is {} in a world of {}; number the ranks 0 to {}, each once", rank,
-                      size, size - 1));
+      throw OptionError(text_of("the rank is ", rank, " in a world of ", size,
+                                "; number the ranks 0 to ", size - 1, ", each once"));
     }
     if (address.empty())
       throw OptionError("the master's address is empty; give the name of rank 0's machine");
     if (port == 0) throw OptionError("the master's port is 0; choose one that is free");
     if (timeout < std::chrono::seconds(1)) {
       throw OptionError(
-          fmt::format("ranks wait {} s for one another; choose at least 1", timeout.count()));
+          text_of("ranks wait ", timeout.count(), " s for one another; choose at least 1"));
     }
   }
 
@@ -68,10 +65,9 @@ struct Rendezvous {
   static std::string variable(const char* name) {
     const char* value = std::getenv(name);
     if (value == nullptr || *value == '\0') {
-      throw OptionError(
-          fmt::format("the environment variable {} is not set; a rank needs RANK, WORLD_SIZE, "
-                      "MASTER_ADDR and MASTER_PORT, which torchrun sets",
-                      name));
+      throw OptionError(text_of("the environment variable ", name,
+                                " is not set; a rank needs RANK, WORLD_SIZE, MASTER_ADDR and "
+                                "MASTER_PORT, which torchrun sets"));
     }
     return value;
   }
@@ -80,10 +76,8 @@ struct Rendezvous {
     std::int64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
-      throw OptionError(
-          fmt::format("the environment variable {} is '{}'; give a whole number from "
-                      "{} to {}",
-                      name, text, least, most));
+      throw OptionError(text_of("the environment variable ", name, " is '", text,
+                                "'; give a whole number from ", least, " to ", most));
     }
     return value;
   }

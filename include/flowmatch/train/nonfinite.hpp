@@ -2,7 +2,6 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
-#include <fmt/format.h>
 
 #include <cstdint>
 #include <string>
@@ -107,15 +106,15 @@ class NonfiniteWatch {
 
  private:
   Verdict answer(std::int64_t step, std::int64_t count, std::int64_t in_a_row, const char* what) {
-    std::string found = fmt::format("the {} became NaN or infinite at step {}", what, step);
+    std::string found = text_of("the ", what, " became NaN or infinite at step ", step);
     bool give_up = policy_ == OnNonfinite::stop;
     if (policy_ == OnNonfinite::skip) {
       skipped_ += count;
       give_up = in_a_row >= most_skips;
-      found += fmt::format(", the last of {} steps in a row that were skipped", in_a_row);
+      found += text_of(", the last of ", in_a_row, " steps in a row that were skipped");
     } else if (policy_ == OnNonfinite::roll_back) {
       give_up = ++rollbacks_in_a_row_ > most_rollbacks;
-      found += fmt::format(", also after going back {} times", most_rollbacks);
+      found += text_of(", also after going back ", most_rollbacks, " times");
     }
     gave_up_ = give_up;
     if (give_up) {

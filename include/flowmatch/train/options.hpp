@@ -1,7 +1,6 @@
 #pragma once
 
 #include <c10/core/Device.h>
-#include <fmt/format.h>
 
 #include <cmath>
 #include <cstdint>
@@ -70,7 +69,7 @@ struct TrainOptions {
   void validate() const {
     const auto count = [](const char* name, std::int64_t value, std::int64_t least) {
       if (value < least) {
-        throw OptionError(fmt::format("{} is {}; choose at least {}", name, value, least));
+        throw OptionError(text_of(name, " is ", value, "; choose at least ", least));
       }
     };
     count("epochs", epochs, 1);
@@ -80,20 +79,19 @@ struct TrainOptions {
     count("keep_checkpoints", keep_checkpoints, 1);
     if (!(learning_rate > 0) || !std::isfinite(learning_rate)) {
       throw OptionError(
-          fmt::format("learning_rate is {}; choose a finite one above 0", learning_rate));
+          text_of("learning_rate is ", learning_rate, "; choose a finite one above 0"));
     }
     if (!(clip_norm >= 0) || !std::isfinite(clip_norm)) {
       throw OptionError(
-          fmt::format("clip_norm is {}; choose a finite one above 0, or 0 for none", clip_norm));
+          text_of("clip_norm is ", clip_norm, "; choose a finite one above 0, or 0 for none"));
     }
     if (!(ema_decay >= 0 && ema_decay < 1)) {
       throw OptionError(
-          fmt::format("ema_decay is {}; choose one in (0, 1), or 0 for none", ema_decay));
+          text_of("ema_decay is ", ema_decay, "; choose one in (0, 1), or 0 for none"));
     }
     if (cuda_graph && accumulate > 1) {
-      throw OptionError(
-          fmt::format("cuda_graph replaces gradients, and accumulate = {} adds them up; choose one",
-                      accumulate));
+      throw OptionError(text_of("cuda_graph replaces gradients, and accumulate = ", accumulate,
+                                " adds them up; choose one"));
     }
     if (on_nonfinite == OnNonfinite::roll_back && checkpoints.empty()) {
       throw OptionError(
@@ -113,24 +111,18 @@ struct TrainOptions {
 
   /// What has to stay the same when a run resumes, as text.
   std::map<std::string, std::string> fixed() const {
-    return {{"epochs", std::to_string(epochs)},
-            {"learning_rate", fmt::format("{}", learning_rate)},
-            {"optimizer", optimizer.description},
-            {"schedule", schedule.description},
-            {"accumulate", std::to_string(accumulate)},
-            {"clip_norm", fmt::format("{}", clip_norm)},
-            {"ema_decay", fmt::format("{}", ema_decay)},
-            {"ema_warmup", ema_warmup ? "yes" : "no"},
-            {"precision", precision_text(precision)},
-            {"seed", std::to_string(seed)}};
+    return {{"epochs", std::to_string(epochs)},         {"learning_rate", text_of(learning_rate)},
+            {"optimizer", optimizer.description},       {"schedule", schedule.description},
+            {"accumulate", std::to_string(accumulate)}, {"clip_norm", text_of(clip_norm)},
+            {"ema_decay", text_of(ema_decay)},          {"ema_warmup", ema_warmup ? "yes" : "no"},
+            {"precision", precision_text(precision)},   {"seed", std::to_string(seed)}};
   }
 
   /// `fixed()` and whatever else ranks that train together have to have in common.
   std::string text() const {
-    std::string all =
-        fmt::format("log_every {}, checkpoint_every {}, on_nonfinite {}, asynchronous {}",
-                    log_every, checkpoint_every, static_cast<int>(on_nonfinite),
-                    asynchronous ? static_cast<int>(*asynchronous) : -1);
+    std::string all = text_of("log_every ", log_every, ", checkpoint_every ", checkpoint_every,
+                              ", on_nonfinite ", static_cast<int>(on_nonfinite), ", asynchronous ",
+                              asynchronous ? static_cast<int>(*asynchronous) : -1);
     for (const auto& [name, value] : fixed()) all += ", " + name + " " + value;
     return all;
   }
@@ -150,7 +142,7 @@ struct TrainOptions {
       // The first checkpoints knew one precision only.
       const bool first_format = name == "precision" && !manifest.contains(key);
       const std::string was = first_format ? "float32" : manifest.get(key);
-      if (was != value) changed += fmt::format("\n  {}: {} before, {} now", name, was, value);
+      if (was != value) changed += text_of("\n  ", name, ": ", was, " before, ", value, " now");
     }
     if (!changed.empty()) {
       throw OptionError(

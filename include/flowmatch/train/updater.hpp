@@ -2,7 +2,6 @@
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
-#include <fmt/format.h>
 #include <torch/nn/module.h>
 
 #include <algorithm>
@@ -62,9 +61,8 @@ class Updater {
     const double momentum = rates.momentum.value_or(0);
     if (!(rates.factor >= 0) || !std::isfinite(rates.factor) || !(momentum >= 0 && momentum < 1)) {
       throw OptionError(
-          fmt::format("the schedule says a factor of {} and a momentum of {}; let it give a finite "
-                      "factor of at least 0, and a momentum in [0, 1) or none",
-                      rates.factor, momentum));
+          text_of("the schedule says a factor of ", rates.factor, " and a momentum of ", momentum,
+                  "; let it give a finite factor of at least 0, and a momentum in [0, 1) or none"));
     }
     rates_.scale(*optimizer_, rates);
     optimizer_->zero_grad();
