@@ -7,10 +7,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "examples/fashion_mnist/dataset.hpp"
@@ -19,7 +21,6 @@
 #include "examples/fashion_mnist/sampling.hpp"
 #include "examples/support/environment.hpp"
 #include "examples/support/machine.hpp"
-#include "examples/support/output_path.hpp"
 #include "examples/support/progress.hpp"
 #include "examples/support/run_main.hpp"
 #include "examples/support/signals.hpp"
@@ -109,7 +110,10 @@ int match(const Options& o) {
   fm::Trainer trainer(both, noisifier, options, objective);
   if (trainer.resume([](const std::string& damaged) { std::cerr << "note: " << damaged << '\n'; }))
     std::cerr << "resuming at step " << trainer.steps() << '\n';
-  fs::create_directories(o.out);
+  std::error_code error;
+  fs::create_directories(o.out, error);
+  if (error)
+    throw fm::DataError("cannot make the folder " + o.out.string() + ": " + error.message());
   support::Entries entries = support::environment(device);
   entries.emplace_back("from step", std::to_string(trainer.steps()));
   entries.emplace_back("command", o.command);
