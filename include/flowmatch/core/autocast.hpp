@@ -5,6 +5,7 @@
 #include <c10/macros/Macros.h>
 
 // As in ATen/autocast_mode.h, which takes more than a second to compile.
+/// @cond of LibTorch
 namespace at::autocast {
 TORCH_API bool is_autocast_enabled(c10::DeviceType device_type);
 TORCH_API void set_autocast_enabled(c10::DeviceType device_type, bool enabled);
@@ -14,3 +15,4 @@ TORCH_API void clear_cache();
 TORCH_API int increment_nesting();
 TORCH_API int decrement_nesting();
 }  // namespace at::autocast
+/// @endcond

@@ -24,7 +24,7 @@ inline std::string number_text(double value) {
                     .ptr};
 }
 
-/// Texts and numbers, one after the other.
+/// The `parts`, texts and numbers, one after the other.
 template <class... Parts>
 std::string text_of(const Parts&... parts) {
   std::string text;

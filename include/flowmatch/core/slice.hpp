@@ -43,8 +43,8 @@ TwoTimeNoised<C> slice(const TwoTimeNoised<C>& whole, std::int64_t begin, std::i
 }
 template <Condition C>
 MatchingNoised<C> slice(const MatchingNoised<C>& whole, std::int64_t begin, std::int64_t end) {
-  return {slice(static_cast<const Noised<C>&>(whole), begin, end),
-          whole.noise.slice(0, begin, end), whole.look.slice(0, begin, end)};
+  return {slice(static_cast<const Noised<C>&>(whole), begin, end), whole.noise.slice(0, begin, end),
+          whole.look.slice(0, begin, end)};
 }
 /// @}
 
