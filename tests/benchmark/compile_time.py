@@ -20,6 +20,7 @@ README = ["torch/torch.h"] + ["flowmatch/" + name for name in (
 FILES = {
     "torch/torch.h": ["torch/torch.h"],
     "flowmatch/flowmatch.hpp": ["flowmatch/flowmatch.hpp"],
+    "the README's: trainer, sampler, …": README[1:],
     "torch/torch.h and flowmatch/flowmatch.hpp": ["torch/torch.h", "flowmatch/flowmatch.hpp"],
     "torch/torch.h and the README's: trainer, sampler, …": README,
 }
