@@ -28,4 +28,17 @@ Velocity guided(Velocity velocity, const Recipe& recipe, std::optional<Velocity>
                         "'; choose plain, zero_star or projected");
 }
 
+Velocity teacher_velocity(const std::filesystem::path& teacher, const std::filesystem::path& worse,
+                          const Pixels& pixels, const GuidanceOptions& options,
+                          c10::Device device) {
+  TrainedModel model = load_alike(teacher, pixels, device);
+  if (options.scale == 1) return velocity_of(model);
+  std::optional<Velocity> other;
+  if (!worse.empty()) {
+    TrainedModel worse_model = load_alike(worse, pixels, device);
+    other = velocity_of(worse_model);
+  }
+  return guided(velocity_of(model), model.recipe, std::move(other), options);
+}
+
 }  // namespace fashion_mnist

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <optional>
 
 #include "examples/fashion_mnist/recipe.hpp"
@@ -13,5 +14,11 @@ namespace fashion_mnist {
 /// dropped where no worse one is given, for an unknown rule, and for what the rule refuses.
 Velocity guided(Velocity velocity, const Recipe& recipe, std::optional<Velocity> worse,
                 const GuidanceOptions& options);
+
+/// The velocity of the run `teacher`, for one of such pixels that learns from it: as it is for a
+/// scale of 1, else guided, away from the run `worse` or where that is empty from no label. Throws
+/// what `load_alike` and `guided` throw.
+Velocity teacher_velocity(const std::filesystem::path& teacher, const std::filesystem::path& worse,
+                          const Pixels& pixels, const GuidanceOptions& options, c10::Device device);
 
 }  // namespace fashion_mnist

@@ -79,7 +79,9 @@ int match(const Options& o) {
     throw fm::OptionError("--student is a run of --method " + student.recipe.method +
                           "; give one of mean_flow");
   }
-  TrainedModel teacher = load_alike(o.teacher, student.recipe.pixels, device);
+  const Velocity teacher = teacher_velocity(
+      o.teacher, {}, student.recipe.pixels,
+      {.scale = o.guidance, .from = o.interval.front(), .to = o.interval.back()}, device);
   TrainedModel critic = load_model(o.student, std::nullopt, device);
   critic.net->hold_batch_norm();  // which it has from the student, whose velocities it begins with
   options_of(o, student.recipe).validate();
@@ -99,11 +101,7 @@ int match(const Options& o) {
   at::manual_seed(o.seed);
   fm::GeneratorAndCritic<UNet> both(student.net, critic.net);
   const fm::MatchingNoisifier noisifier(fm::UniformTime(o.latest_look));
-  const fm::DistributionMatchingLoss objective(
-      o.guidance == 1
-          ? velocity_of(teacher)
-          : guided(velocity_of(teacher), teacher.recipe, std::nullopt,
-                   {.scale = o.guidance, .from = o.interval.front(), .to = o.interval.back()}));
+  const fm::DistributionMatchingLoss objective(teacher);
   const support::StopOnSignal signals;
   fm::TrainOptions options = options_of(o, student.recipe);
   options.stop = signals.token();

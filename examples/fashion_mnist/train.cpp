@@ -77,15 +77,9 @@ struct Options {
 /// The velocity that --teacher gives instead of each sample's own, guided where that was asked.
 std::optional<Velocity> load_teacher(const Options& o, c10::Device device) {
   if (o.teacher.empty()) return std::nullopt;
-  TrainedModel model = load_alike(o.teacher, o.recipe.pixels, device);
-  if (o.guidance == 1) return velocity_of(model);
-  std::optional<Velocity> worse;
-  if (!o.worse.empty()) {
-    TrainedModel worse_model = load_alike(o.worse, o.recipe.pixels, device);
-    worse = velocity_of(worse_model);
-  }
-  return guided(velocity_of(model), model.recipe, std::move(worse),
-                {.scale = o.guidance, .from = o.interval.front(), .to = o.interval.back()});
+  return teacher_velocity(
+      o.teacher, o.worse, o.recipe.pixels,
+      {.scale = o.guidance, .from = o.interval.front(), .to = o.interval.back()}, device);
 }
 
 /// A hook that may be missing.
