@@ -3,6 +3,7 @@
 #include <ATen/record_function.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -590,7 +591,9 @@ TEST_CASE("sampler: shapes and models that do not fit are refused") {
 }
 
 TEST_CASE("sampler: fixed steps read nothing back to the host and adaptive ones a number a step") {
-  // Each such read is one aten::_local_scalar_dense; on a GPU it waits for all work before it.
+  // Each such read is one aten::_local_scalar_dense; on a GPU it waits for all work before it. On
+  // the CPU with several threads the trial of parts has some.
+  const Threads one(1);
   static thread_local int reads = 0;
   const auto handle =
       at::addThreadLocalCallback(at::RecordFunctionCallback([](const at::RecordFunction& op) {
@@ -904,6 +907,7 @@ struct Wide : torch::nn::Module {
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
     seen = x;
+    if (at::get_num_threads() > 1) all_threads = true;
     const at::Tensor v = layers->forward(at::cat({x, t.unsqueeze(1)}, 1));
     return draws ? v + 0.1 * at::randn_like(v) : v;
   }
@@ -913,6 +917,7 @@ struct Wide : torch::nn::Module {
   torch::nn::Sequential layers{nullptr};
   at::Tensor seen{};
   bool draws = false;
+  static inline std::atomic<bool> all_threads = false;  // were there for one operation
 };
 
 }  // namespace
@@ -937,7 +942,9 @@ TEST_CASE("sampler: evaluations in parts change nothing but roundings", "[cpu]")
   const auto both = [&](auto method, auto plan) {
     const fm::SampleResult whole = solve(method, plan, false);
     CHECK(net->seen.size(0) == 1001);
+    CHECK(Wide::all_threads.exchange(false));
     const fm::SampleResult parts = solve(method, plan, {});
+    CHECK(!Wide::all_threads);         // they would spin beside the parts, from the trial on
     CHECK(net->seen.size(0) == 1001);  // copies saw the parts
     CHECK(close(parts.x, whole.x, 1e-4, 1e-5));
     CHECK(parts.statistics.evaluations == whole.statistics.evaluations);

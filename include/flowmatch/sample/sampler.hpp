@@ -192,21 +192,25 @@ class Sampler {
     const at::NoGradGuard no_grad;
     const EvalScope eval(model_);
     const std::optional<Placement> placement = placement_of(model_);
-    const at::ScalarType dtype = start_dtype(x_0, placement);
+    const bool exact = placement && placement->dtype == at::kDouble;
+    const at::ScalarType dtype = exact ? at::kDouble : state_dtype(x_0);
     const at::ScalarType asked = placement ? dtype : x_0.scalar_type();
     std::optional<Rng> fresh;  // of all batches
     if constexpr (stochastic) fresh.emplace(rng->split().seed(), x_0.device());
 
-    const std::int64_t samples = x_0.size(0);
+    const std::int64_t samples = x_0.size(0), threads = at::get_num_threads();
     std::int64_t size = batch_size(samples);
-    bool in_parts = false;  // evaluations
-    std::int64_t divided = 1;
+    std::int64_t worth = 1;  // parts of an evaluation
     if constexpr (ModuleHandle<Model>) {
-      const std::int64_t worth = detail::evaluation_parts(model_, std::min(size, samples));
-      in_parts = !options_.parallel && worth > 1 &&
-                 detail::evaluates_in_parts(model_, x_0.to(dtype), condition, asked);
-      if (in_parts && divisible()) divided = worth;
+      if (!options_.parallel)
+        worth = detail::evaluation_parts(model_, std::min(size, samples), threads);
+      if (worth > 1 && !detail::evaluates_in_parts(model_, x_0.to(dtype), condition, asked))
+        worth = 1;
     }
+    const std::int64_t divided = divisible() ? worth : 1;
+    const std::int64_t of_evaluation = worth > divided ? threads : 1;
+    // OpenMP's threads would spin after each operation, in the time of those of the parts.
+    const OneThread each_operation(worth > 1);
     if (divided > 1) size = (samples + divided - 1) / divided;
     std::vector<detail::SolvedBatch> parts(
         static_cast<std::size_t>(std::max<std::int64_t>((samples + size - 1) / size, 1)));
@@ -239,10 +243,10 @@ class Sampler {
           std::to_string(last - first) + " samples at a time; set SamplerOptions::batch_size lower",
           [&] {
             if constexpr (stochastic) {
-              part.statistics = solve(*models[place], in_parts, part.x, own, asked, observe,
+              part.statistics = solve(*models[place], of_evaluation, part.x, own, asked, observe,
                                       FreshNoise(*fresh, first));
             } else {
-              part.statistics = solve(*models[place], in_parts, part.x, own, asked, observe);
+              part.statistics = solve(*models[place], of_evaluation, part.x, own, asked, observe);
             }
           });
     };
@@ -254,7 +258,8 @@ class Sampler {
         std::vector<detail::SideBySide<Model>> copies;
         while (copies.size() < parts.size()) copies.emplace_back(model_);
         for (std::size_t i = 0; i < parts.size(); ++i) models[i] = &copies[i](model_);
-        parallel_for(count, solve_part);
+        ThreadTeam team(divided);
+        team(count, solve_part);
       }
       // They made the same steps: as one batch, which is what was asked for.
       for (std::size_t i = 1; i < parts.size(); ++i)
@@ -266,13 +271,13 @@ class Sampler {
   }
 
   template <class C, class Observer, class... Noise>
-  ode::Statistics solve(Model& model, bool in_parts, at::Tensor& x, const C& condition,
+  ode::Statistics solve(Model& model, std::int64_t threads, at::Tensor& x, const C& condition,
                         at::ScalarType asked, const Observer& observer, Noise&&... noise) {
     if constexpr (ModuleHandle<Model>) {
-      const std::int64_t parts = in_parts ? detail::evaluation_parts(model, x.size(0)) : 1;
+      const std::int64_t parts =
+          threads > 1 ? detail::evaluation_parts(model, x.size(0), threads) : 1;
       if (parts > 1) {
         detail::VelocityInParts<Model, C> velocity(model, condition, asked, x.size(0), parts);
-        const OneThread each_operation;
         return integrate(velocity, x, observer, noise...);
       }
     }
@@ -309,12 +314,6 @@ class Sampler {
     if (options_.batch_size > 0) return options_.batch_size;
     const std::int64_t batches = options_.parallel.value_or(false) ? at::get_num_threads() : 1;
     return std::max<std::int64_t>((samples + batches - 1) / batches, 1);
-  }
-
-  /// float64 for a start or a network of float64, else float32.
-  static at::ScalarType start_dtype(const at::Tensor& x_0,
-                                    const std::optional<Placement>& placement) {
-    return placement && placement->dtype == at::kDouble ? at::kDouble : state_dtype(x_0);
   }
 
   static void check_start(const at::Tensor& x_0) {

@@ -84,13 +84,13 @@ class VelocityField {
   at::Tensor time_{};
 };
 
-/// How many parts an evaluation of `samples` is worth. A dense layer takes two operations a weight
-/// and sample.
+/// How many parts an evaluation of `samples` is worth, with so many threads. A dense layer takes
+/// two operations a weight and sample.
 template <ModuleHandle Model>
-std::int64_t evaluation_parts(Model& model, std::int64_t samples) {
+std::int64_t evaluation_parts(Model& model, std::int64_t samples, std::int64_t threads) {
   std::int64_t weights = 0;
   for (const at::Tensor& p : module_of(model).parameters()) weights += p.is_cpu() ? p.numel() : 0;
-  return parts_worth(at::get_num_threads(), samples, 2 * weights * samples, 2'000'000);
+  return parts_worth(threads, samples, 2 * weights * samples, 2'000'000);
 }
 
 /// Whether evaluations at points such as x [B, …] are sure to mean the same in parts.
@@ -98,6 +98,7 @@ template <ModuleHandle Model, Condition C>
 bool evaluates_in_parts(Model& model, const at::Tensor& x, const C& condition,
                         at::ScalarType asked) {
   if (!x.is_cpu() || x.size(0) < 2 || !SideBySide<Model>::possible(model)) return false;
+  const OneThread each_operation;  // OpenMP's others would spin while the parts' begin
   SideBySide<Model> copy(model);
   return answers_by_sample(
       x.size(0),

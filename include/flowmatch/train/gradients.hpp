@@ -69,7 +69,7 @@ class StepGradients {
 
   /// For the time of a step: where batches go in parts, operations keep to one thread. Else
   /// OpenMP's threads, which spin after each operation, would take the time of those of the parts.
-  OneThread threads() const { return OneThread(parts_.has_value()); }
+  OneThread threads() const { return OneThread(parts_ && parts_->possible()); }
 
   /// Those of the step at a position in an epoch of `batches`. Throws what source, noisifier, model
   /// and objective throw, and OptionError for a loss without a gradient.

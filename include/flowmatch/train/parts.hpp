@@ -35,6 +35,9 @@ class Parts {
     if (promised) means_the_same_ = true;
   }
 
+  /// Whether there may be parts: until an example has shown that they would not mean the same.
+  bool possible() const { return means_the_same_.value_or(true); }
+
   /// How many parts an example is worth. A dense layer takes six operations a weight and sample.
   template <class Loss>
   std::int64_t of(const Example& example, const Loss& loss) {
@@ -50,6 +53,8 @@ class Parts {
             return loss(copy(model_), slice(example, begin, end));
           },
           [](const at::Tensor& a, const at::Tensor& b) { return (a + b) / 2; });
+      // The step began with one, for parts; now it is as all steps after it.
+      if (!possible()) at::set_num_threads(static_cast<int>(team_.size()));
     }
     return *means_the_same_ ? parts : 1;
   }
