@@ -898,23 +898,17 @@ namespace {
 
 /// Wide enough that two threads share an evaluation of 1,000 samples; a user's class, which notes
 /// what it sees and may draw.
-struct Wide : torch::nn::Module {
-  Wide() {
-    using torch::nn::Linear;
-    layers = register_module("layers",
-                             torch::nn::Sequential(Linear(3, 64), torch::nn::SiLU(), Linear(64, 64),
-                                                   torch::nn::SiLU(), Linear(64, 2)));
-  }
+struct Wide : networks::MlpImpl {
+  Wide() : MlpImpl(2, 64) {}
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
     seen = x;
     if (at::get_num_threads() > 1) all_threads = true;
-    const at::Tensor v = layers->forward(at::cat({x, t.unsqueeze(1)}, 1));
+    const at::Tensor v = MlpImpl::forward(x, t);
     return draws ? v + 0.1 * at::randn_like(v) : v;
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t, const at::Tensor& label) {
     return forward(x, t) + label.unsqueeze(1);
   }
-  torch::nn::Sequential layers{nullptr};
   at::Tensor seen{};
   bool draws = false;
   static inline std::atomic<bool> all_threads = false;  // were there for one operation

@@ -29,21 +29,16 @@ using torch::nn::Linear, torch::nn::Sequential, torch::nn::SiLU;
 constexpr std::int64_t wide = 64, many = 1024;  // worth two parts
 
 /// A user's network: it counts its calls, and may draw.
-struct Counting : torch::nn::Module {
-  explicit Counting(double noise_ = 0) : noise(noise_) {
-    layers = register_module(
-        "layers", Sequential(Linear(3, wide), SiLU(), Linear(wide, wide), SiLU(), Linear(wide, 2)));
+struct Counting : networks::MlpImpl {
+  explicit Counting(double noise_ = 0) : MlpImpl(2, wide), noise(noise_) {
     last = register_module("last", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2})));
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
     ++calls;
     seen = x;
-    at::Tensor in = at::cat({x, t.unsqueeze(1)}, 1);
-    if (noise > 0) in = in + noise * at::randn_like(in);
     if (fails) throw std::runtime_error("forward");
-    return last->forward(layers->forward(in));
+    return last->forward(MlpImpl::forward(noise > 0 ? x + noise * at::randn_like(x) : x, t));
   }
-  Sequential layers{nullptr};
   torch::nn::LayerNorm last{nullptr};
   int calls = 0;
   double noise;
