@@ -220,6 +220,7 @@ TEST_CASE("parts: a model whose samples look at one another goes whole") {
   const auto net = std::make_shared<Centred>();
   fm::Trainer trainer(net, noisifier(), {});
   trainer.fit(large());
+  CHECK(net->seen.size(0) == many);
   CHECK(net->threads == std::vector<int>(4, 2));  // from the first step on, as after resume
 }
 

@@ -100,6 +100,11 @@ std::optional<Placement> placement_of(M& model) {
 
 namespace detail {
 
+/// float64 where a network is of it, else `otherwise`.
+inline at::ScalarType double_or(const std::optional<Placement>& network, at::ScalarType otherwise) {
+  return network && network->dtype == at::kDouble ? at::kDouble : otherwise;
+}
+
 /// The types of the models that a class wraps, as a tuple of pointers.
 template <class Wrapper>
 auto wrapped_types() {

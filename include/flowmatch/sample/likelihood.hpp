@@ -134,8 +134,7 @@ class Likelihood {
         given, at::arange(x.size(0), x.options().dtype(at::kLong).requires_grad(false)));
     const EvalScope eval(model_);
     const std::optional<Placement> placement = placement_of(model_);
-    const bool exact = placement && placement->dtype == at::kDouble;
-    const at::Tensor start = x.to(exact ? at::kDouble : state_dtype(x));
+    const at::Tensor start = x.to(detail::double_or(placement, state_dtype(x)));
     const at::ScalarType asked = placement ? start.scalar_type() : x.scalar_type();
     divergence_.prepare(start);
     if (x.size(0) == 0) return {start, at::zeros({0}, start.options().requires_grad(false)), {}};

@@ -115,9 +115,9 @@ class Sampler {
         throw ShapeError("a shape of samples holds " + std::to_string(n) +
                          "; choose sizes of at least 0");
     }
-    const bool exact = placement && placement->dtype == at::kDouble;
-    const at::Tensor x_0 = options_.source ? options_.source(shape, rng)
-                                           : rng.normal(shape, exact ? at::kDouble : at::kFloat);
+    const at::Tensor x_0 = options_.source
+                               ? options_.source(shape, rng)
+                               : rng.normal(shape, detail::double_or(placement, at::kFloat));
     if (!x_0.defined() || x_0.sizes() != shape) {
       throw ShapeError("the source gave x_0 of shape " + shape_text(x_0) +
                        "; it has to be of the shape that it is asked for");
@@ -192,8 +192,7 @@ class Sampler {
     const at::NoGradGuard no_grad;
     const EvalScope eval(model_);
     const std::optional<Placement> placement = placement_of(model_);
-    const bool exact = placement && placement->dtype == at::kDouble;
-    const at::ScalarType dtype = exact ? at::kDouble : state_dtype(x_0);
+    const at::ScalarType dtype = detail::double_or(placement, state_dtype(x_0));
     const at::ScalarType asked = placement ? dtype : x_0.scalar_type();
     std::optional<Rng> fresh;  // of all batches
     if constexpr (stochastic) fresh.emplace(rng->split().seed(), x_0.device());
@@ -274,8 +273,7 @@ class Sampler {
   ode::Statistics solve(Model& model, std::int64_t threads, at::Tensor& x, const C& condition,
                         at::ScalarType asked, const Observer& observer, Noise&&... noise) {
     if constexpr (ModuleHandle<Model>) {
-      const std::int64_t parts =
-          threads > 1 ? detail::evaluation_parts(model, x.size(0), threads) : 1;
+      const std::int64_t parts = detail::evaluation_parts(model, x.size(0), threads);
       if (parts > 1) {
         detail::VelocityInParts<Model, C> velocity(model, condition, asked, x.size(0), parts);
         return integrate(velocity, x, observer, noise...);

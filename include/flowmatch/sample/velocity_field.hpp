@@ -88,6 +88,7 @@ class VelocityField {
 /// two operations a weight and sample.
 template <ModuleHandle Model>
 std::int64_t evaluation_parts(Model& model, std::int64_t samples, std::int64_t threads) {
+  if (threads == 1) return 1;
   std::int64_t weights = 0;
   for (const at::Tensor& p : module_of(model).parameters()) weights += p.is_cpu() ? p.numel() : 0;
   return parts_worth(threads, samples, 2 * weights * samples, 2'000'000);
