@@ -32,6 +32,7 @@ constexpr std::int64_t wide = 64, many = 1024;  // worth two parts
 struct Counting : networks::MlpImpl {
   explicit Counting(double noise_ = 0) : MlpImpl(2, wide), noise(noise_) {
     last = register_module("last", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2})));
+    last->to(test_device());
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
     ++calls;
@@ -70,7 +71,7 @@ bool can(Model model) {
 
 }  // namespace
 
-TEST_CASE("parts: their gradients come to those of the whole batch") {
+TEST_CASE("parts: their gradients come to those of the whole batch", "[cpu]") {
   const Threads two(2);
   auto whole = counting(), parts = counting();
   // Not by Adam, which makes steps of roundings where a gradient is nearly zero.
@@ -86,7 +87,7 @@ TEST_CASE("parts: their gradients come to those of the whole batch") {
   CHECK(parts->seen.size(0) < whole->seen.size(0));
 }
 
-TEST_CASE("parts: they give the same bits each time") {
+TEST_CASE("parts: they give the same bits each time", "[cpu]") {
   const Threads two(2);
   for (const double noise : {0.0, 0.1}) {  // what draws does so in order
     auto first = counting(noise), second = counting(noise);
@@ -95,7 +96,7 @@ TEST_CASE("parts: they give the same bits each time") {
   }
 }
 
-TEST_CASE("parts: small batches, one thread, and `parallel` = false go whole") {
+TEST_CASE("parts: small batches, one thread, and `parallel` = false go whole", "[cpu]") {
   const auto seen = [](int threads, std::optional<bool> parallel, std::int64_t batch) {
     const Threads some(threads);
     auto net = counting();
@@ -137,7 +138,8 @@ TEST_CASE("parts: by themselves only for models and objectives of which it is su
   STATIC_REQUIRE_FALSE(fm::mean_over_samples<fm::PredictionLoss<decltype(own)>>);
 }
 
-TEST_CASE("parts: an objective that is no mean over samples goes whole, unless it is promised") {
+TEST_CASE("parts: an objective that is no mean over samples goes whole, unless it is promised",
+          "[cpu]") {
   const Threads two(2);
   const auto of = [](std::optional<bool> parallel) {
     auto net = counting();
