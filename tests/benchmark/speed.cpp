@@ -2,6 +2,7 @@
 //   speed train_mlp|euler|dopri5 WIDTH BATCH
 //   speed train_unet small|paper BATCH
 //   speed sample_unet small|paper BATCH
+//   speed train_unet_bfloat16|sample_unet_bfloat16 small|paper BATCH     (under autocast)
 //   speed first_sample        (its time is that of the process)
 //   speed roofline
 // Then [SECONDS [THREADS]]: about how long to measure, and LibTorch's threads, its default without.
@@ -49,6 +50,10 @@ struct Task {
   std::string name, first;
   std::int64_t batch;
   double seconds;
+  bool is(const char* kind) const { return name.starts_with(kind); }
+  fm::Precision precision() const {
+    return name.ends_with("bfloat16") ? fm::Precision::bfloat16 : fm::Precision::float32;
+  }
 };
 
 /// What was measured, in seconds.
@@ -121,7 +126,8 @@ void train_unet(const Task& task) {
   fashion_mnist::UNet net(fashion_mnist::UNetOptions::named(task.first));
   const fm::TensorBatches data(torch::randn({10 * task.batch, 1, 32, 32}),
                                torch::randint(10, {10 * task.batch}, torch::kLong), task.batch);
-  train(net, data, {.channels_last = true}, task, 1, "images/s", static_cast<double>(task.batch));
+  train(net, data, {.precision = task.precision(), .channels_last = true}, task, 1, "images/s",
+        static_cast<double>(task.batch));
 }
 
 void sample_mlp(const Task& task) {
@@ -147,6 +153,7 @@ void sample_unet(const Task& task) {
   const at::Tensor x_0 = rng.normal({task.batch, 1, 32, 32});
   const at::Tensor labels = torch::arange(task.batch) % 10;
   fm::Sampler sampler(net, fm::ode::Euler{}, fm::TimeGrid::uniform(10));
+  const fm::AutocastScope scope(task.precision(), c10::kCPU);
   Times times = repeat(task.seconds, [&] { sampler.sample_from(x_0, labels); });
   print(times.at(0.5) * 1e3, "ms", times, 10);
 }
@@ -195,9 +202,9 @@ int main(int argc, char** argv) {
     train_mlp(task);
   } else if (name == "euler" || name == "dopri5") {
     sample_mlp(task);
-  } else if (name == "train_unet") {
+  } else if (task.is("train_unet")) {
     train_unet(task);
-  } else if (name == "sample_unet") {
+  } else if (task.is("sample_unet")) {
     sample_unet(task);
   } else if (name == "first_sample") {
     first_sample();

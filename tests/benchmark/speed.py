@@ -101,7 +101,7 @@ def unet(name, mode):
     return net if mode == "eager" else net.to(memory_format=torch.channels_last)
 
 
-def train_unet(name, batch, seconds, mode):
+def train_unet(name, batch, seconds, mode, half):
     net = unet(name, mode)
     run = torch.compile(net) if mode == "compile" else net
     optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=mode != "eager")
@@ -110,7 +110,9 @@ def train_unet(name, batch, seconds, mode):
     def step():
         t, x_0 = torch.rand(batch), torch.randn_like(x_1)
         x_t = x_0 + t.view(-1, 1, 1, 1) * (x_1 - x_0)
-        loss = nn.functional.mse_loss(run(x_t, t, labels), x_1 - x_0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            prediction = run(x_t, t, labels)
+        loss = nn.functional.mse_loss(prediction, x_1 - x_0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -121,15 +123,16 @@ def train_unet(name, batch, seconds, mode):
 
 
 @torch.inference_mode()
-def sample_unet(name, batch, seconds, mode):
+def sample_unet(name, batch, seconds, mode, half):
     net = unet(name, mode).eval()
     run = torch.compile(net) if mode in ("compile", "freeze") else net
     labels, start = torch.arange(batch) % 10, torch.randn(batch, 1, 32, 32)
 
     def solve():
         x = start
-        for i in range(10):
-            x = x + run(x, torch.full((batch,), i / 10), labels) / 10
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            for i in range(10):
+                x = x + run(x, torch.full((batch,), i / 10), labels) / 10
         return x
 
     times = repeat(seconds, solve, warm_up=2)
@@ -152,10 +155,10 @@ def main():
         train_mlp(int(shape[0]), int(shape[1]), float(seconds), mode)
     elif task in ("euler", "dopri5"):
         sample_mlp(task, int(shape[0]), int(shape[1]), float(seconds), mode)
-    elif task == "train_unet":
-        train_unet(shape[0], int(shape[1]), float(seconds), mode)
-    elif task == "sample_unet":
-        sample_unet(shape[0], int(shape[1]), float(seconds), mode)
+    elif task.startswith("train_unet"):
+        train_unet(shape[0], int(shape[1]), float(seconds), mode, task.endswith("bfloat16"))
+    elif task.startswith("sample_unet"):
+        sample_unet(shape[0], int(shape[1]), float(seconds), mode, task.endswith("bfloat16"))
     elif task == "first_sample":
         first_sample()
     else:
