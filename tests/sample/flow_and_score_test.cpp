@@ -38,8 +38,8 @@ double covariance(const at::Tensor& x, const at::Tensor& y) {
   return ((x - x.mean()) * (y - y.mean())).mean().item<double>();
 }
 
-const fm::EulerMaruyama bridge_euler(fm::ConstantDiffusion(bridge::sigma));
-const fm::SdeHeun bridge_heun(fm::ConstantDiffusion(bridge::sigma));
+const fm::EulerMaruyama bridge_euler{fm::ConstantDiffusion(bridge::sigma)};
+const fm::SdeHeun bridge_heun{fm::ConstantDiffusion(bridge::sigma)};
 
 }  // namespace
 
