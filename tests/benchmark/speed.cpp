@@ -50,7 +50,6 @@ struct Task {
   std::string name, first;
   std::int64_t batch;
   double seconds;
-  bool is(const char* kind) const { return name.starts_with(kind); }
   fm::Precision precision() const {
     return name.ends_with("bfloat16") ? fm::Precision::bfloat16 : fm::Precision::float32;
   }
@@ -202,9 +201,9 @@ int main(int argc, char** argv) {
     train_mlp(task);
   } else if (name == "euler" || name == "dopri5") {
     sample_mlp(task);
-  } else if (task.is("train_unet")) {
+  } else if (name.starts_with("train_unet")) {
     train_unet(task);
-  } else if (task.is("sample_unet")) {
+  } else if (name.starts_with("sample_unet")) {
     sample_unet(task);
   } else if (name == "first_sample") {
     first_sample();

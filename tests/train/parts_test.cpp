@@ -31,8 +31,8 @@ constexpr std::int64_t wide = 64, many = 1024;  // worth two parts
 /// A user's network: it counts its calls, and may draw.
 struct Counting : networks::MlpImpl {
   explicit Counting(double noise_ = 0) : MlpImpl(2, wide), noise(noise_) {
-    last = register_module("last", torch::nn::LayerNorm(torch::nn::LayerNormOptions({2})));
-    last->to(test_device());
+    last = register_module(
+        "last", on_device::module(torch::nn::LayerNorm(torch::nn::LayerNormOptions({2}))));
   }
   at::Tensor forward(const at::Tensor& x, const at::Tensor& t) {
     ++calls;
